@@ -1,0 +1,30 @@
+add_library(svdllm_options INTERFACE)
+target_compile_options(svdllm_options INTERFACE -Wall -Wextra -Wno-unused-parameter
+  $<$<BOOL:${SVDLLM_WERROR}>:-Werror>)
+target_include_directories(svdllm_options INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR})
+target_compile_definitions(svdllm_options INTERFACE SVDLLM_VERSION="${PROJECT_VERSION}")
+if(SVDLLM_SANITIZE)
+  target_compile_options(svdllm_options INTERFACE -fsanitize=${SVDLLM_SANITIZE} -fno-omit-frame-pointer)
+  target_link_options(svdllm_options INTERFACE -fsanitize=${SVDLLM_SANITIZE})
+endif()
+
+# svdllm_library(NAME SOURCES ... DEPS ...): the one target of a folder.
+function(svdllm_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;PRIVATE_DEPS" ${ARGN})
+  add_library(svdllm_${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(svdllm_${name} PUBLIC svdllm_options ${ARG_DEPS} PRIVATE ${ARG_PRIVATE_DEPS})
+endfunction()
+
+# svdllm_test(NAME SOURCES ... DEPS ... [LABELS ...] [TIMEOUT s]): one test binary, one ctest entry.
+function(svdllm_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gtest GTest::gmock GTest::gtest_main)
+  # Tests that need more than the repository has look beside it, and skip, saying so, where it is not.
+  target_compile_definitions(${name} PRIVATE SVDLLM_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+endfunction()
