@@ -15,12 +15,14 @@ find_package(SQLite3 REQUIRED)
 # variables, and the second configure would fail.
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
-pkg_check_modules(LAPACKE REQUIRED IMPORTED_TARGET lapacke)
+find_path(LAPACK_INCLUDE_DIR lapack.h REQUIRED)  # the declarations only: OpenBLAS carries LAPACK
 
 # OpenBLAS built on OpenMP: its threads and our parallel loops are then one pool, and a product
 # called inside a parallel loop runs on one thread, so that pools never nest.
 find_library(OPENBLAS_LIBRARY openblas PATH_SUFFIXES openblas-openmp REQUIRED)
+find_path(OPENBLAS_INCLUDE_DIR cblas.h PATH_SUFFIXES openblas-openmp REQUIRED)
 add_library(svdllm_openblas INTERFACE)
+target_include_directories(svdllm_openblas INTERFACE ${OPENBLAS_INCLUDE_DIR} ${LAPACK_INCLUDE_DIR})
 target_link_libraries(svdllm_openblas INTERFACE ${OPENBLAS_LIBRARY})
 get_filename_component(OPENBLAS_DIR ${OPENBLAS_LIBRARY} DIRECTORY)
 # Every variant has the same soname; the directory in the run path picks this one.

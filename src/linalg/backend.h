@@ -1,0 +1,106 @@
+// The one numerical seam: coarse operations on row-major matrices. The CPU implementation is the
+// specification; every implementation passes tests/conformance/backend_test.cc.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "linalg/matrix.h"
+
+namespace svdllm {
+
+// Heads of one attention: query head h reads key/value head h / (heads / kv_heads).
+struct AttentionShape {
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+};
+
+// One symmetric eigenproblem of a batch: k = Σ_j values[j] · vectors[j]ᵀ vectors[j].
+struct EigenProblem {
+  MatrixRef k;        // F64 [n, n], symmetric, only the lower triangle is read; destroyed
+  MatrixRef values;   // F64 [1, n], descending
+  MatrixRef vectors;  // F64 [n, n], row j the unit eigenvector of values[j]; data == nullptr: values only
+};
+
+// Not thread-safe: one worker owns one. Activations and weights are F32, statistics and
+// decompositions F64. Shapes and dtypes are the caller's promise: a violation is INTERNAL, naming
+// the operation. Operations are asynchronous where the device is; Download waits.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual std::string Name() const = 0;  // "cpu: <model>, 2 threads"
+  virtual int64_t PeakBytes() const = 0;  // of memory obtained through New since the start
+
+  // Memory. New returns zeros; RESOURCE_EXHAUSTED with reason HOST_OUT_OF_MEMORY or
+  // DEVICE_OUT_OF_MEMORY where there is not enough.
+  virtual absl::StatusOr<Matrix> New(int64_t rows, int64_t cols, DType dtype) = 0;
+  // host: to.rows × to.cols contiguous elements of host_dtype, converted to to.dtype.
+  virtual absl::Status Upload(const void* host, DType host_dtype, MatrixRef to) = 0;
+  virtual absl::Status Download(MatrixRef from, void* host, DType host_dtype) = 0;
+  // Same shape; F32 and F64 convert into each other.
+  virtual absl::Status Copy(MatrixRef from, MatrixRef to) = 0;
+
+  // Products. c = alpha · op(a) op(b) + beta · c; all F32 or all F64; op transposes where asked.
+  virtual absl::Status Gemm(bool transpose_a, bool transpose_b, double alpha, MatrixRef a,
+                            MatrixRef b, double beta, MatrixRef c) = 0;
+  // gram += xᵀ x, its lower triangle only: x F32 [tokens, n], gram F64 [n, n]. Products are F32 over
+  // chunks of tokens, their sum is F64 (an F32 sum loses the small eigenvalues that decide what is
+  // dropped).
+  virtual absl::Status AccumulateGram(MatrixRef x, MatrixRef gram) = 0;
+  // Copies the lower triangle of a [n, n] over the upper one.
+  virtual absl::Status MirrorLower(MatrixRef a) = 0;
+  // sum[j] += Σ_t |x[t, j]|: x F32 [tokens, n], sum F64 [1, n].
+  virtual absl::Status AccumulateAbs(MatrixRef x, MatrixRef sum) = 0;
+
+  // Decompositions, F64.
+  // Every problem of the batch; they are independent and run at the same time where that is
+  // faster. The sign of a vector makes its largest component positive. Deterministic.
+  virtual absl::Status SymmetricEigen(std::span<const EigenProblem> problems) = 0;
+  // w = q r with qᵀ q = I: w [m, n] with m >= n (destroyed), q [m, n], r [n, n] upper triangular.
+  virtual absl::Status ThinQr(MatrixRef w, MatrixRef q, MatrixRef r) = 0;
+  // Solves x · a = b for x: a [k, k] symmetric positive definite (destroyed), b [m, k] is overwritten
+  // by x. FAILED_PRECONDITION where a is not numerically positive definite; b is then unchanged.
+  virtual absl::Status SolveSpd(MatrixRef a, MatrixRef b) = 0;
+  // x[i, j] *= scale[i] (rows) or scale[j] (columns); scale F64 [1, rows or cols], x F64.
+  virtual absl::Status ScaleRows(MatrixRef x, MatrixRef scale) = 0;
+  virtual absl::Status ScaleCols(MatrixRef x, MatrixRef scale) = 0;
+  // Σ_ij a[i, j] b[i, j], F64.
+  virtual absl::StatusOr<double> Dot(MatrixRef a, MatrixRef b) = 0;
+
+  // The forward pass, F32. x is [tokens, features]; several sequences lie one after the other, and
+  // offsets (first 0, last tokens) say where each begins.
+  // y = x / sqrt(mean(x²) + eps) · weight
+  virtual absl::Status RmsNorm(MatrixRef x, MatrixRef weight, double eps, MatrixRef y) = 0;
+  // y += bias, row by row: bias [1, n].
+  virtual absl::Status AddBias(MatrixRef y, MatrixRef bias) = 0;
+  // y += x
+  virtual absl::Status Add(MatrixRef x, MatrixRef y) = 0;
+  // Rotates pairs (i, i + head_dim/2) of each head by the angle of the token's position in its
+  // sequence: cosines and sines [positions, head_dim/2].
+  virtual absl::Status Rope(MatrixRef x, int64_t heads, MatrixRef cosines, MatrixRef sines,
+                            std::span<const int64_t> offsets) = 0;
+  // out = softmax(q kᵀ / sqrt(head_dim), causal) v, head by head: q, out [tokens, heads·head_dim],
+  // k, v [tokens, kv_heads·head_dim]. Never materialises the scores of a whole sequence.
+  virtual absl::Status Attention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
+                                 std::span<const int64_t> offsets, MatrixRef out) = 0;
+  // gate = silu(gate) · up
+  virtual absl::Status SiluMul(MatrixRef gate, MatrixRef up) = 0;
+  // Σ over rows t with targets[t] >= 0 of −log softmax(logits[t])[targets[t]]. Not finite where a
+  // logit is not.
+  virtual absl::StatusOr<double> CrossEntropy(MatrixRef logits,
+                                              std::span<const int32_t> targets) = 0;
+  // True where no element is NaN or infinite.
+  virtual absl::StatusOr<bool> AllFinite(MatrixRef x) = 0;
+};
+
+// threads: 0 takes the machine's (or OMP_NUM_THREADS). Results are bit-identical for a fixed thread
+// count and processor type; both are in Name().
+std::unique_ptr<Backend> NewCpuBackend(int threads = 0);
+
+}  // namespace svdllm

@@ -1,0 +1,413 @@
+#include <cblas.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "linalg/backend.h"
+#include "linalg/cpu_decompositions.h"
+#include "linalg/cpu_kernels.h"
+
+namespace svdllm {
+namespace {
+
+// Below this many elements a parallel region costs more than it saves.
+constexpr int64_t kParallelElements = 16384;
+// Tokens of one F32 product of a Gram matrix; their sums are added up in F64.
+constexpr int64_t kGramChunk = 1024;
+// Query rows whose scores are held at once.
+constexpr int64_t kAttentionBlock = 128;
+
+absl::Status Misuse(const char* operation, const std::string& what) {
+  return absl::InternalError(std::string(operation) + ": " + what);
+}
+
+std::string ShapeText(const MatrixRef& x) {
+  return "[" + std::to_string(x.rows) + ", " + std::to_string(x.cols) + "] " +
+         std::string(DTypeName(x.dtype));
+}
+
+absl::Status Expect(bool ok, const char* operation, std::initializer_list<MatrixRef> operands) {
+  if (ok) return absl::OkStatus();
+  std::string shapes;
+  for (const MatrixRef& x : operands) shapes += " " + ShapeText(x);
+  return Misuse(operation, "operands do not fit:" + shapes);
+}
+
+bool Is(const MatrixRef& x, DType dtype) { return x.dtype == dtype; }
+bool SameShape(const MatrixRef& a, const MatrixRef& b) {
+  return a.rows == b.rows && a.cols == b.cols;
+}
+
+std::string ProcessorName() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    if (line.rfind("model name", 0) == 0) {
+      const size_t colon = line.find(": ");
+      if (colon != std::string::npos) return line.substr(colon + 2);
+    }
+  }
+  return "unknown processor";
+}
+
+// Calls row(i) for every row, in parallel where there is enough to do.
+template <typename F>
+void ForRows(const MatrixRef& x, F row) {
+#pragma omp parallel for schedule(static) if (x.size() > kParallelElements)
+  for (int64_t i = 0; i < x.rows; ++i) row(i);
+}
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(int threads) {
+    if (threads > 0) omp_set_num_threads(threads);
+    name_ = "cpu: " + ProcessorName() + ", " + std::to_string(omp_get_max_threads()) +
+            (omp_get_max_threads() == 1 ? " thread" : " threads");
+  }
+
+  std::string Name() const override { return name_; }
+  int64_t PeakBytes() const override { return usage_->peak; }
+
+  absl::StatusOr<Matrix> New(int64_t rows, int64_t cols, DType dtype) override {
+    if (rows < 0 || cols < 0) return Misuse("New", "negative shape");
+    const size_t bytes = static_cast<size_t>(rows) * static_cast<size_t>(cols) * SizeOf(dtype);
+    const size_t padded = (bytes + 63) / 64 * 64;
+    void* data = bytes == 0 ? nullptr : std::aligned_alloc(64, padded);
+    if (bytes > 0 && data == nullptr) {
+      return MakeError(absl::StatusCode::kResourceExhausted, kHostOutOfMemory,
+                       "no memory for " + std::to_string(bytes) + " bytes");
+    }
+    if (data != nullptr) std::memset(data, 0, padded);
+    usage_->now += static_cast<int64_t>(padded);
+    usage_->peak = std::max(usage_->peak, usage_->now);
+    // The usage outlives the backend with the last matrix, whichever goes first.
+    std::shared_ptr<void> memory(data, [usage = usage_, padded](void* p) {
+      usage->now -= static_cast<int64_t>(padded);
+      std::free(p);
+    });
+    return Matrix({data, rows, cols, cols, dtype}, std::move(memory));
+  }
+
+  absl::Status Upload(const void* host, DType host_dtype, MatrixRef to) override {
+    const char* from = static_cast<const char*>(host);
+    if (to.contiguous()) {
+      ConvertElements(from, host_dtype, to.data, to.dtype, static_cast<size_t>(to.size()));
+      return absl::OkStatus();
+    }
+    for (int64_t i = 0; i < to.rows; ++i) {
+      ConvertElements(from + i * to.cols * static_cast<int64_t>(SizeOf(host_dtype)), host_dtype,
+                      to.Rows(i, 1).data, to.dtype, static_cast<size_t>(to.cols));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Download(MatrixRef from, void* host, DType host_dtype) override {
+    if (from.contiguous()) {
+      ConvertElements(from.data, from.dtype, host, host_dtype, static_cast<size_t>(from.size()));
+      return absl::OkStatus();
+    }
+    char* to = static_cast<char*>(host);
+    for (int64_t i = 0; i < from.rows; ++i) {
+      ConvertElements(from.Rows(i, 1).data, from.dtype,
+                      to + i * from.cols * static_cast<int64_t>(SizeOf(host_dtype)), host_dtype,
+                      static_cast<size_t>(from.cols));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Copy(MatrixRef from, MatrixRef to) override {
+    RETURN_IF_ERROR(Expect(SameShape(from, to), "Copy", {from, to}));
+    if (from.contiguous() && to.contiguous()) {
+      ConvertElements(from.data, from.dtype, to.data, to.dtype, static_cast<size_t>(to.size()));
+      return absl::OkStatus();
+    }
+    for (int64_t i = 0; i < from.rows; ++i) {
+      ConvertElements(from.Rows(i, 1).data, from.dtype, to.Rows(i, 1).data, to.dtype,
+                      static_cast<size_t>(from.cols));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Gemm(bool transpose_a, bool transpose_b, double alpha, MatrixRef a, MatrixRef b,
+                    double beta, MatrixRef c) override {
+    const int64_t m = transpose_a ? a.cols : a.rows, k = transpose_a ? a.rows : a.cols;
+    const int64_t kb = transpose_b ? b.cols : b.rows, n = transpose_b ? b.rows : b.cols;
+    RETURN_IF_ERROR(Expect(k == kb && c.rows == m && c.cols == n && a.dtype == b.dtype &&
+                               a.dtype == c.dtype && (Is(a, DType::kF32) || Is(a, DType::kF64)),
+                           "Gemm", {a, b, c}));
+    if (m == 0 || n == 0) return absl::OkStatus();
+    const auto ta = transpose_a ? CblasTrans : CblasNoTrans;
+    const auto tb = transpose_b ? CblasTrans : CblasNoTrans;
+    // A leading dimension of 0 (an empty operand) is refused by BLAS.
+    const auto ld = [](const MatrixRef& x) {
+      return static_cast<blasint>(std::max<int64_t>(x.stride, 1));
+    };
+    const auto M = static_cast<blasint>(m), N = static_cast<blasint>(n),
+               K = static_cast<blasint>(k);
+    if (Is(a, DType::kF32)) {
+      cblas_sgemm(CblasRowMajor, ta, tb, M, N, K, static_cast<float>(alpha), a.as<float>(), ld(a),
+                  b.as<float>(), ld(b), static_cast<float>(beta), c.as<float>(), ld(c));
+    } else {
+      cblas_dgemm(CblasRowMajor, ta, tb, M, N, K, alpha, a.as<double>(), ld(a), b.as<double>(),
+                  ld(b), beta, c.as<double>(), ld(c));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status AccumulateGram(MatrixRef x, MatrixRef gram) override {
+    const int64_t n = x.cols;
+    RETURN_IF_ERROR(Expect(Is(x, DType::kF32) && Is(gram, DType::kF64) && gram.rows == n &&
+                               gram.cols == n,
+                           "AccumulateGram", {x, gram}));
+    gram_chunk_.resize(static_cast<size_t>(n * n));
+    float* chunk = gram_chunk_.data();
+    for (int64_t begin = 0; begin < x.rows; begin += kGramChunk) {
+      const int64_t count = std::min(kGramChunk, x.rows - begin);
+      cblas_ssyrk(CblasRowMajor, CblasLower, CblasTrans, static_cast<blasint>(n),
+                  static_cast<blasint>(count), 1.0f, x.row<float>(begin),
+                  static_cast<blasint>(x.stride), 0.0f, chunk, static_cast<blasint>(n));
+      // Rows of a triangle differ in length: a dynamic schedule evens that out.
+#pragma omp parallel for schedule(dynamic, 16) if (n * n > kParallelElements)
+      for (int64_t i = 0; i < n; ++i) {
+        cpu::AddToDouble(chunk + i * n, i + 1, gram.row<double>(i));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status MirrorLower(MatrixRef a) override {
+    RETURN_IF_ERROR(Expect(a.rows == a.cols && Is(a, DType::kF64), "MirrorLower", {a}));
+    ForRows(a, [&a](int64_t i) {
+      for (int64_t j = i + 1; j < a.cols; ++j) a.row<double>(i)[j] = a.row<double>(j)[i];
+    });
+    return absl::OkStatus();
+  }
+
+  absl::Status AccumulateAbs(MatrixRef x, MatrixRef sum) override {
+    RETURN_IF_ERROR(Expect(Is(x, DType::kF32) && Is(sum, DType::kF64) && sum.cols == x.cols,
+                           "AccumulateAbs", {x, sum}));
+    for (int64_t i = 0; i < x.rows; ++i) {
+      cpu::AddAbsToDouble(x.row<float>(i), x.cols, sum.as<double>());
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status SymmetricEigen(std::span<const EigenProblem> problems) override {
+    for (const EigenProblem& p : problems) {
+      const int64_t n = p.k.rows;
+      RETURN_IF_ERROR(Expect(p.k.cols == n && Is(p.k, DType::kF64) && p.values.cols == n &&
+                                 (p.vectors.data == nullptr ||
+                                  (p.vectors.rows == n && p.vectors.cols == n)),
+                             "SymmetricEigen", {p.k, p.values, p.vectors}));
+    }
+    // The reduction to tridiagonal form is bound by memory and hardly gains from a second thread:
+    // several problems at a time, one thread each, largest first, do.
+    std::vector<size_t> order(problems.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+      return problems[a].k.rows > problems[b].k.rows;
+    });
+    std::vector<absl::Status> results(problems.size());
+#pragma omp parallel for schedule(dynamic, 1) if (problems.size() > 1)
+    for (size_t i = 0; i < order.size(); ++i) {
+      results[order[i]] = cpu::SymmetricEigen(problems[order[i]]);
+    }
+    for (const absl::Status& status : results) RETURN_IF_ERROR(status);
+    return absl::OkStatus();
+  }
+
+  absl::Status ThinQr(MatrixRef w, MatrixRef q, MatrixRef r) override {
+    RETURN_IF_ERROR(Expect(w.rows >= w.cols && SameShape(w, q) && r.rows == w.cols &&
+                               r.cols == w.cols && Is(w, DType::kF64) && q.contiguous(),
+                           "ThinQr", {w, q, r}));
+    RETURN_IF_ERROR(Copy(w, q));
+    return cpu::ThinQr(q, r);
+  }
+
+  absl::Status SolveSpd(MatrixRef a, MatrixRef b) override {
+    RETURN_IF_ERROR(Expect(a.rows == a.cols && b.cols == a.rows && Is(a, DType::kF64) &&
+                               Is(b, DType::kF64),
+                           "SolveSpd", {a, b}));
+    return cpu::SolveSpd(a, b);
+  }
+
+  absl::Status ScaleRows(MatrixRef x, MatrixRef scale) override {
+    RETURN_IF_ERROR(Expect(Is(x, DType::kF64) && Is(scale, DType::kF64) && scale.cols == x.rows,
+                           "ScaleRows", {x, scale}));
+    ForRows(x, [&](int64_t i) {
+      for (int64_t j = 0; j < x.cols; ++j) x.row<double>(i)[j] *= scale.as<double>()[i];
+    });
+    return absl::OkStatus();
+  }
+
+  absl::Status ScaleCols(MatrixRef x, MatrixRef scale) override {
+    RETURN_IF_ERROR(Expect(Is(x, DType::kF64) && Is(scale, DType::kF64) && scale.cols == x.cols,
+                           "ScaleCols", {x, scale}));
+    ForRows(x, [&](int64_t i) {
+      for (int64_t j = 0; j < x.cols; ++j) x.row<double>(i)[j] *= scale.as<double>()[j];
+    });
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<double> Dot(MatrixRef a, MatrixRef b) override {
+    RETURN_IF_ERROR(Expect(SameShape(a, b) && Is(a, DType::kF64) && Is(b, DType::kF64), "Dot",
+                           {a, b}));
+    double sum = 0;
+    for (int64_t i = 0; i < a.rows; ++i) {
+      sum += cblas_ddot(static_cast<blasint>(a.cols), a.row<double>(i), 1, b.row<double>(i), 1);
+    }
+    return sum;
+  }
+
+  absl::Status RmsNorm(MatrixRef x, MatrixRef weight, double eps, MatrixRef y) override {
+    RETURN_IF_ERROR(Expect(SameShape(x, y) && weight.cols == x.cols && Is(x, DType::kF32),
+                           "RmsNorm", {x, weight, y}));
+    ForRows(x, [&](int64_t i) {
+      cpu::RmsNormRow(x.row<float>(i), weight.as<float>(), x.cols, eps, y.row<float>(i));
+    });
+    return absl::OkStatus();
+  }
+
+  absl::Status AddBias(MatrixRef y, MatrixRef bias) override {
+    RETURN_IF_ERROR(Expect(bias.cols == y.cols && Is(y, DType::kF32), "AddBias", {y, bias}));
+    ForRows(y, [&](int64_t i) { cpu::AddRow(bias.as<float>(), y.cols, y.row<float>(i)); });
+    return absl::OkStatus();
+  }
+
+  absl::Status Add(MatrixRef x, MatrixRef y) override {
+    RETURN_IF_ERROR(Expect(SameShape(x, y) && Is(x, DType::kF32), "Add", {x, y}));
+    ForRows(x, [&](int64_t i) { cpu::AddRow(x.row<float>(i), x.cols, y.row<float>(i)); });
+    return absl::OkStatus();
+  }
+
+  absl::Status Rope(MatrixRef x, int64_t heads, MatrixRef cosines, MatrixRef sines,
+                    std::span<const int64_t> offsets) override {
+    const int64_t half = cosines.cols;
+    RETURN_IF_ERROR(Expect(x.cols == heads * half * 2 && SameShape(cosines, sines) &&
+                               offsets.size() >= 1 && offsets.back() == x.rows,
+                           "Rope", {x, cosines, sines}));
+    for (size_t s = 0; s + 1 < offsets.size(); ++s) {
+      const int64_t begin = offsets[s], length = offsets[s + 1] - begin;
+      if (length > cosines.rows) return Misuse("Rope", "a sequence is longer than the table");
+      ForRows(x.Rows(begin, length), [&](int64_t t) {
+        for (int64_t h = 0; h < heads; ++h) {
+          cpu::RopeRow(x.row<float>(begin + t) + h * half * 2, cosines.row<float>(t),
+                       sines.row<float>(t), half);
+        }
+      });
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Attention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
+                         std::span<const int64_t> offsets, MatrixRef out) override {
+    const int64_t d = shape.head_dim;
+    RETURN_IF_ERROR(Expect(q.cols == shape.heads * d && k.cols == shape.kv_heads * d &&
+                               SameShape(k, v) && SameShape(q, out) && q.rows == k.rows &&
+                               shape.heads % shape.kv_heads == 0 && offsets.back() == q.rows,
+                           "Attention", {q, k, v, out}));
+    struct Task {
+      int64_t begin, first, rows, head;  // sequence start, first query row in it, rows, head
+    };
+    std::vector<Task> tasks;
+    for (size_t s = 0; s + 1 < offsets.size(); ++s) {
+      const int64_t length = offsets[s + 1] - offsets[s];
+      for (int64_t h = 0; h < shape.heads; ++h) {
+        for (int64_t i = 0; i < length; i += kAttentionBlock) {
+          tasks.push_back({offsets[s], i, std::min(kAttentionBlock, length - i), h});
+        }
+      }
+    }
+    const float scale = 1.0f / std::sqrt(static_cast<float>(d));
+    const int64_t group = shape.heads / shape.kv_heads;
+#pragma omp parallel
+    {
+      std::vector<float> scores;
+#pragma omp for schedule(dynamic, 1)
+      for (size_t i = 0; i < tasks.size(); ++i) {
+        const Task& task = tasks[i];
+        const int64_t keys = task.first + task.rows;  // causal: what the last row may see
+        scores.resize(static_cast<size_t>(task.rows * keys));
+        const int64_t row = task.begin + task.first;
+        const float* kh = k.row<float>(task.begin) + task.head / group * d;
+        const float* vh = v.row<float>(task.begin) + task.head / group * d;
+        float* oh = out.row<float>(row) + task.head * d;
+        const auto rows = static_cast<blasint>(task.rows), cols = static_cast<blasint>(keys),
+                   dim = static_cast<blasint>(d);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, cols, dim, 1.0f,
+                    q.row<float>(row) + task.head * d, static_cast<blasint>(q.stride), kh,
+                    static_cast<blasint>(k.stride), 0.0f, scores.data(), cols);
+        for (int64_t r = 0; r < task.rows; ++r) {
+          float* s = scores.data() + r * keys;
+          const int64_t visible = task.first + r + 1;
+          const float sum = cpu::ExpRow(s, visible, scale);
+          cpu::ScaleRow(s, visible, 1.0f / sum);
+          std::fill(s + visible, s + keys, 0.0f);
+        }
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, dim, cols, 1.0f,
+                    scores.data(), cols, vh, static_cast<blasint>(v.stride), 0.0f, oh,
+                    static_cast<blasint>(out.stride));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status SiluMul(MatrixRef gate, MatrixRef up) override {
+    RETURN_IF_ERROR(Expect(SameShape(gate, up) && Is(gate, DType::kF32), "SiluMul", {gate, up}));
+    ForRows(gate, [&](int64_t i) {
+      cpu::SiluMulRow(gate.row<float>(i), up.row<float>(i), gate.cols);
+    });
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<double> CrossEntropy(MatrixRef logits,
+                                      std::span<const int32_t> targets) override {
+    RETURN_IF_ERROR(Expect(static_cast<int64_t>(targets.size()) == logits.rows &&
+                               Is(logits, DType::kF32),
+                           "CrossEntropy", {logits}));
+    for (const int32_t t : targets) {
+      if (t >= logits.cols) return Misuse("CrossEntropy", "a target is outside the vocabulary");
+    }
+    std::vector<double> losses(targets.size(), 0.0);
+    ForRows(logits, [&](int64_t i) {
+      const int32_t target = targets[static_cast<size_t>(i)];
+      if (target < 0) return;
+      const float* row = logits.row<float>(i);
+      losses[static_cast<size_t>(i)] =
+          cpu::LogSumExp(row, logits.cols) - static_cast<double>(row[target]);
+    });
+    return std::accumulate(losses.begin(), losses.end(), 0.0);
+  }
+
+  absl::StatusOr<bool> AllFinite(MatrixRef x) override {
+    bool finite = true;
+#pragma omp parallel for schedule(static) reduction(&& : finite) if (x.size() > kParallelElements)
+    for (int64_t i = 0; i < x.rows; ++i) {
+      finite = finite && (Is(x, DType::kF64) ? cpu::AllFinite(x.row<double>(i), x.cols)
+                                             : cpu::AllFinite(x.row<float>(i), x.cols));
+    }
+    return finite;
+  }
+
+ private:
+  struct Usage {
+    int64_t now = 0;
+    int64_t peak = 0;
+  };
+  std::string name_;
+  std::shared_ptr<Usage> usage_ = std::make_shared<Usage>();
+  std::vector<float> gram_chunk_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> NewCpuBackend(int threads) {
+  return std::make_unique<CpuBackend>(threads);
+}
+
+}  // namespace svdllm

@@ -1,0 +1,136 @@
+#include "linalg/cpu_kernels.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+// Sanitizer builds cannot resolve the clones' ifuncs before their run time is up.
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define SVDLLM_CLONES \
+  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), optimize("O3")))
+#else
+#define SVDLLM_CLONES
+#endif
+
+namespace svdllm::cpu {
+namespace {
+
+// exp(x) to about 1 ulp by 2^n · polynomial(r), r = x − n·ln2: inlined into the loops it
+// vectorises, which the library's function does not without -ffast-math. Saturates: exp(−inf) = 0
+// and large arguments give infinity; NaN stays NaN.
+inline __attribute__((always_inline)) float Exp(float x) {
+  constexpr float kLog2E = 1.44269504088896341f;
+  constexpr float kLn2High = 0.693359375f;
+  constexpr float kLn2Low = -2.12194440e-4f;
+  constexpr float kMagic = 12582912.0f;  // 1.5 · 2^23: adding it rounds to an integer
+  const float clamped = x < -87.3f ? -87.3f : (x > 88.7f ? 88.7f : x);
+  const float shifted = clamped * kLog2E + kMagic;
+  const float n = shifted - kMagic;
+  const float r = (clamped - n * kLn2High) - n * kLn2Low;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  // Two factors of 2^(n/2): 2^128 is not a float, exp(88.7) is.
+  const int32_t bits = static_cast<int32_t>(n);
+  const int32_t half = bits >> 1;
+  const int32_t a = (half + 127) << 23, b = (bits - half + 127) << 23;
+  float fa, fb;
+  std::memcpy(&fa, &a, 4);
+  std::memcpy(&fb, &b, 4);
+  const float y = p * fa * fb;
+  return x < -87.3f ? 0.0f : (x > 88.7f ? std::numeric_limits<float>::infinity() : (x == x ? y : x));
+}
+
+// Sums in F64 over independent lanes, so that the order is fixed and the loop vectorises.
+constexpr int kLanes = 16;
+
+template <typename F>
+inline __attribute__((always_inline)) double LaneSum(int64_t n, F term) {
+  double lanes[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int l = 0; l < kLanes; ++l) lanes[l] += static_cast<double>(term(i + l));
+  }
+  double sum = 0;
+  for (; i < n; ++i) sum += static_cast<double>(term(i));
+  for (const double lane : lanes) sum += lane;
+  return sum;
+}
+
+inline __attribute__((always_inline)) float Max(const float* x, int64_t n) {
+  float lanes[kLanes];
+  std::fill(lanes, lanes + kLanes, -std::numeric_limits<float>::infinity());
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int l = 0; l < kLanes; ++l) lanes[l] = x[i + l] > lanes[l] ? x[i + l] : lanes[l];
+  }
+  float max = lanes[0];
+  for (int l = 1; l < kLanes; ++l) max = std::max(max, lanes[l]);
+  for (; i < n; ++i) max = std::max(max, x[i]);
+  return max;
+}
+
+}  // namespace
+
+SVDLLM_CLONES void RmsNormRow(const float* x, const float* weight, int64_t n, double eps,
+                              float* y) {
+  const double sum = LaneSum(n, [x](int64_t i) { return x[i] * x[i]; });
+  const float scale = static_cast<float>(1.0 / std::sqrt(sum / static_cast<double>(n) + eps));
+  for (int64_t i = 0; i < n; ++i) y[i] = x[i] * scale * weight[i];
+}
+
+SVDLLM_CLONES void AddRow(const float* x, int64_t n, float* y) {
+  for (int64_t i = 0; i < n; ++i) y[i] += x[i];
+}
+
+SVDLLM_CLONES void SiluMulRow(float* gate, const float* up, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) gate[i] = gate[i] / (1.0f + Exp(-gate[i])) * up[i];
+}
+
+SVDLLM_CLONES void RopeRow(float* x, const float* cosines, const float* sines, int64_t half) {
+  for (int64_t i = 0; i < half; ++i) {
+    const float a = x[i], b = x[i + half];
+    x[i] = a * cosines[i] - b * sines[i];
+    x[i + half] = b * cosines[i] + a * sines[i];
+  }
+}
+
+SVDLLM_CLONES float ExpRow(float* x, int64_t n, float scale) {
+  const float max = Max(x, n);
+  for (int64_t i = 0; i < n; ++i) x[i] = Exp(scale * (x[i] - max));
+  return static_cast<float>(LaneSum(n, [x](int64_t i) { return x[i]; }));
+}
+
+SVDLLM_CLONES void ScaleRow(float* x, int64_t n, float factor) {
+  for (int64_t i = 0; i < n; ++i) x[i] *= factor;
+}
+
+SVDLLM_CLONES double LogSumExp(const float* x, int64_t n) {
+  const float max = Max(x, n);
+  const double sum = LaneSum(n, [x, max](int64_t i) { return Exp(x[i] - max); });
+  return static_cast<double>(max) + std::log(sum);
+}
+
+SVDLLM_CLONES void AddToDouble(const float* x, int64_t n, double* sum) {
+  for (int64_t i = 0; i < n; ++i) sum[i] += static_cast<double>(x[i]);
+}
+
+SVDLLM_CLONES void AddAbsToDouble(const float* x, int64_t n, double* sum) {
+  for (int64_t i = 0; i < n; ++i) sum[i] += static_cast<double>(std::fabs(x[i]));
+}
+
+// x − x is 0 for finite x and NaN otherwise; a sum of zeros vectorises, a chain of tests does not.
+SVDLLM_CLONES bool AllFinite(const float* x, int64_t n) {
+  return LaneSum(n, [x](int64_t i) { return x[i] - x[i]; }) == 0.0;
+}
+
+SVDLLM_CLONES bool AllFinite(const double* x, int64_t n) {
+  return LaneSum(n, [x](int64_t i) { return x[i] - x[i]; }) == 0.0;
+}
+
+}  // namespace svdllm::cpu

@@ -1,0 +1,26 @@
+// Single-threaded F32 loops of the CPU backend, compiled for several instruction sets and chosen at
+// load time. Parallel loops call them: a clone does not reach into an OpenMP region.
+#pragma once
+
+#include <cstdint>
+
+namespace svdllm::cpu {
+
+void RmsNormRow(const float* x, const float* weight, int64_t n, double eps, float* y);
+void AddRow(const float* x, int64_t n, float* y);
+// gate = gate / (1 + exp(−gate)) · up
+void SiluMulRow(float* gate, const float* up, int64_t n);
+// One head of one token: pairs (i, i + half).
+void RopeRow(float* x, const float* cosines, const float* sines, int64_t half);
+// x = exp(scale · (x − max)) over the first n; returns their sum. n > 0.
+float ExpRow(float* x, int64_t n, float scale);
+void ScaleRow(float* x, int64_t n, float factor);
+// log Σ exp(x), the sum in F64; NaN where an element is NaN or +inf.
+double LogSumExp(const float* x, int64_t n);
+// sum[j] += x[j] and sum[j] += |x[j]|
+void AddToDouble(const float* x, int64_t n, double* sum);
+void AddAbsToDouble(const float* x, int64_t n, double* sum);
+bool AllFinite(const float* x, int64_t n);
+bool AllFinite(const double* x, int64_t n);
+
+}  // namespace svdllm::cpu

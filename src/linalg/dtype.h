@@ -1,0 +1,36 @@
+// Element types of stored tensors and of matrices.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace svdllm {
+
+enum class DType : uint8_t { kF64, kF32, kF16, kBF16 };
+
+constexpr size_t SizeOf(DType dtype) {
+  return dtype == DType::kF64 ? 8 : dtype == DType::kF32 ? 4 : 2;
+}
+
+// The safetensors name: "F64", "F32", "F16", "BF16".
+constexpr std::string_view DTypeName(DType dtype) {
+  switch (dtype) {
+    case DType::kF64:
+      return "F64";
+    case DType::kF32:
+      return "F32";
+    case DType::kF16:
+      return "F16";
+    case DType::kBF16:
+      return "BF16";
+  }
+  return "?";
+}
+
+// Converts count elements between F16, BF16, F32 and F64 (rounded once, to nearest even; NaN stays
+// NaN, overflow becomes infinity). Buffers do not overlap and need no alignment. Large counts use
+// OpenMP's threads.
+void ConvertElements(const void* from, DType from_dtype, void* to, DType to_dtype, size_t count);
+
+}  // namespace svdllm

@@ -1,0 +1,99 @@
+// The safetensors file format: an 8-byte little-endian header length, a JSON header, the data.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/files.h"
+#include "base/status.h"
+#include "linalg/dtype.h"
+
+namespace svdllm {
+
+// A tensor of an open file: a view into its memory map, row-major, little-endian. The format does
+// not align data: read it with ConvertElements or memcpy, not through a pointer to its type.
+struct TensorView {
+  DType dtype = DType::kF32;
+  std::vector<int64_t> shape;
+  std::span<const std::byte> bytes;
+
+  int64_t elements() const {
+    int64_t n = 1;
+    for (const int64_t d : shape) n *= d;
+    return n;
+  }
+};
+
+// A file opened for reading. Immutable, thread-safe.
+//
+// Open checks everything before it hands out a byte: the header's length against the file and
+// against 100 MB, the JSON (no duplicate names, bounded nesting), every dtype, that shapes multiply
+// without overflow to the extent that the offsets give, and that the extents cover the data section
+// without gap or overlap.
+// Anything else is INVALID_ARGUMENT with reason MODEL_CORRUPT and "file: tensor: what".
+// A tensor of an integer or unknown dtype is listed by name and refused when asked for.
+class SafetensorsFile {
+ public:
+  static absl::StatusOr<SafetensorsFile> Open(const std::string& path);
+
+  // NOT_FOUND with the tensor's name in it.
+  absl::StatusOr<TensorView> Get(const std::string& name) const;
+  bool Has(const std::string& name) const { return entries_.count(name) > 0; }
+  std::vector<std::string> Names() const;  // sorted
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  const std::string& path() const { return file_.path(); }
+
+ private:
+  struct Entry {
+    std::string dtype;
+    std::vector<int64_t> shape;
+    size_t begin = 0, end = 0;  // in the file
+  };
+  MappedFile file_;
+  std::map<std::string, Entry> entries_;
+  std::map<std::string, std::string> metadata_;
+};
+
+struct TensorSpec {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<int64_t> shape;
+  int64_t bytes() const {
+    int64_t n = static_cast<int64_t>(SizeOf(dtype));
+    for (const int64_t d : shape) n *= d;
+    return n;
+  }
+};
+
+// Writes a file whose tensors are known beforehand and arrive one by one, in any order. Data starts
+// 8-byte aligned, tensors lie in the order given: the format allows no padding, so mixed dtypes are
+// best given widest first. A file that is not finished is removed by the destructor. Not
+// thread-safe.
+class SafetensorsWriter {
+ public:
+  // Creates the file at its full size: a disk that cannot hold it says so now (SCRATCH_FULL). An
+  // older file at path is overwritten. INVALID_ARGUMENT for impossible shapes and repeated names.
+  static absl::StatusOr<SafetensorsWriter> Create(const std::string& path,
+                                                  const std::vector<TensorSpec>& tensors);
+  SafetensorsWriter(SafetensorsWriter&&) noexcept;
+  SafetensorsWriter& operator=(SafetensorsWriter&&) noexcept;
+  ~SafetensorsWriter();
+
+  // bytes: the whole tensor in its declared dtype. INVALID_ARGUMENT for an unknown name or a wrong
+  // length, FAILED_PRECONDITION for a name written before.
+  absl::Status Write(const std::string& name, std::span<const std::byte> bytes);
+  // Checks that every tensor was written, syncs and closes.
+  absl::Status Finish();
+
+ private:
+  struct Impl;
+  explicit SafetensorsWriter(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace svdllm

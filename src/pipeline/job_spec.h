@@ -1,0 +1,178 @@
+// What a job is asked to do and what it answers, as plain values: the pipeline's whole interface to
+// the layers above it. No protobuf, no gRPC.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+
+namespace svdllm {
+
+enum class Method { kSvd, kAsvd, kSvdLlm, kSvdLlmUpdate };
+enum class Allocation { kUniform, kV2 };
+enum class OutputFormat { kFactored, kDense };
+// How text becomes sequences. kConcatenated: documents joined by a blank line, tokenised as one text
+// (special tokens once, in front) and cut. kDocuments: each document is one sequence (special tokens
+// in front of each), cut at seq_len.
+enum class Packing { kConcatenated, kDocuments };
+
+// The names used in requests, reports and configuration: "svd_llm", "uniform", "factored", ...
+std::string MethodName(Method method);
+std::string AllocationName(Allocation allocation);
+std::string OutputFormatName(OutputFormat format);
+
+// A text: a file (one document), a .jsonl file (a document a line: a string, or an object's
+// text_field) or a .json file (an array of the same).
+struct TextSource {
+  std::string path;
+  std::string text_field = "text";
+  Packing packing = Packing::kConcatenated;
+};
+
+struct CalibrationSpec {
+  TextSource text;
+  int64_t samples = 256;   // sequences
+  int64_t seq_len = 2048;  // tokens
+  uint64_t seed = 3;       // draws the sequences; documents are taken in order where packing says so
+  int64_t first_document = 0;  // documents before this one are passed over (kDocuments)
+};
+
+// Perplexity: non-overlapping windows of seq_len tokens, each predicted from its own start.
+struct PerplexitySpec {
+  std::string name;   // what the figure is called in reports, e.g. "perplexity"
+  TextSource text;
+  int64_t seq_len = 2048;
+  int64_t limit = 0;  // windows (or documents) at most; 0: all
+};
+
+struct CompressSpec {
+  std::string job_id;     // names staging directories; recorded in the report
+  std::string model_dir;  // a Hugging Face directory, local
+  std::string model_uri;  // as the caller named it; for reports
+  Method method = Method::kSvdLlm;
+  std::vector<double> keep_ratios;  // each in (0, 1], strictly decreasing after resolution
+  Allocation allocation = Allocation::kUniform;
+  CalibrationSpec calibration;
+  OutputFormat output_format = OutputFormat::kFactored;
+  double asvd_alpha = 0.5;
+  // Where artifacts go: output_uri for one keep ratio, output_uri/keep-0.80 and so on for several.
+  std::string output_uri;
+  std::string work_dir;  // scratch of this attempt; emptied by the caller afterwards
+  // Perplexity before and after, for the report and the model card. Empty text.path: windows of the
+  // calibration text that calibration does not use, where there are any. limit < 0: none.
+  PerplexitySpec evaluation;
+};
+
+struct EvaluateSpec {
+  std::string model_dir;
+  std::string model_uri;
+  std::vector<PerplexitySpec> perplexities;
+};
+
+// One line of progress. percent never falls within an attempt.
+struct Progress {
+  std::string stage;   // load, calibrate, allocate, factorise, write, evaluate, publish
+  std::string module;  // e.g. "model.layers.3.mlp.down_proj"; empty where none applies
+  int64_t layers_done = 0;
+  int64_t layers_total = 0;
+  double percent = 0;             // of the whole job, 0..100
+  double eta_seconds = -1;        // negative: not known yet
+  int64_t peak_host_bytes = 0;    // of this process
+  int64_t peak_device_bytes = 0;
+  std::string message;            // for people: "layer 3/30: loss 0.021"
+};
+
+struct StageTime {
+  std::string stage;
+  double seconds = 0;
+};
+
+struct MatrixReport {
+  std::string name;          // "model.layers.0.self_attn.q_proj"
+  int64_t rows = 0, cols = 0;
+  int64_t rank = 0;          // 0: stays dense
+  double relative_loss = 0;  // ‖(W−W′)X‖ / ‖W X‖ from the eigenvalue tail (whitened methods), else measured
+  double optimum_loss = 0;   // (Σ_{j>k} λ_j)^{1/2}, absolute; whitened methods only
+  double rounding_excess = 0;  // ‖(W−W″)X‖²/‖(W−W′)X‖² − 1, W″ being what is stored
+};
+
+struct PerplexityResult {
+  std::string name;
+  double perplexity = 0;
+  int64_t predicted_tokens = 0;
+  int64_t windows = 0;
+  int64_t leftover_tokens = 0;  // behind the last whole window, not scored
+  double seconds = 0;
+  double tokens_per_second = 0;  // prefill: tokens of the windows / seconds
+};
+
+struct ArtifactResult {
+  double keep_ratio = 0;
+  std::string uri;                 // where it was published
+  std::string manifest_sha256;
+  int64_t parameters = 0;          // of the whole model
+  int64_t compressed_parameters = 0;  // stored numbers of the linears in scope
+  int64_t weight_bytes = 0;
+  std::vector<MatrixReport> matrices;
+  std::vector<PerplexityResult> perplexities;
+};
+
+struct CompressResult {
+  int64_t parameters = 0;          // before
+  int64_t target_parameters = 0;   // of the linears in scope, before
+  int64_t weight_bytes = 0;        // before
+  std::vector<PerplexityResult> perplexities;  // before
+  std::vector<ArtifactResult> artifacts;
+  std::vector<StageTime> stages;
+  int64_t peak_host_bytes = 0;
+  int64_t peak_device_bytes = 0;
+  std::string device;
+};
+
+struct EvaluateResult {
+  int64_t parameters = 0;
+  int64_t weight_bytes = 0;
+  std::vector<PerplexityResult> perplexities;
+  int64_t peak_host_bytes = 0;
+  std::string device;
+};
+
+// What a compression would do, without doing it.
+struct MatrixPlan {
+  std::string name;
+  int64_t rows = 0, cols = 0;
+  int64_t rank = 0;  // 0: stays dense
+};
+struct ArtifactPlan {
+  double keep_ratio = 0;
+  std::vector<MatrixPlan> matrices;  // ranks of a non-uniform allocation are the uniform ones
+  int64_t parameters = 0;
+  int64_t weight_bytes = 0;
+};
+struct CompressPlan {
+  int64_t parameters = 0;
+  int64_t target_parameters = 0;
+  int64_t weight_bytes = 0;
+  std::vector<ArtifactPlan> artifacts;
+  int64_t peak_host_bytes = 0;
+  int64_t peak_device_bytes = 0;
+  int64_t scratch_bytes = 0;
+  double expected_seconds = 0;
+  bool ranks_are_final = true;  // false: the allocation decides them from the spectra
+};
+
+// How a running job talks to what runs it. All are called from the thread that runs the job.
+struct RunHooks {
+  std::function<void(const Progress&)> on_progress;
+  // Called at least once a matrix step; a non-OK status (CANCELLED, ABORTED for a lost lease,
+  // DEADLINE_EXCEEDED) ends the job with that status, nothing published.
+  std::function<absl::Status()> check;
+  // Called once, before the first artifact becomes visible: OK means that this attempt still holds
+  // its lease and that no cancellation can come in between any more.
+  std::function<absl::Status()> begin_publish;
+};
+
+}  // namespace svdllm

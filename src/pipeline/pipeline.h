@@ -1,0 +1,34 @@
+// Start reading here. A job of either kind is one call, which runs to its end in the calling thread:
+//
+//   CompressModel: load ▸ calibrate ▸ allocate ▸ factorise ▸ write ▸ evaluate ▸ publish
+//   Evaluate:      load ▸ evaluate
+//
+// Nothing is kept between calls. Errors carry a reason from base/status.h and the offending name.
+#pragma once
+
+#include "linalg/backend.h"
+#include "pipeline/job_spec.h"
+#include "storage/artifact_store.h"
+
+namespace svdllm {
+
+// Checks a request against the model and predicts what it would cost. Reads headers and
+// configuration only: milliseconds. The same checks open RunCompress.
+absl::StatusOr<CompressPlan> PlanCompress(const CompressSpec& spec);
+
+// Compresses, publishes one artifact a keep ratio and reports. On any error nothing is published.
+absl::StatusOr<CompressResult> RunCompress(const CompressSpec& spec, Backend& backend,
+                                           ArtifactStore& store, const RunHooks& hooks);
+
+// Checks an evaluation without running it: the model is readable and every text is there.
+absl::Status CheckEvaluate(const EvaluateSpec& spec);
+
+absl::StatusOr<EvaluateResult> RunEvaluate(const EvaluateSpec& spec, Backend& backend,
+                                           const RunHooks& hooks);
+
+// What this build knows, for GetServerInfo.
+std::vector<std::string> SupportedFamilies();
+std::vector<std::string> SupportedMethods();
+std::vector<std::string> SupportedTasks();
+
+}  // namespace svdllm
