@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -100,5 +99,8 @@ struct Lease {
   std::string job_id;
   int64_t token = 0;
 };
+
+// A new job's id: sorts by time, unguessable, lower-case letters and digits.
+std::string NewJobId();
 
 }  // namespace svdllm

@@ -143,7 +143,4 @@ struct SqliteStoreOptions {
 // newer version of this program has written (FAILED_PRECONDITION).
 absl::StatusOr<std::unique_ptr<JobStore>> OpenSqliteJobStore(const SqliteStoreOptions& options);
 
-// A new job id: sorts by time, unguessable, lower-case letters and digits.
-std::string NewJobId();
-
 }  // namespace svdllm

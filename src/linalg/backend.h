@@ -46,6 +46,9 @@ class Backend {
   // Same shape; F32 and F64 convert into each other.
   virtual absl::Status Copy(MatrixRef from, MatrixRef to) = 0;
 
+  // to[j, i] = from[i, j]; F64.
+  virtual absl::Status Transpose(MatrixRef from, MatrixRef to) = 0;
+
   // Products. c = alpha · op(a) op(b) + beta · c; all F32 or all F64; op transposes where asked.
   virtual absl::Status Gemm(bool transpose_a, bool transpose_b, double alpha, MatrixRef a,
                             MatrixRef b, double beta, MatrixRef c) = 0;
@@ -79,7 +82,7 @@ class Backend {
   virtual absl::Status RmsNorm(MatrixRef x, MatrixRef weight, double eps, MatrixRef y) = 0;
   // y += bias, row by row: bias [1, n].
   virtual absl::Status AddBias(MatrixRef y, MatrixRef bias) = 0;
-  // y += x
+  // y += x; F32 or F64
   virtual absl::Status Add(MatrixRef x, MatrixRef y) = 0;
   // Rotates pairs (i, i + head_dim/2) of each head by the angle of the token's position in its
   // sequence: cosines and sines [positions, head_dim/2].

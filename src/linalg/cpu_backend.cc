@@ -133,6 +133,16 @@ class CpuBackend final : public Backend {
     return absl::OkStatus();
   }
 
+  absl::Status Transpose(MatrixRef from, MatrixRef to) override {
+    RETURN_IF_ERROR(Expect(from.rows == to.cols && from.cols == to.rows &&
+                               Is(from, DType::kF64) && Is(to, DType::kF64),
+                           "Transpose", {from, to}));
+    ForRows(to, [&](int64_t j) {
+      for (int64_t i = 0; i < from.rows; ++i) to.row<double>(j)[i] = from.row<double>(i)[j];
+    });
+    return absl::OkStatus();
+  }
+
   absl::Status Gemm(bool transpose_a, bool transpose_b, double alpha, MatrixRef a, MatrixRef b,
                     double beta, MatrixRef c) override {
     const int64_t m = transpose_a ? a.cols : a.rows, k = transpose_a ? a.rows : a.cols;
@@ -280,7 +290,13 @@ class CpuBackend final : public Backend {
   }
 
   absl::Status Add(MatrixRef x, MatrixRef y) override {
-    RETURN_IF_ERROR(Expect(SameShape(x, y) && Is(x, DType::kF32), "Add", {x, y}));
+    RETURN_IF_ERROR(Expect(SameShape(x, y) && x.dtype == y.dtype, "Add", {x, y}));
+    if (Is(x, DType::kF64)) {
+      ForRows(x, [&](int64_t i) {
+        cblas_daxpy(static_cast<blasint>(x.cols), 1.0, x.row<double>(i), 1, y.row<double>(i), 1);
+      });
+      return absl::OkStatus();
+    }
     ForRows(x, [&](int64_t i) { cpu::AddRow(x.row<float>(i), x.cols, y.row<float>(i)); });
     return absl::OkStatus();
   }

@@ -8,20 +8,18 @@
 #include <vector>
 
 #include "base/status.h"
+#include "lowrank/method.h"
+#include "lowrank/rank_plan.h"
 
 namespace svdllm {
 
-enum class Method { kSvd, kAsvd, kSvdLlm, kSvdLlmUpdate };
-enum class Allocation { kUniform, kV2 };
 enum class OutputFormat { kFactored, kDense };
 // How text becomes sequences. kConcatenated: documents joined by a blank line, tokenised as one text
 // (special tokens once, in front) and cut. kDocuments: each document is one sequence (special tokens
 // in front of each), cut at seq_len.
 enum class Packing { kConcatenated, kDocuments };
 
-// The names used in requests, reports and configuration: "svd_llm", "uniform", "factored", ...
-std::string MethodName(Method method);
-std::string AllocationName(Allocation allocation);
+// "factored", "dense"
 std::string OutputFormatName(OutputFormat format);
 
 // A text: a file (one document), a .jsonl file (a document a line: a string, or an object's

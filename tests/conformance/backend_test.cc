@@ -200,6 +200,13 @@ TEST_P(BackendTest, ScalesAndDot) {
   EXPECT_NEAR(*backend_->Dot(y, Put(x, DType::kF64)), expected.cwiseProduct(x).sum(), 1e-12);
 }
 
+TEST_P(BackendTest, Transposes) {
+  const MatD x = Random(6, 29);
+  Matrix y = *backend_->New(29, 6, DType::kF64);
+  ASSERT_TRUE(backend_->Transpose(Put(x, DType::kF64), y).ok());
+  EXPECT_EQ(Get(y), MatD(x.transpose()));
+}
+
 TEST_P(BackendTest, NormsAndElementwise) {
   const MatD x = Random(5, 70), w = Random(1, 70), bias = Random(1, 70), up = Random(5, 70);
   Matrix y = *backend_->New(5, 70, DType::kF32);
@@ -214,6 +221,10 @@ TEST_P(BackendTest, NormsAndElementwise) {
   ASSERT_TRUE(backend_->AddBias(y, Put(bias, DType::kF32)).ok());
   ASSERT_TRUE(backend_->Add(Put(x, DType::kF32), y).ok());
   EXPECT_LT((Get(y) - (expected.rowwise() + bias.row(0)) - x).norm(), 1e-5);
+
+  Matrix sum = Put(x, DType::kF64);
+  ASSERT_TRUE(backend_->Add(Put(up, DType::kF64), sum).ok());
+  EXPECT_EQ(Get(sum), MatD(x + up));
 
   MatD gate = Random(5, 70) * 30;
   gate(0, 0) = 200, gate(0, 1) = -200, gate(0, 2) = 0;

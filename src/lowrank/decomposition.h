@@ -1,0 +1,79 @@
+// The optimal low-rank approximation of a weight matrix, for every rank at once and without an
+// inverse. W [m, n] maps x to W x; G [n, n] is the metric of the method (lowrank/method.h):
+//
+//   K = W G Wᵀ = Σ_j λ_j u_j u_jᵀ     W′ = U_k U_kᵀ W     ‖(W − W′) R‖_F² = Σ_{j>k} λ_j,  R Rᵀ = G
+//
+// which equals truncating the SVD of W R and multiplying by R⁻¹, exact for singular G too. A tall W
+// (m > n) goes through its thin QR, W = Q C, with K = C G Cᵀ, so that every eigenproblem has order
+// p = min(m, n). All matrices are F64 and belong to the backend; nothing here is thread-safe.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "linalg/backend.h"
+
+namespace svdllm {
+
+// The metric G; at most one member is set, none means G = I. Views: the owner must outlive the use.
+struct Metric {
+  MatrixRef gram;         // [n, n]
+  MatrixRef scale;        // [1, n]: G = diag(scale²)
+  MatrixRef output_gram;  // [m, m]: W G Wᵀ, gathered as Y Yᵀ where m < n makes that smaller than G
+};
+
+struct Decomposition {
+  Matrix w;        // [m, n]
+  Matrix q;        // [m, p]; empty where m ≤ n, Q = I
+  Matrix c;        // [p, n]; empty where m ≤ n, C = W
+  Matrix values;   // [1, p] λ, descending
+  Matrix vectors;  // [p, p], row j is u_j (in the coordinates of Q); empty after DecomposeValues
+  std::vector<double> spectrum;  // λ on the host, negative rounding errors clamped to 0
+
+  MatrixRef core() const { return c.empty() ? w.ref() : c.ref(); }
+  // Σ_{j>rank} λ_j, summed from the smallest.
+  double Tail(int64_t rank) const;
+};
+
+struct DecomposeItem {
+  MatrixRef weight;  // F32 or F64 [m, n]
+  Metric metric;
+};
+
+// Decomposes several matrices, their eigenproblems in one batch. NUMERICAL_FAILURE where a metric is not
+// finite, or where the trace that the eigenvectors explain does not match the eigenvalues to 1e-6.
+absl::StatusOr<std::vector<Decomposition>> Decompose(std::span<const DecomposeItem> items,
+                                                     Backend& backend);
+// Spectra only, a fraction of the work.
+absl::StatusOr<std::vector<Decomposition>> DecomposeValues(std::span<const DecomposeItem> items,
+                                                           Backend& backend);
+
+// W′ = b a. Balanced: row i of a and column i of b have the same norm, so that neither overflows nor
+// loses digits in a 16-bit format.
+struct Factors {
+  Matrix a;  // [k, n]
+  Matrix b;  // [m, k]
+};
+
+// The optimum of rank k: b a = U_k U_kᵀ W.
+absl::StatusOr<Factors> Truncate(const Decomposition& decomposition, int64_t rank,
+                                 Backend& backend);
+
+struct UpdatedFactors {
+  Factors factors;
+  double relative_loss = 0;  // ‖(W − W′)X′‖_F / ‖W X′‖_F
+};
+
+// The layer-wise closed-form update: V = U_kᵀ W stays, and U is refitted to the inputs X′ that the
+// already compressed model produces, H = X′ X′ᵀ (metric, as above, of X′):
+//   U* = argmin ‖W X′ − U V X′‖_F = (W H) Vᵀ (V H Vᵀ)⁻¹
+// computed as U_k plus a correction that a pseudo-inverse gives where V H Vᵀ is singular, so that
+// directions which X′ does not excite stay as they were. With X′ = X it is the identity.
+absl::StatusOr<UpdatedFactors> TruncateAndUpdate(const Decomposition& decomposition, int64_t rank,
+                                                 const Metric& metric, Backend& backend);
+
+// ‖(W − b a) R‖_F², from the factors as given. The metric must not be an output Gram.
+absl::StatusOr<double> ResidualLoss(const Decomposition& decomposition, const Factors& factors,
+                                    const Metric& metric, Backend& backend);
+
+}  // namespace svdllm

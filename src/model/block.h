@@ -1,0 +1,47 @@
+// One decoder layer's weights in a backend's memory.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "linalg/backend.h"
+#include "model/checkpoint.h"
+
+namespace svdllm {
+
+// y = W x + bias with W [out, in], held either whole or as W = b a.
+struct Linear {
+  Matrix w;     // F32 [out, in]; empty where factored
+  Matrix a, b;  // F32 [rank, in], [out, rank]; empty where whole
+  Matrix bias;  // F32 [1, out]; empty where there is none
+
+  bool factored() const { return !a.empty(); }
+};
+
+struct Block {
+  Matrix attn_norm, mlp_norm;  // F32 [1, hidden]
+  std::array<Linear, kNumLinears> linears;
+
+  Linear& linear(LinearId id) { return linears[static_cast<size_t>(id)]; }
+  const Linear& linear(LinearId id) const { return linears[static_cast<size_t>(id)]; }
+};
+
+// The final norm and the output head.
+struct Head {
+  Matrix norm;  // F32 [1, hidden]
+  Matrix w;     // F32 [vocab, hidden]
+};
+
+// A tensor as F32 [rows, cols] (a vector is one row). MODEL_CORRUPT, naming it, where a value is NaN
+// or infinite.
+absl::StatusOr<Matrix> LoadTensor(const Checkpoint& checkpoint, const std::string& name,
+                                  Backend& backend);
+absl::StatusOr<Block> LoadBlock(const Checkpoint& checkpoint, int64_t layer, Backend& backend);
+absl::StatusOr<Head> LoadHead(const Checkpoint& checkpoint, Backend& backend);
+
+// x[t] = embedding of ids[t]: x F32 [ids.size(), hidden]. INVALID_ARGUMENT for an id outside the
+// vocabulary, MODEL_CORRUPT for a row that is not finite.
+absl::Status Embed(const Checkpoint& checkpoint, std::span<const int32_t> ids, Backend& backend,
+                   MatrixRef x);
+
+}  // namespace svdllm

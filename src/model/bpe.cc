@@ -1,0 +1,165 @@
+#include "model/bpe.h"
+
+#include <algorithm>
+
+#include "model/unicode_text.h"
+
+namespace svdllm {
+namespace {
+
+// Longer words hardly come again.
+constexpr size_t kLongestRemembered = 256;
+
+uint64_t PairKey(int32_t left, int32_t right) {
+  return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
+}
+
+std::string ByteToken(unsigned byte) {
+  constexpr std::string_view kDigits = "0123456789ABCDEF";
+  return {'<', '0', 'x', kDigits[byte >> 4], kDigits[byte & 15], '>'};
+}
+
+}  // namespace
+
+absl::StatusOr<BpeModel> BpeModel::Create(Vocabulary vocabulary, const MergeList& merges,
+                                          const BpeOptions& options) {
+  BpeModel model;
+  model.vocabulary_ = std::move(vocabulary);
+  model.options_ = options;
+  const auto require = [&model](const std::string& token) -> absl::StatusOr<int32_t> {
+    if (const auto id = model.Find(token)) return *id;
+    return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt,
+                     "token not in the vocabulary: " + token);
+  };
+  if (options.unk_token) {
+    ASSIGN_OR_RETURN(model.unk_id_, require(*options.unk_token));
+  }
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    model.byte_ids_[byte] = model.Find(ByteToken(byte)).value_or(-1);
+  }
+  model.char_ids_.assign(0x10000, -1);
+  for (const auto& [token, id] : model.vocabulary_) {
+    if (token.empty() || token.size() != CharLength(token[0])) continue;
+    const char32_t c = DecodeChar(token, 0);
+    if (c < model.char_ids_.size()) model.char_ids_[c] = id;
+  }
+  model.merges_.reserve(merges.size());
+  for (size_t rank = 0; rank < merges.size(); ++rank) {
+    const auto& [left, right] = merges[rank];
+    ASSIGN_OR_RETURN(const int32_t left_id, require(left));
+    ASSIGN_OR_RETURN(const int32_t right_id, require(right));
+    ASSIGN_OR_RETURN(const int32_t id, require(left + right));
+    model.merges_[PairKey(left_id, right_id)] = {static_cast<int32_t>(rank), id};
+  }
+  return model;
+}
+
+std::optional<int32_t> BpeModel::Find(std::string_view token) const {
+  const auto it = vocabulary_.find(token);
+  if (it == vocabulary_.end()) return std::nullopt;
+  return it->second;
+}
+
+int32_t BpeModel::CharId(std::string_view c) const {
+  const char32_t value = DecodeChar(c, 0);
+  return value < char_ids_.size() ? char_ids_[value] : Find(c).value_or(-1);
+}
+
+void BpeModel::SplitCharacters(std::string_view word,
+                               std::vector<Scratch::Symbol>* symbols) const {
+  symbols->clear();
+  const auto add = [symbols](int32_t id) {
+    const auto pos = static_cast<int32_t>(symbols->size());
+    symbols->push_back({id, pos - 1, pos + 1});
+  };
+  bool unknown = false;  // one is waiting to be added, perhaps with those that follow
+  for (size_t pos = 0; pos < word.size();) {
+    const std::string_view c = word.substr(pos, CharLength(word[pos]));
+    pos += c.size();
+    const int32_t id = CharId(c);
+    if (id >= 0) {
+      if (unknown) add(unk_id_);
+      unknown = false;
+      add(id);
+      continue;
+    }
+    if (options_.byte_fallback && std::all_of(c.begin(), c.end(), [this](char byte) {
+          return byte_ids_[static_cast<unsigned char>(byte)] >= 0;
+        })) {
+      // The reference adds these before an unknown that waits.
+      for (const char byte : c) add(byte_ids_[static_cast<unsigned char>(byte)]);
+      continue;
+    }
+    if (unk_id_ < 0) continue;
+    if (unknown && !options_.fuse_unk) add(unk_id_);
+    unknown = true;
+  }
+  if (unknown) add(unk_id_);
+  if (!symbols->empty()) symbols->back().next = -1;
+}
+
+void BpeModel::PushCandidate(int32_t pos, Scratch* scratch) const {
+  const Scratch::Symbol& left = scratch->symbols[static_cast<size_t>(pos)];
+  const Scratch::Symbol& right = scratch->symbols[static_cast<size_t>(left.next)];
+  const auto it = merges_.find(PairKey(left.id, right.id));
+  if (it == merges_.end()) return;
+  scratch->heap.push_back(
+      {static_cast<uint64_t>(it->second.rank) << 32 | static_cast<uint32_t>(pos), it->second.id});
+}
+
+void BpeModel::MergeSymbols(Scratch* scratch) const {
+  auto& symbols = scratch->symbols;
+  auto& heap = scratch->heap;
+  heap.clear();
+  for (size_t i = 0; i + 1 < symbols.size(); ++i) PushCandidate(static_cast<int32_t>(i), scratch);
+  std::make_heap(heap.begin(), heap.end(), std::greater<>());
+  const auto push = [&](int32_t pos) {
+    const size_t before = heap.size();
+    PushCandidate(pos, scratch);
+    if (heap.size() > before) std::push_heap(heap.begin(), heap.end(), std::greater<>());
+  };
+  while (!heap.empty()) {
+    std::pop_heap(heap.begin(), heap.end(), std::greater<>());
+    const Scratch::Candidate top = heap.back();
+    heap.pop_back();
+    const auto pos = static_cast<int32_t>(top.rank_and_pos & 0xffffffff);
+    Scratch::Symbol& left = symbols[static_cast<size_t>(pos)];
+    if (left.id < 0 || left.next < 0) continue;
+    Scratch::Symbol& right = symbols[static_cast<size_t>(left.next)];
+    // Stale: one of the two has been merged since.
+    const auto it = merges_.find(PairKey(left.id, right.id));
+    if (it == merges_.end() || it->second.id != top.id) continue;
+    left.id = top.id;
+    left.next = right.next;
+    right.id = -1;
+    if (left.next >= 0) symbols[static_cast<size_t>(left.next)].previous = pos;
+    if (left.previous >= 0) push(left.previous);
+    if (left.next >= 0) push(pos);
+  }
+}
+
+void BpeModel::Encode(std::string_view word, Scratch* scratch, std::vector<int32_t>* ids) const {
+  const bool remember = word.size() <= kLongestRemembered;
+  if (remember) {
+    const auto it = scratch->seen.find(word);
+    if (it != scratch->seen.end()) {
+      const auto [begin, count] = it->second;
+      ids->reserve(std::max(ids->capacity(), 2 * (ids->size() + count)) / 2);
+      for (size_t i = 0; i < count; ++i) ids->push_back((*ids)[begin + i]);
+      return;
+    }
+  }
+  const size_t begin = ids->size();
+  if (const auto id = options_.ignore_merges ? Find(word) : std::nullopt) {
+    ids->push_back(*id);
+  } else {
+    SplitCharacters(word, &scratch->symbols);
+    MergeSymbols(scratch);
+    for (const Scratch::Symbol& symbol : scratch->symbols) {
+      if (symbol.id >= 0) ids->push_back(symbol.id);
+    }
+  }
+  if (remember) scratch->seen.emplace(word, std::make_pair(begin, ids->size() - begin));
+}
+
+}  // namespace svdllm

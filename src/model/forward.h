@@ -1,0 +1,59 @@
+// The forward pass, a block at a time, over many sequences at once.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "model/block.h"
+#include "model/rope.h"
+
+namespace svdllm {
+
+// What looks on while a block runs. Either may be empty. Views are valid during the call only.
+struct BlockObserver {
+  // The input of every linear that reads this site: F32 [tokens, in].
+  std::function<absl::Status(Site site, MatrixRef x)> input;
+  // W x of this linear, without its bias: F32 [tokens, out].
+  std::function<absl::Status(LinearId id, MatrixRef y)> output;
+};
+
+// Runs blocks of one model. Keeps its buffers between calls. Not thread-safe; must not outlive the
+// backend.
+class Forward {
+ public:
+  Forward(const ModelConfig& config, const Architecture& arch, Backend& backend)
+      : config_(config), arch_(arch), backend_(backend) {}
+
+  // x F32 [tokens, hidden], the residual stream, is advanced in place. offsets as in Backend:
+  // sequence s is rows [offsets[s], offsets[s + 1]), positions counted from its own start.
+  absl::Status RunBlock(const Block& block, std::span<const int64_t> offsets, MatrixRef x,
+                        const BlockObserver& observer = {});
+
+  // Sum over the sequences of −log p(ids[t + 1] | ids[..t]), natural logarithm, from the residual
+  // stream x behind the last block; every sequence of length n has n − 1 predictions. NUMERICAL_FAILURE where a logit is
+  // not finite.
+  absl::StatusOr<double> NegativeLogLikelihood(const Head& head,
+                                               std::span<const int64_t> offsets,
+                                               std::span<const int32_t> ids, MatrixRef x);
+  // Logits F32 [tokens, vocab] of rows of x.
+  absl::Status Logits(const Head& head, MatrixRef x, MatrixRef logits);
+
+ private:
+  absl::Status Apply(const Block& block, LinearId id, MatrixRef x, MatrixRef y,
+                     const BlockObserver& observer);
+  absl::Status ApplyRope(int64_t heads, std::span<const int64_t> offsets, MatrixRef x);
+  // Memory kept under a name for the next call; its content is whatever was there.
+  absl::StatusOr<MatrixRef> Buffer(const char* name, int64_t rows, int64_t cols);
+
+  const ModelConfig& config_;
+  const Architecture& arch_;
+  Backend& backend_;
+  RopeCache rope_;
+  std::map<std::string, Matrix> buffers_;
+};
+
+}  // namespace svdllm

@@ -1,0 +1,13 @@
+# The tokenizers, a target of their own: no other part of the model folder needs these libraries.
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+
+set(SVDLLM_TOKENIZER_SOURCES
+  bpe.cc tokenizer.cc tokenizer_added.cc tokenizer_config.cc tokenizer_json.cc
+  tokenizer_json_steps.cc tokenizer_pipeline.cc tokenizer_sentencepiece.cc tokenizer_steps.cc
+  unicode_normalize.cc unicode_regex.cc unicode_tables.cc unicode_text.cc)
+
+svdllm_library(tokenizer
+  SOURCES ${SVDLLM_TOKENIZER_SOURCES}
+  DEPS svdllm_base absl::flat_hash_map
+  PRIVATE_DEPS PkgConfig::PCRE2 PkgConfig::SENTENCEPIECE PkgConfig::UTF8PROC
+    nlohmann_json::nlohmann_json)

@@ -1,0 +1,303 @@
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "base/files.h"
+#include "base/logging.h"
+#include "storage/artifact_store.h"
+#include "storage/local_path.h"
+
+namespace svdllm {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kStagingPrefix = ".staging-";
+constexpr char kManifest[] = "compression_manifest.json";
+
+// The same error under the reason that tells a caller which field to correct.
+absl::Status WithReason(const absl::Status& status, std::string_view reason) {
+  const absl::string_view message = status.message();
+  return MakeError(status.code(), reason, {message.data(), message.size()});
+}
+
+std::string Text(absl::string_view text) { return std::string(text.data(), text.size()); }
+
+std::string ParentOf(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == 0 || slash == std::string::npos ? "/" : path.substr(0, slash);
+}
+
+std::string NameOf(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
+// A name that is one path component, whatever the text.
+std::string AsComponent(std::string text) {
+  for (char& c : text) {
+    const bool plain =
+        std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_' || c == '.';
+    if (!plain) c = '_';
+  }
+  if (text.empty() || text[0] == '.') text.insert(0, 1, '_');
+  return text;
+}
+
+bool Exists(const std::string& path) {
+  struct stat info;
+  return lstat(path.c_str(), &info) == 0;
+}
+
+// Absent, or a directory without entries, which a rename replaces atomically.
+bool IsFree(const std::string& path) {
+  if (!Exists(path)) return true;
+  std::error_code error;
+  const fs::file_status status = fs::symlink_status(path, error);
+  return !error && fs::is_directory(status) && fs::is_empty(path, error) && !error;
+}
+
+absl::Status OutputExists(const std::string& path) {
+  return MakeError(absl::StatusCode::kAlreadyExists, kOutputExists,
+                   UriOfPath(path) + ": something is there already; it is never overwritten");
+}
+
+// A full disk keeps its reason; whatever else stops us from writing is the output's fault.
+absl::Status CannotWrite(const std::error_code& error, const std::string& path) {
+  const absl::Status status = ErrnoToStatus(error.value(), "create", path);
+  if (ErrorReason(status) == kScratchFull) return status;
+  return MakeError(absl::StatusCode::kPermissionDenied, kOutputInvalid,
+                   "output cannot be written: " + Text(status.message()));
+}
+
+// Every file and directory below dir, and dir itself.
+absl::Status SyncTree(const std::string& dir) {
+  std::error_code error;
+  fs::recursive_directory_iterator it(dir, error);
+  for (; !error && it != fs::recursive_directory_iterator(); it.increment(error)) {
+    const fs::file_status status = it->symlink_status(error);
+    if (error) break;
+    if (!fs::is_regular_file(status) && !fs::is_directory(status)) {
+      return absl::FailedPreconditionError(it->path().string() +
+                                           ": an artifact holds files and directories only");
+    }
+    RETURN_IF_ERROR(SyncPath(it->path().string()));
+  }
+  if (error) return ErrnoToStatus(error.value(), "list", dir);
+  return SyncPath(dir);
+}
+
+class FileStore : public ArtifactStore {
+ public:
+  FileStore(std::vector<std::string> input_roots, std::string artifact_root)
+      : input_roots_(std::move(input_roots)), artifact_root_(std::move(artifact_root)) {}
+
+  absl::StatusOr<std::string> ResolveInput(const std::string& uri) const override {
+    ASSIGN_OR_RETURN(const std::string path, InputPath(uri));
+    return UriOfPath(path);
+  }
+
+  absl::StatusOr<std::string> ResolveOutput(const std::string& uri) const override {
+    ASSIGN_OR_RETURN(const std::string path, OutputPath(uri));
+    return UriOfPath(path);
+  }
+
+  std::string DefaultOutput(const std::string& job_id) const override {
+    return UriOfPath(artifact_root_ + "/" + AsComponent(job_id));
+  }
+
+  absl::StatusOr<std::string> Fetch(const std::string& uri, const std::string&) const override;
+  absl::StatusOr<std::string> Stage(const std::string& uri, const std::string& token) override;
+  absl::Status Commit(const std::string& staging_dir, const std::string& uri) override;
+  void Discard(const std::string& staging_dir) override;
+
+ private:
+  absl::StatusOr<std::string> InputPath(const std::string& uri) const;
+  absl::StatusOr<std::string> OutputPath(const std::string& uri) const;
+  bool IsAllowedInput(const std::string& path) const;
+  // Makes the entries of every directory from dir up to the root durable.
+  absl::Status SyncUpwards(std::string dir) const;
+
+  const std::vector<std::string> input_roots_;  // canonical; empty: anywhere
+  const std::string artifact_root_;             // canonical
+};
+
+bool FileStore::IsAllowedInput(const std::string& path) const {
+  if (input_roots_.empty()) return true;
+  for (const std::string& root : input_roots_) {
+    if (IsWithin(path, root)) return true;
+  }
+  return false;
+}
+
+absl::StatusOr<std::string> FileStore::InputPath(const std::string& uri) const {
+  absl::StatusOr<std::string> path = PathOfUri(uri, "");
+  if (path.ok()) path = CanonicalPath(*path);
+  if (!path.ok()) return WithReason(path.status(), kInvalidField);
+  if (!IsAllowedInput(*path)) {
+    return MakeError(absl::StatusCode::kPermissionDenied, kInvalidField,
+                     uri + ": outside the directories from which models may be read");
+  }
+  return path;
+}
+
+absl::StatusOr<std::string> FileStore::OutputPath(const std::string& uri) const {
+  absl::StatusOr<std::string> path = PathOfUri(uri, artifact_root_);
+  if (path.ok()) path = CanonicalPath(*path);
+  if (!path.ok()) return WithReason(path.status(), kOutputInvalid);
+  if (!IsWithin(*path, artifact_root_) || *path == artifact_root_) {
+    return MakeError(absl::StatusCode::kPermissionDenied, kOutputInvalid,
+                     uri + ": not below the artifact root");
+  }
+  if (path->find("/" + std::string(kStagingPrefix), artifact_root_.size()) != std::string::npos) {
+    return MakeError(
+        absl::StatusCode::kInvalidArgument, kOutputInvalid,
+        uri + ": names that begin with " + std::string(kStagingPrefix) + " are reserved");
+  }
+  return path;
+}
+
+absl::StatusOr<std::string> FileStore::Fetch(const std::string& uri, const std::string&) const {
+  ASSIGN_OR_RETURN(const std::string path, InputPath(uri));
+  struct stat info;
+  if (stat(path.c_str(), &info) != 0) {
+    if (errno == ENOENT) return absl::NotFoundError(uri + ": no such file or directory");
+    return ErrnoToStatus(errno, "read", path);
+  }
+  if (S_ISREG(info.st_mode)) return path;
+  if (!S_ISDIR(info.st_mode)) {
+    return absl::InvalidArgumentError(uri + ": neither a file nor a directory");
+  }
+  // Links inside the directory are welcome (download caches are made of them), but not as a way
+  // out.
+  std::error_code error;
+  fs::directory_iterator it(path, error);
+  for (; !error && it != fs::directory_iterator(); it.increment(error)) {
+    std::error_code not_a_link;
+    if (input_roots_.empty() || !it->is_symlink(not_a_link)) continue;
+    const absl::StatusOr<std::string> target = CanonicalPath(it->path().string());
+    if (!target.ok() || !IsAllowedInput(*target)) {
+      return MakeError(
+          absl::StatusCode::kPermissionDenied, kInvalidField,
+          uri + ": " + it->path().filename().string() +
+              ": a symbolic link out of the directories from which models may be read");
+    }
+  }
+  if (error) return ErrnoToStatus(error.value(), "list", path);
+  return path;
+}
+
+absl::StatusOr<std::string> FileStore::Stage(const std::string& uri, const std::string& token) {
+  ASSIGN_OR_RETURN(const std::string target, OutputPath(uri));
+  const std::string parent = ParentOf(target);
+  for (std::string dir = parent; dir.size() > artifact_root_.size(); dir = ParentOf(dir)) {
+    if (Exists(dir + "/" + kManifest)) {
+      return MakeError(absl::StatusCode::kInvalidArgument, kOutputInvalid,
+                       uri + ": inside the published artifact " + UriOfPath(dir));
+    }
+  }
+  if (!IsFree(target)) return OutputExists(target);
+  std::error_code error;
+  fs::create_directories(parent, error);
+  if (error) return CannotWrite(error, parent);
+
+  const std::string component = AsComponent(token);
+  const std::string prefix = std::string(kStagingPrefix) + NameOf(target) + "-";
+  // What earlier attempts of the same owner left behind. One that still runs fails at its next
+  // file.
+  const std::string owner = prefix + component.substr(0, component.rfind('.')) + ".";
+  for (fs::directory_iterator it(parent, error); !error && it != fs::directory_iterator();
+       it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (name == prefix + component || name.compare(0, owner.size(), owner) == 0) {
+      std::error_code ignored;
+      fs::remove_all(it->path(), ignored);
+    }
+  }
+  const std::string staging = parent + "/" + prefix + component;
+  if (mkdir(staging.c_str(), 0755) != 0) {
+    return CannotWrite(std::error_code(errno, std::generic_category()), staging);
+  }
+  return staging;
+}
+
+absl::Status FileStore::SyncUpwards(std::string dir) const {
+  while (true) {
+    RETURN_IF_ERROR(SyncPath(dir));
+    if (dir.size() <= artifact_root_.size()) return absl::OkStatus();
+    dir = ParentOf(dir);
+  }
+}
+
+absl::Status FileStore::Commit(const std::string& staging_dir, const std::string& uri) {
+  ASSIGN_OR_RETURN(const std::string target, OutputPath(uri));
+  const std::string parent = ParentOf(target);
+  const std::string prefix = parent + "/" + std::string(kStagingPrefix) + NameOf(target) + "-";
+  if (staging_dir.compare(0, prefix.size(), prefix) != 0 || ParentOf(staging_dir) != parent) {
+    return absl::InvalidArgumentError(staging_dir + ": was not staged for " + uri);
+  }
+  const absl::StatusOr<std::string> manifest = ReadFile(staging_dir + "/" + kManifest);
+  if (!manifest.ok()) {
+    return absl::FailedPreconditionError(
+        staging_dir + ": cannot be published: " + Text(manifest.status().message()));
+  }
+  RETURN_IF_ERROR(SyncTree(staging_dir));
+  // Replaces nothing or an empty directory, in one step; anything else is refused by the system.
+  if (rename(staging_dir.c_str(), target.c_str()) != 0) {
+    const int error = errno;
+    if (error != EEXIST && error != ENOTEMPTY && error != ENOTDIR) {
+      return ErrnoToStatus(error, "publish", target);
+    }
+    const absl::StatusOr<std::string> present = ReadFile(target + "/" + kManifest);
+    if (!present.ok() || *present != *manifest) return OutputExists(target);
+    Discard(staging_dir);
+  }
+  return SyncUpwards(parent);
+}
+
+void FileStore::Discard(const std::string& staging_dir) {
+  const bool is_staging =
+      NameOf(staging_dir).compare(0, kStagingPrefix.size(), kStagingPrefix) == 0;
+  const absl::StatusOr<std::string> path = CanonicalPath(staging_dir);
+  if (!is_staging || !path.ok() || *path != staging_dir || !IsWithin(*path, artifact_root_)) {
+    Log(LogLevel::kWarning, "not a staging directory, not discarded", {{"path", staging_dir}});
+    return;
+  }
+  std::error_code error;
+  fs::remove_all(*path, error);
+  if (error) {
+    Log(LogLevel::kWarning, "staging directory not removed",
+        {{"path", *path}, {"error", error.message()}});
+  }
+}
+
+absl::StatusOr<std::string> CanonicalRoot(const std::string& root, std::string_view what) {
+  std::error_code error;
+  const fs::path path = fs::canonical(root, error);
+  if (error || !fs::is_directory(path, error)) {
+    return absl::InvalidArgumentError(std::string(what) + " " + root + ": not a directory");
+  }
+  return path.string();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ArtifactStore>> NewFileStore(const FileStoreOptions& options) {
+  if (options.artifact_root.empty()) return absl::InvalidArgumentError("artifact_root is empty");
+  std::error_code error;
+  fs::create_directories(options.artifact_root, error);
+  if (error) return CannotWrite(error, options.artifact_root);
+  ASSIGN_OR_RETURN(std::string artifact_root,
+                   CanonicalRoot(options.artifact_root, "artifact_root"));
+  std::vector<std::string> input_roots;
+  for (const std::string& root : options.model_roots) {
+    ASSIGN_OR_RETURN(std::string canonical, CanonicalRoot(root, "model root"));
+    input_roots.push_back(std::move(canonical));
+  }
+  // What we published may be evaluated.
+  if (!input_roots.empty()) input_roots.push_back(artifact_root);
+  return std::make_unique<FileStore>(std::move(input_roots), std::move(artifact_root));
+}
+
+}  // namespace svdllm

@@ -1,0 +1,40 @@
+// A LLaMA of a few thousand random parameters as a Hugging Face directory.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "linalg/dtype.h"
+
+namespace svdllm::testing {
+
+struct TinyCheckpointOptions {
+  int64_t vocab_size = 260;  // at least 258 for the tokenizer
+  int64_t hidden_size = 16;
+  int64_t intermediate_size = 40;
+  int64_t num_layers = 2;
+  int64_t num_heads = 4;
+  int64_t num_kv_heads = 2;
+  int64_t head_dim = 4;
+  int64_t max_position_embeddings = 128;
+  bool attention_bias = false;
+  bool mlp_bias = false;
+  bool tied = false;
+  DType dtype = DType::kF32;
+  int shards = 1;     // more than one: with an index
+  uint64_t seed = 1;  // the same options give the same bytes
+  // Module path → rank: these are stored factored, and the directory becomes one of our artifacts
+  // (model_type lowrank_llama, with a manifest).
+  std::map<std::string, int64_t> ranks;
+  // Merged into config.json over everything else: {"rope_scaling": ...}.
+  std::string config_json = "{}";
+  // Files of a byte-level tokenizer without merges: ids 0..255 are the bytes in GPT-2's order of
+  // characters, 256 is <s> (put in front), 257 is </s>.
+  bool tokenizer = true;
+};
+
+// Writes into dir, which is created where absent. Aborts where it cannot.
+void WriteTinyCheckpoint(const std::string& dir, const TinyCheckpointOptions& options = {});
+
+}  // namespace svdllm::testing
