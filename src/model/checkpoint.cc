@@ -101,7 +101,7 @@ std::vector<Needed> NeededTensors(const ModelConfig& config, const Architecture&
 
 }  // namespace
 
-absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& dir) {
+absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& dir, bool require_manifest) {
   Checkpoint checkpoint;
   checkpoint.dir_ = dir;
   struct stat info;
@@ -113,7 +113,7 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& dir) {
   if (!config.ok()) return Annotate(config.status(), dir);
   checkpoint.config_ = *std::move(config);
   checkpoint.arch_ = FindArchitecture(checkpoint.config_.family);
-  if (checkpoint.config_.is_low_rank() && !Exists(dir + "/" + kManifest)) {
+  if (require_manifest && checkpoint.config_.is_low_rank() && !Exists(dir + "/" + kManifest)) {
     return Corrupt(dir, std::string(kManifest) + " is missing: the artifact is not complete");
   }
   RETURN_IF_ERROR(checkpoint.OpenShards());

@@ -23,7 +23,8 @@ class Checkpoint {
   // rotary buffers, are left alone. A directory with only pytorch_model.bin is NOT_FOUND with
   // advice to convert it. For one of our artifacts, a missing compression_manifest.json is
   // MODEL_CORRUPT.
-  static absl::StatusOr<Checkpoint> Open(const std::string& dir);
+  // require_manifest false opens an artifact that is still being written.
+  static absl::StatusOr<Checkpoint> Open(const std::string& dir, bool require_manifest = true);
 
   const std::string& dir() const { return dir_; }
   const ModelConfig& config() const { return config_; }

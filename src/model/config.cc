@@ -136,6 +136,7 @@ absl::Status RefuseOtherArithmetic(const json& root) {
     return Unsupported("partial_rotary_factor", Dump(*value) + " is not supported");
   }
   if (const json* types = set("layer_types")) {
+    if (!types->is_array()) return Corrupt("layer_types", Dump(*types) + " is not a list");
     for (const json& type : *types) {
       if (type != "full_attention") {
         return Unsupported("layer_types", Dump(type) + " is not supported");
@@ -178,6 +179,9 @@ absl::StatusOr<RopeConfig> ParseRope(const json& root) {
   const std::string type = reader.String("rope_type", fallback);
   RETURN_IF_ERROR(reader.status());
 
+  if (const json* part = reader.Find("partial_rotary_factor"); part != nullptr && *part != 1.0) {
+    return Unsupported(reader.Path("partial_rotary_factor"), Dump(*part) + " is not supported");
+  }
   if (type == "default") return rope;
   if (type == "linear") {
     rope.kind = RopeKind::kLinear;
@@ -189,9 +193,6 @@ absl::StatusOr<RopeConfig> ParseRope(const json& root) {
     return Unsupported(
         reader.Path("rope_type"),
         Printable(type) + " is not supported (default, linear, dynamic, llama3 are)");
-  }
-  if (const json* part = reader.Find("partial_rotary_factor"); part != nullptr && *part != 1.0) {
-    return Unsupported(reader.Path("partial_rotary_factor"), Dump(*part) + " is not supported");
   }
   rope.factor = reader.Positive("factor", std::nullopt);
   const bool is_llama3 = rope.kind == RopeKind::kLlama3;

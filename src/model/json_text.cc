@@ -9,6 +9,9 @@ constexpr size_t kMaxPrintable = 160;
 }
 
 absl::StatusOr<nlohmann::json> ParseJson(std::string_view text) {
+  if (text.find('\0') != std::string_view::npos) {  // the parser takes it for the end
+    return absl::InvalidArgumentError("not JSON: it contains a NUL byte");
+  }
   try {
     return nlohmann::json::parse(text.begin(), text.end(),
                                  [](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {

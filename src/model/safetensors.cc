@@ -232,6 +232,10 @@ absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
                              " bytes");
   }
   const char* header = reinterpret_cast<const char*>(bytes.data()) + kLengthBytes;
+  // The parser takes a NUL for the end of its text.
+  if (std::memchr(header, '\0', header_bytes) != nullptr) {
+    return Corrupt(path, "header is not valid JSON: it contains a NUL byte");
+  }
   HeaderReader reader;
   if (!nlohmann::json::sax_parse(header, header + header_bytes, &reader)) {
     return Corrupt(path, reader.error);

@@ -5,6 +5,7 @@ set(SVDLLM_TOKENIZER_SOURCES
   bpe.cc tokenizer.cc tokenizer_added.cc tokenizer_config.cc tokenizer_json.cc
   tokenizer_json_steps.cc tokenizer_pipeline.cc tokenizer_sentencepiece.cc tokenizer_steps.cc
   unicode_normalize.cc unicode_regex.cc unicode_tables.cc unicode_text.cc)
+list(TRANSFORM SVDLLM_TOKENIZER_SOURCES PREPEND ${CMAKE_CURRENT_LIST_DIR}/)
 
 svdllm_library(tokenizer
   SOURCES ${SVDLLM_TOKENIZER_SOURCES}

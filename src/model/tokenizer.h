@@ -14,10 +14,11 @@ namespace svdllm {
 // A loaded tokenizer. Immutable: Encode may be called from several threads at once.
 class Tokenizer {
  public:
-  // Reads what a Hugging Face directory holds: tokenizer.json (byte-level BPE, or SentencePiece-like
-  // BPE) or tokenizer.model (SentencePiece), with tokenizer_config.json, special_tokens_map.json and
-  // added_tokens.json where present. NOT_FOUND where none is there; UNIMPLEMENTED with reason
-  // UNSUPPORTED_TOKENIZER, naming the component, for one that cannot be matched exactly.
+  // Reads what a Hugging Face directory holds: tokenizer.json (byte-level BPE, or
+  // SentencePiece-like BPE) or tokenizer.model (SentencePiece), with tokenizer_config.json,
+  // special_tokens_map.json and added_tokens.json where present. NOT_FOUND where none is there;
+  // UNIMPLEMENTED with reason UNSUPPORTED_TOKENIZER, naming the component, for one that cannot be
+  // matched exactly.
   static absl::StatusOr<Tokenizer> Load(const std::string& model_dir);
 
   Tokenizer(Tokenizer&&) noexcept;

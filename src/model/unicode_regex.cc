@@ -11,7 +11,9 @@
 namespace svdllm {
 namespace {
 
-bool IsHexDigit(char c) { return std::string_view("0123456789abcdefABCDEF").find(c) != std::string_view::npos; }
+bool IsHexDigit(char c) {
+  return std::string_view("0123456789abcdefABCDEF").find(c) != std::string_view::npos;
+}
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
 // Translates one expression. The two dialects agree on most of what tokenizers use; what differs
@@ -116,13 +118,14 @@ class Translator {
           if (pos_ + i >= in_.size() || !IsHexDigit(in_[pos_ + i])) return false;
         }
         return Replace(6, "\\x{" + std::string(in_.substr(pos_ + 2, 4)) + "}");
-      case 'x':
-        if (!At("\\x{")) return false;  // else a byte, not a character
-        break;
+      case 'x':  // without the brace a byte, not a character
       case 'p':
-      case 'P':
-        if (pos_ + 2 >= in_.size() || in_[pos_ + 2] != '{') return false;
-        break;
+      case 'P': {
+        const size_t close = in_.find('}', pos_);
+        if (pos_ + 2 >= in_.size() || in_[pos_ + 2] != '{' || close == in_.npos) return false;
+        Copy(close + 1 - pos_);
+        return true;
+      }
       case 'A':
       case 'z':
         if (in_class_) return false;
@@ -168,9 +171,9 @@ absl::StatusOr<Regex> Regex::CompilePcre(const std::string& pattern) {
   const std::unique_ptr<pcre2_compile_context, decltype(&pcre2_compile_context_free)> context(
       pcre2_compile_context_create(nullptr), &pcre2_compile_context_free);
   pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
-  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                                   PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE, &error, &offset,
-                                   context.get());
+  pcre2_code* code =
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                    PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE, &error, &offset, context.get());
   if (code == nullptr) {
     PCRE2_UCHAR text[256];
     pcre2_get_error_message(error, text, sizeof(text));

@@ -33,7 +33,7 @@ struct TextSource {
 struct CalibrationSpec {
   TextSource text;
   int64_t samples = 256;   // sequences
-  int64_t seq_len = 2048;  // tokens
+  int64_t seq_len = 0;     // tokens; 0: 2048, or as many as the model has positions where fewer
   uint64_t seed = 3;       // draws the sequences; documents are taken in order where packing says so
   int64_t first_document = 0;  // documents before this one are passed over (kDocuments)
 };
@@ -42,12 +42,13 @@ struct CalibrationSpec {
 struct PerplexitySpec {
   std::string name;   // what the figure is called in reports, e.g. "perplexity"
   TextSource text;
-  int64_t seq_len = 2048;
-  int64_t limit = 0;  // windows (or documents) at most; 0: all
+  int64_t seq_len = 0;  // tokens; 0: as for calibration
+  int64_t limit = 0;    // windows (or documents) at most; 0: all
 };
 
 struct CompressSpec {
   std::string job_id;     // names staging directories; recorded in the report
+  int64_t attempt = 1;    // tells the staging directories of a job's attempts apart
   std::string model_dir;  // a Hugging Face directory, local
   std::string model_uri;  // as the caller named it; for reports
   Method method = Method::kSvdLlm;
@@ -63,6 +64,9 @@ struct CompressSpec {
   // calibration text that calibration does not use, where there are any. limit < 0: none.
   PerplexitySpec evaluation;
 };
+
+// The windows that calibration leaves out where no evaluation text is given.
+inline constexpr int64_t kHeldOutWindows = 8;
 
 struct EvaluateSpec {
   std::string model_dir;
@@ -151,6 +155,8 @@ struct ArtifactPlan {
   int64_t weight_bytes = 0;
 };
 struct CompressPlan {
+  int64_t calibration_seq_len = 0;  // what a seq_len of 0 means for this model
+  int64_t evaluation_seq_len = 0;
   int64_t parameters = 0;
   int64_t target_parameters = 0;
   int64_t weight_bytes = 0;

@@ -20,6 +20,9 @@ LINEARS = {  # module below a layer -> the site whose activation it reads
 }
 
 
+NUMPY_TYPES = {"BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8", "I32": "<i4"}
+
+
 class SafetensorsFile:
     """Tensors of one file as float64 arrays; the file is memory-mapped."""
 
@@ -33,8 +36,7 @@ class SafetensorsFile:
     def get(self, name):
         entry = self.header[name]
         begin, end = entry["data_offsets"]
-        raw = np.frombuffer(self._bytes[begin:end].tobytes(),
-                            dtype={"BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8"}[entry["dtype"]])
+        raw = np.frombuffer(self._bytes[begin:end].tobytes(), dtype=NUMPY_TYPES[entry["dtype"]])
         if entry["dtype"] == "BF16":
             raw = (raw.astype(np.uint32) << 16).view(np.float32)
         return raw.astype(np.float64).reshape(entry["shape"])

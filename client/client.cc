@@ -1,0 +1,277 @@
+#include "client/client.h"
+
+#include <grpcpp/grpcpp.h>
+#include <openssl/rand.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "client/error.h"
+#include "svdllm/v1/compression.grpc.pb.h"
+
+namespace svdllm {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+constexpr milliseconds kFirstPause{100};
+constexpr milliseconds kLongestPause{3000};
+// A stream that lasted this long was up, though it may have delivered nothing.
+constexpr milliseconds kStreamWasUp{2000};
+constexpr milliseconds kConnectSoon{1000};
+// A job of a big model lists thousands of matrices.
+constexpr int kMaxReceivedBytes = 64 << 20;
+
+std::string WithPort(const std::string& address) {
+  return address.find(':') == std::string::npos ? absl::StrCat(address, ":7070") : address;
+}
+
+std::shared_ptr<grpc::Channel> Connect(const std::string& address, const ClientOptions& options) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, static_cast<int>(options.keepalive.count()));
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
+  // Else gRPC stops pinging after two pings without data, and a job may be silent for longer.
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  // gRPC's own pause between connection attempts grows to two minutes; ours bounds the tries
+  // already.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS,
+                   5000);  // what one attempt to connect may take
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  // http_proxy is meant for web pages; a loopback server behind it would be out of reach.
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  arguments.SetMaxReceiveMessageSize(kMaxReceivedBytes);
+  arguments.SetUserAgentPrefix("svdllm-client/" SVDLLM_VERSION);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+}
+
+// Growing pauses with jitter, so that the clients of a restarted server do not come all at once.
+class Backoff {
+ public:
+  milliseconds Next() {
+    const milliseconds pause = pause_;
+    pause_ = std::min(pause_ * 2, kLongestPause);
+    return milliseconds(
+        std::uniform_int_distribution<int64_t>(pause.count() / 2, pause.count())(random_));
+  }
+
+ private:
+  milliseconds pause_ = kFirstPause;
+  std::minstd_rand random_{std::random_device{}()};
+};
+
+// False where stop was requested meanwhile.
+bool Pause(milliseconds duration, const std::stop_token& stop) {
+  std::mutex mutex;
+  std::condition_variable_any wake;
+  std::unique_lock lock(mutex);
+  wake.wait_for(lock, stop, duration, [] { return false; });
+  return !stop.stop_requested();
+}
+
+// The stream broke; the server did not end it: what it says carries a reason.
+bool IsBroken(const absl::Status& status) {
+  if (absl::IsUnavailable(status)) return true;
+  return ErrorReason(status).empty() &&
+         (absl::IsCancelled(status) || absl::IsUnknown(status) || absl::IsInternal(status));
+}
+
+}  // namespace
+
+std::string NewRequestId() {
+  unsigned char bytes[16];
+  if (RAND_bytes(bytes, sizeof bytes) != 1) {
+    std::random_device device;
+    for (unsigned char& byte : bytes) byte = static_cast<unsigned char>(device());
+  }
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;  // version 4: random
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;  // the variant of RFC 4122
+  std::string text;
+  for (int i = 0; i < 16; ++i) {
+    absl::StrAppendFormat(&text, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "",
+                          bytes[i]);
+  }
+  return text;
+}
+
+struct Client::Impl {
+  Impl(const std::string& address_in, ClientOptions options_in)
+      : address(WithPort(address_in)),
+        options(std::move(options_in)),
+        channel(Connect(address, options)),
+        stub(v1::CompressionService::NewStub(channel)) {}
+
+  absl::Status ToStatus(const grpc::Status& status) const {
+    if (status.ok()) return absl::OkStatus();
+    const std::string details = status.error_details();
+    std::string message = status.error_message();
+    // Without details it was gRPC that gave up, not the server.
+    if (details.empty() && status.error_code() == grpc::StatusCode::UNAVAILABLE) {
+      // Of gRPC's account the last part says it all: "Connection refused".
+      constexpr char kLastPart[] = "Failed to connect to remote host: ";
+      const size_t last = message.rfind(kLastPart);
+      if (last != std::string::npos) message.erase(0, last + sizeof kLastPart - 1);
+      message = absl::StrCat("cannot reach the server at ", address, ": ", message);
+    } else if (details.empty() && status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
+      message = absl::StrCat("no answer in time from the server at ", address);
+    }
+    return MakeRpcError(status.error_code(), message, details);
+  }
+
+  absl::Status Stopped() const { return absl::CancelledError("stopped by the caller"); }
+
+  // Calls try_once until it ends otherwise than UNAVAILABLE, or time is up. tries: how often it was
+  // called, where not null.
+  absl::Status Retry(const std::function<grpc::Status(grpc::ClientContext&)>& try_once,
+                     int* tries = nullptr) const {
+    const Clock::time_point give_up = Clock::now() + options.call_timeout;
+    Backoff backoff;
+    absl::Status last;
+    while (!options.stop.stop_requested()) {
+      grpc::ClientContext context;
+      context.set_deadline(std::chrono::system_clock::now() + (give_up - Clock::now()));
+      {
+        std::stop_callback cancel(options.stop, [&] { context.TryCancel(); });
+        const absl::Status status = ToStatus(try_once(context));
+        // A try cut short by our own deadline says less than the failure before it.
+        if (!(absl::IsDeadlineExceeded(status) && absl::IsUnavailable(last))) last = status;
+        if (tries != nullptr) ++*tries;
+        if (!absl::IsUnavailable(status)) break;
+      }
+      const milliseconds pause = backoff.Next();
+      if (Clock::now() + pause >= give_up) break;
+      if (options.on_retry) options.on_retry(last);
+      Pause(pause, options.stop);
+    }
+    return options.stop.stop_requested() ? Stopped() : last;
+  }
+
+  template <typename Request, typename Response>
+  using Method = grpc::Status (v1::CompressionService::Stub::*)(grpc::ClientContext*,
+                                                                const Request&, Response*);
+  template <typename Request, typename Response>
+  absl::StatusOr<Response> Call(Method<Request, Response> method, const Request& request) const {
+    Response response;
+    RETURN_IF_ERROR(Retry([&](grpc::ClientContext& context) {
+      response.Clear();
+      return (stub.get()->*method)(&context, request, &response);
+    }));
+    return response;
+  }
+
+  bool WaitUntilConnected(Clock::time_point give_up) const {
+    while (!options.stop.stop_requested() && Clock::now() < give_up) {
+      // In slices, so that a stop is noticed.
+      if (channel->WaitForConnected(std::chrono::system_clock::now() + milliseconds(100)))
+        return true;
+    }
+    return false;
+  }
+
+  // One stream, from *sequence on; advances *sequence with every event delivered.
+  absl::Status WatchOnce(const std::string& name, int64_t* sequence,
+                         const std::function<void(const v1::JobEvent&)>& on_event) const {
+    v1::WatchJobRequest request;
+    request.set_name(name);
+    request.set_after_sequence(*sequence);
+    grpc::ClientContext context;
+    std::stop_callback cancel(options.stop, [&] { context.TryCancel(); });
+    const auto reader = stub->WatchJob(&context, request);
+    v1::JobEvent event;
+    while (reader->Read(&event)) {
+      if (event.sequence() <= *sequence || options.stop.stop_requested()) continue;
+      *sequence = event.sequence();
+      on_event(event);
+    }
+    return ToStatus(reader->Finish());
+  }
+
+  const std::string address;
+  const ClientOptions options;
+  const std::shared_ptr<grpc::Channel> channel;
+  const std::unique_ptr<v1::CompressionService::Stub> stub;
+};
+
+Client::Client(const std::string& address, ClientOptions options)
+    : impl_(std::make_unique<Impl>(address, std::move(options))) {}
+Client::~Client() = default;
+
+const std::string& Client::address() const { return impl_->address; }
+
+absl::StatusOr<v1::Job> Client::CompressModel(v1::CompressModelRequest request) {
+  if (request.request_id().empty()) request.set_request_id(NewRequestId());
+  return impl_->Call(&v1::CompressionService::Stub::CompressModel, request);
+}
+
+absl::StatusOr<v1::Job> Client::Evaluate(v1::EvaluateRequest request) {
+  if (request.request_id().empty()) request.set_request_id(NewRequestId());
+  return impl_->Call(&v1::CompressionService::Stub::Evaluate, request);
+}
+
+absl::StatusOr<v1::Job> Client::GetJob(const std::string& name) {
+  v1::GetJobRequest request;
+  request.set_name(name);
+  return impl_->Call(&v1::CompressionService::Stub::GetJob, request);
+}
+
+absl::StatusOr<v1::ListJobsResponse> Client::ListJobs(const v1::ListJobsRequest& request) {
+  return impl_->Call(&v1::CompressionService::Stub::ListJobs, request);
+}
+
+absl::StatusOr<v1::Job> Client::CancelJob(const std::string& name) {
+  v1::CancelJobRequest request;
+  request.set_name(name);
+  return impl_->Call(&v1::CompressionService::Stub::CancelJob, request);
+}
+
+absl::Status Client::DeleteJob(const std::string& name) {
+  v1::DeleteJobRequest request;
+  request.set_name(name);
+  google::protobuf::Empty response;
+  int tries = 0;
+  const absl::Status status = impl_->Retry(
+      [&](grpc::ClientContext& context) {
+        return impl_->stub->DeleteJob(&context, request, &response);
+      },
+      &tries);
+  return tries > 1 && absl::IsNotFound(status) ? absl::OkStatus() : status;
+}
+
+absl::StatusOr<v1::ServerInfo> Client::GetServerInfo() {
+  return impl_->Call(&v1::CompressionService::Stub::GetServerInfo, v1::GetServerInfoRequest());
+}
+
+absl::Status Client::Watch(const std::string& name, int64_t after_sequence,
+                           const std::function<void(const v1::JobEvent&)>& on_event) {
+  const ClientOptions& options = impl_->options;
+  int64_t sequence = after_sequence;
+  Clock::time_point give_up = Clock::now() + options.call_timeout;
+  Backoff backoff;
+  absl::Status last;
+  while (!options.stop.stop_requested()) {
+    // Where it does not connect soon, the try itself finds out why.
+    const bool connected =
+        impl_->WaitUntilConnected(std::min(give_up, Clock::now() + kConnectSoon));
+    const int64_t sequence_before = sequence;
+    const Clock::time_point opened = Clock::now();
+    last = impl_->WatchOnce(name, &sequence, on_event);
+    if (!IsBroken(last)) break;
+    const Clock::time_point closed = Clock::now();
+    if (sequence > sequence_before || (connected && closed - opened >= kStreamWasUp)) {
+      give_up = closed + options.reconnect_timeout;
+      backoff = Backoff();
+    }
+    const milliseconds pause = backoff.Next();
+    if (closed + pause >= give_up) break;
+    if (options.on_retry) options.on_retry(last);
+    Pause(pause, options.stop);
+  }
+  return options.stop.stop_requested() ? impl_->Stopped() : last;
+}
+
+}  // namespace svdllm

@@ -1,0 +1,110 @@
+// The flags of compress and evaluate.
+#include "client/submit_requests.h"
+
+namespace svdllm::cli {
+namespace {
+
+constexpr char kPackings[] = "CONCATENATED|DOCUMENTS";
+
+FlagGroup JobFlags() {
+  return {"Job",
+          {{"validate_only", FlagType::kSwitch, "", "",
+            "Starts nothing: checks the request and prints what it would do and cost."},
+           {"watch", FlagType::kSwitch, "", "",
+            "Shows progress on standard error until the job has ended, then prints its result. The "
+            "default where standard output and error are a terminal."},
+           {"detach", FlagType::kSwitch, "", "",
+            "Prints the job's name and does not wait. The default elsewhere."},
+           {"request_id", FlagType::kText, "UUID", "",
+            "Makes a repeated submission harmless: the same id with the same request is the same "
+            "job. Default: a new random one."},
+           {"label", FlagType::kLabel, "KEY=VALUE", "", "Your own mark, to filter lists by.", true},
+           {"timeout", FlagType::kDuration, "DURATION", "",
+            "The job fails when it has not ended this long after it was started, e.g. 2h30m. "
+            "Default: none."}}};
+}
+
+}  // namespace
+
+FlagTable CompressFlags() {
+  return {
+      {"What",
+       {{"model", FlagType::kText, "DIR|URI", "",
+         "The model: a Hugging Face directory with config.json and safetensors. Read by the "
+         "server; "
+         "a relative path is taken from here and made absolute. Required."},
+        {"method", FlagType::kChoice, "svd|asvd|svd_llm|svd_llm_update", "svd_llm",
+         "svd: of the weights alone. asvd: input channels scaled by their magnitude. svd_llm: "
+         "whitened by the calibration data, which loses least at each layer's output. "
+         "svd_llm_update: that, then a closed-form update to the already compressed layers "
+         "before."},
+        {"keep_ratio", FlagType::kReals, "R[,R...]", "",
+         "The share of the linear layers' parameters to keep, above 0 and up to 1. Several give "
+         "one "
+         "artifact each from one calibration. Required.",
+         true},
+        {"allocation", FlagType::kChoice, "uniform|v2", "uniform",
+         "How ranks are spread: uniform: the same keep ratio everywhere; v2: by each matrix's "
+         "loss, "
+         "among matrices of a kind."},
+        {"asvd_alpha", FlagType::kReals, "A", "",
+         "With --method=asvd: the exponent of the channel scales, 0 to 1. Default: 0.5."}}},
+      {"Calibration",
+       {{"calibration", FlagType::kText, "FILE|URI", "",
+         "The text to calibrate on: plain text, .jsonl (a document a line) or .json (an array). "
+         "Read by the server, like --model. Required."},
+        {"calibration_samples", FlagType::kPositive, "N", "256", "Sequences."},
+        {"calibration_seq_len", FlagType::kPositive, "N", "2048", "Tokens a sequence."},
+        {"seed", FlagType::kInteger, "N", "3",
+         "Draws the sequences; the same seed, the same bytes."},
+        {"packing", FlagType::kChoice, kPackings, "CONCATENATED",
+         "CONCATENATED: documents are joined, tokenised as one text, then cut. DOCUMENTS: each "
+         "document is one sequence, cut at the sequence length."},
+        {"text_field", FlagType::kText, "NAME", "text",
+         "The member that holds the text where documents are JSON objects, also of --evaluation."},
+        {"first_document", FlagType::kInteger, "N", "0",
+         "With --packing=DOCUMENTS: documents before this one are passed over."}}},
+      {"Perplexity before and after",
+       {{"evaluation", FlagType::kText, "FILE|URI", "",
+         "The text to measure on, like --calibration. Default: what calibration leaves of its "
+         "text."},
+        {"evaluation_seq_len", FlagType::kPositive, "N", "2048", "Tokens a window."},
+        {"evaluation_limit", FlagType::kInteger, "N", "0", "Windows at most; 0: all."},
+        {"evaluation_packing", FlagType::kChoice, kPackings, "CONCATENATED", "As --packing."},
+        {"no_evaluation", FlagType::kSwitch, "", "", "Measures nothing, and saves the time."}}},
+      {"Output",
+       {{"output", FlagType::kText, "DIR|URI", "",
+         "Where the artifact goes, on the server, below its artifact root; a relative path is "
+         "taken "
+         "from there. Several keep ratios go to keep-0.80 and so on below it. Default: the job's "
+         "id."},
+        {"output_format", FlagType::kChoice, "FACTORED|DENSE", "FACTORED",
+         "FACTORED: two small factors a matrix. DENSE: the stock architecture with approximated "
+         "weights, for tools that cannot load factors; not smaller."}}},
+      JobFlags()};
+}
+
+FlagTable EvaluateFlags() {
+  return {
+      {"What",
+       {{"model", FlagType::kText, "DIR|URI", "",
+         "The checkpoint, dense or compressed: a directory, or an artifact's URI. Read by the "
+         "server; a relative path is taken from here and made absolute. Required."},
+        {"tasks", FlagType::kText, "TASK[,TASK...]", "perplexity",
+         "What to measure; server-info lists what the server can."},
+        {"dataset", FlagType::kText, "[TASK=]FILE|URI", "",
+         "The text of a task: plain text, .jsonl or .json. Read by the server, like --model. "
+         "With perplexity, another name than a task's becomes the figure's label, so that one job "
+         "measures several texts: --dataset=wiki=a.txt --dataset=news=b.txt.",
+         true},
+        {"seq_len", FlagType::kPositive, "N", "2048", "Tokens a window."},
+        {"limit", FlagType::kInteger, "N", "0", "Windows (or documents) at most; 0: all."},
+        {"packing", FlagType::kChoice, kPackings, "CONCATENATED",
+         "CONCATENATED: documents are joined, tokenised as one text, then cut in windows. "
+         "DOCUMENTS: each document is one window, cut at --seq_len."},
+        {"text_field", FlagType::kText, "NAME", "text",
+         "The member that holds the text where documents are JSON objects."}}},
+      JobFlags()};
+}
+
+}  // namespace svdllm::cli

@@ -1,0 +1,171 @@
+#include "client/submit_requests.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+
+namespace svdllm::cli {
+namespace {
+
+// The value of a choice as its enum; the flag's values are the enum's names.
+template <typename Enum>
+Enum ToEnum(const std::string& name, bool (*parse)(google::protobuf::ConstStringParam, Enum*)) {
+  Enum value = {};
+  std::string upper = name;
+  std::transform(upper.begin(), upper.end(), upper.begin(),
+                 [](unsigned char c) { return std::toupper(c); });
+  parse(upper, &value);
+  return value;
+}
+
+void FillText(const CommandContext& context, const std::string& uri, const char* packing,
+              v1::TextSource* text) {
+  text->set_uri(Located(context, uri));
+  if (context.flags.Has("text_field")) text->set_text_field(context.flags.Text("text_field"));
+  if (context.flags.Has(packing)) {
+    text->set_packing(ToEnum(context.flags.Text(packing), &v1::Packing_Parse));
+  }
+}
+
+// What both requests have. The server fills in what is not given: its defaults, not ours, count.
+template <typename Request>
+absl::Status FillJob(const CommandContext& context, Request* request) {
+  const Flags& flags = context.flags;
+  if (!flags.Has("model")) return UsageError("--model is missing");
+  if (flags.On("watch") && flags.On("detach"))
+    return UsageError("--watch and --detach exclude each other");
+  request->set_model(Located(context, flags.Text("model")));
+  request->set_request_id(flags.Has("request_id") ? flags.Text("request_id") : NewRequestId());
+  request->set_validate_only(flags.On("validate_only"));
+  for (const auto& [key, value] : flags.Labels("label")) (*request->mutable_labels())[key] = value;
+  if (flags.Has("timeout")) {
+    const double seconds = flags.Seconds("timeout");
+    request->mutable_timeout()->set_seconds(static_cast<int64_t>(seconds));
+    request->mutable_timeout()->set_nanos(static_cast<int32_t>(std::fmod(seconds, 1.0) * 1e9));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FillEvaluation(const CommandContext& context, v1::CompressModelRequest* request) {
+  const Flags& flags = context.flags;
+  const bool any = flags.Has("evaluation") || flags.Has("evaluation_seq_len") ||
+                   flags.Has("evaluation_limit") || flags.Has("evaluation_packing");
+  if (flags.On("no_evaluation")) {
+    if (any) return UsageError("--no_evaluation excludes the other --evaluation flags");
+    request->mutable_evaluation()->set_disabled(true);
+    return absl::OkStatus();
+  }
+  if (!any) return absl::OkStatus();
+  v1::ReportEvaluation* evaluation = request->mutable_evaluation();
+  if (flags.Has("evaluation")) {
+    FillText(context, flags.Text("evaluation"), "evaluation_packing", evaluation->mutable_text());
+  } else if (flags.Has("evaluation_packing")) {
+    return UsageError("--evaluation_packing needs --evaluation");
+  }
+  if (flags.Has("evaluation_seq_len")) evaluation->set_seq_len(flags.Integer("evaluation_seq_len"));
+  evaluation->set_limit(flags.Integer("evaluation_limit"));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+bool IsLocalPath(const std::string& text) { return text.find("://") == std::string::npos; }
+
+std::string Located(const CommandContext& context, const std::string& text) {
+  if (!IsLocalPath(text)) return text;
+  std::filesystem::path path =
+      (std::filesystem::path(context.environment.directory) / text).lexically_normal();
+  if (!path.has_filename() && path.has_relative_path())
+    path = path.parent_path();  // a slash at the end
+  return path.string();
+}
+
+std::pair<std::string, std::string> SplitDataset(const std::string& text) {
+  const size_t equals = text.find('=');
+  if (equals == std::string::npos || equals == 0 || text.find_first_of("/:") < equals)
+    return {"", text};
+  return {text.substr(0, equals), text.substr(equals + 1)};
+}
+
+absl::StatusOr<v1::CompressModelRequest> CompressRequest(const CommandContext& context) {
+  const Flags& flags = context.flags;
+  v1::CompressModelRequest request;
+  RETURN_IF_ERROR(FillJob(context, &request));
+  if (!flags.Has("keep_ratio")) return UsageError("--keep_ratio is missing");
+  if (!flags.Has("calibration")) return UsageError("--calibration is missing");
+  request.set_method(ToEnum(flags.Text("method"), &v1::Method_Parse));
+  for (const double ratio : flags.Reals("keep_ratio")) request.add_keep_ratios(ratio);
+  if (flags.Has("allocation"))
+    request.set_allocation(ToEnum(flags.Text("allocation"), &v1::Allocation_Parse));
+  v1::Calibration* calibration = request.mutable_calibration();
+  FillText(context, flags.Text("calibration"), "packing", calibration->mutable_text());
+  if (flags.Has("calibration_samples"))
+    calibration->set_samples(flags.Integer("calibration_samples"));
+  if (flags.Has("calibration_seq_len"))
+    calibration->set_seq_len(flags.Integer("calibration_seq_len"));
+  if (flags.Has("seed")) calibration->set_seed(static_cast<uint64_t>(flags.Integer("seed")));
+  calibration->set_first_document(flags.Integer("first_document"));
+  request.set_output_uri(flags.Text("output"));
+  if (flags.Has("output_format")) {
+    request.set_output_format(ToEnum(flags.Text("output_format"), &v1::OutputFormat_Parse));
+  }
+  if (flags.Has("asvd_alpha")) {
+    const std::vector<double> alpha = flags.Reals("asvd_alpha");
+    if (alpha.size() != 1) return UsageError("--asvd_alpha takes one number");
+    request.set_asvd_alpha(alpha[0]);
+  }
+  RETURN_IF_ERROR(FillEvaluation(context, &request));
+  return request;
+}
+
+absl::StatusOr<v1::EvaluateRequest> EvaluateRequestOf(const CommandContext& context) {
+  const Flags& flags = context.flags;
+  v1::EvaluateRequest request;
+  RETURN_IF_ERROR(FillJob(context, &request));
+  const std::vector<std::string> tasks =
+      absl::StrSplit(flags.Text("tasks"), ',', absl::SkipEmpty());
+  if (tasks.empty()) return UsageError("--tasks is empty");
+  const auto wanted = [&](const std::string& name) {
+    return std::find(tasks.begin(), tasks.end(), name) != tasks.end();
+  };
+  const std::vector<std::string> datasets = flags.Texts("dataset");
+  const int64_t unnamed =
+      std::count_if(datasets.begin(), datasets.end(),
+                    [](const std::string& text) { return SplitDataset(text).first.empty(); });
+  const auto add = [&](const std::string& name) {
+    v1::EvaluationTask* task = request.add_tasks();
+    task->set_name(name);
+    if (flags.Has("seq_len")) task->set_seq_len(flags.Integer("seq_len"));
+    task->set_limit(flags.Integer("limit"));
+    return task;
+  };
+  std::vector<std::string> served;  // tasks that have a dataset
+  for (const std::string& dataset : datasets) {
+    auto [name, uri] = SplitDataset(dataset);
+    if (uri.empty()) return UsageError(absl::StrCat("--dataset=", dataset, " names no file"));
+    const bool is_task = wanted(name);
+    if (!is_task && tasks.size() > 1 && !wanted("perplexity")) {
+      return UsageError(absl::StrCat(
+          "--dataset=", dataset, " does not say for which task: --dataset=", tasks[0], "=FILE"));
+    }
+    served.push_back(is_task ? name : tasks.size() == 1 ? tasks[0] : "perplexity");
+    v1::EvaluationTask* task = add(served.back());
+    FillText(context, uri, "packing", task->mutable_dataset());
+    if (!is_task && !name.empty()) task->set_label(name);
+    // Several texts without names would all be called "perplexity".
+    if (name.empty() && unnamed > 1) task->set_label(std::filesystem::path(uri).stem().string());
+  }
+  for (const std::string& name : tasks) {
+    if (std::find(served.begin(), served.end(), name) != served.end()) continue;
+    if (name == "perplexity")
+      return UsageError("--dataset is missing: the text to measure perplexity on");
+    add(name);
+  }
+  return request;
+}
+
+}  // namespace svdllm::cli

@@ -1,0 +1,220 @@
+#include "client/text_output.h"
+
+#include <map>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "client/format.h"
+
+namespace svdllm::cli {
+namespace {
+
+using Rows = std::vector<std::vector<std::string>>;
+
+std::string ErrorText(const v1::JobError& error) {
+  return absl::StrCat(error.message(),
+                      error.reason().empty() ? "" : absl::StrCat(" (", error.reason(), ")"));
+}
+
+const v1::PerplexityResult* Find(
+    const google::protobuf::RepeatedPtrField<v1::PerplexityResult>& results,
+    const std::string& name) {
+  for (const v1::PerplexityResult& result : results) {
+    if (result.name() == name) return &result;
+  }
+  return nullptr;
+}
+
+std::string CompressionTable(const v1::CompressModelResult& result) {
+  Rows rows = {{"keep ratio", "parameters", "bytes"},
+               {"dense", Count(result.parameters()), Bytes(result.weight_bytes())}};
+  std::vector<std::string> names;
+  for (const v1::PerplexityResult& before : result.perplexities()) {
+    names.push_back(before.name());
+    rows[0].push_back(before.name());
+    rows[1].push_back(Perplexity(before.perplexity()));
+  }
+  rows[0].push_back("artifact");
+  rows[1].push_back("");
+  for (const v1::ArtifactResult& artifact : result.artifacts()) {
+    std::vector<std::string>& row = rows.emplace_back();
+    row = {Real(artifact.keep_ratio()),
+           absl::StrCat(Count(artifact.parameters()),
+                        Change(result.parameters(), artifact.parameters())),
+           absl::StrCat(Bytes(artifact.weight_bytes()),
+                        Change(result.weight_bytes(), artifact.weight_bytes()))};
+    for (const std::string& name : names) {
+      const v1::PerplexityResult* before = Find(result.perplexities(), name);
+      const v1::PerplexityResult* after = Find(artifact.perplexities(), name);
+      row.push_back(after == nullptr ? "-"
+                                     : absl::StrCat(Perplexity(before->perplexity()), " → ",
+                                                    Perplexity(after->perplexity())));
+    }
+    row.push_back(artifact.uri());
+  }
+  return Table(rows);
+}
+
+std::string EvaluationTable(const v1::EvaluateResult& result) {
+  Rows rows = {{"task", "perplexity", "windows", "tokens scored", "tokens/s", "time"}};
+  for (const v1::PerplexityResult& entry : result.perplexities()) {
+    rows.push_back({entry.name(), Perplexity(entry.perplexity()), Count(entry.windows()),
+                    Count(entry.predicted_tokens()),
+                    Count(static_cast<int64_t>(entry.tokens_per_second())),
+                    Seconds(entry.seconds())});
+  }
+  return absl::StrCat(Count(result.parameters()), " parameters, ", Bytes(result.weight_bytes()),
+                      "\n", rows.size() > 1 ? "\n" : "", rows.size() > 1 ? Table(rows) : "");
+}
+
+std::string ResultText(const v1::Job& job) {
+  if (job.has_compress_model_result()) return CompressionTable(job.compress_model_result());
+  if (job.has_evaluate_result()) return EvaluationTable(job.evaluate_result());
+  return "";
+}
+
+// " (SVD_LLM, cpu, peak memory 1.2 GB)"
+std::string HowItRan(const v1::Job& job) {
+  std::vector<std::string> parts;
+  if (job.has_compress_model_request()) {
+    parts.push_back(v1::Method_Name(job.compress_model_request().method()));
+  }
+  const auto add = [&](const auto& result) {
+    if (!result.device().empty()) parts.push_back(result.device());
+    if (result.peak_host_bytes() > 0) {
+      parts.push_back(absl::StrCat("peak memory ", Bytes(result.peak_host_bytes())));
+    }
+  };
+  if (job.has_compress_model_result()) add(job.compress_model_result());
+  if (job.has_evaluate_result()) add(job.evaluate_result());
+  return parts.empty() ? "" : absl::StrCat(" (", absl::StrJoin(parts, ", "), ")");
+}
+
+std::string Elapsed(const v1::Job& job) {
+  if (!job.has_start_time() || !job.has_end_time()) return "";
+  return absl::StrCat(" after ", Seconds(Between(job.start_time(), job.end_time())));
+}
+
+std::string ProgressText(const v1::Progress& progress) {
+  std::string text = absl::StrFormat("%.0f%% %s", progress.percent(), progress.stage());
+  if (progress.layers_total() > 0) {
+    absl::StrAppendFormat(&text, ", layer %d/%d", progress.layers_done(), progress.layers_total());
+  }
+  if (progress.has_eta()) absl::StrAppend(&text, ", ETA ", Seconds(progress.eta()));
+  return text;
+}
+
+std::string KeepRatios(const v1::CompressModelRequest& request) {
+  return absl::StrJoin(request.keep_ratios(), ",",
+                       [](std::string* out, double ratio) { absl::StrAppend(out, Real(ratio)); });
+}
+
+}  // namespace
+
+std::string ModelOf(const v1::Job& job) {
+  return job.has_evaluate_request() ? job.evaluate_request().model()
+                                    : job.compress_model_request().model();
+}
+
+std::string RequestText(const v1::Job& job) {
+  if (job.has_compress_model_request()) {
+    const v1::CompressModelRequest& request = job.compress_model_request();
+    return absl::StrCat(v1::Method_Name(request.method()), ", keep ratio ", KeepRatios(request),
+                        ", ", v1::Allocation_Name(request.allocation()), " ranks, ",
+                        v1::OutputFormat_Name(request.output_format()), ", calibrated on ",
+                        request.calibration().samples(), " × ", request.calibration().seq_len(),
+                        " tokens of ", request.calibration().text().uri());
+  }
+  std::vector<std::string> tasks;
+  for (const v1::EvaluationTask& task : job.evaluate_request().tasks()) {
+    tasks.push_back(absl::StrCat(task.label().empty() ? task.name() : task.label(), " on ",
+                                 task.dataset().uri()));
+  }
+  return absl::StrJoin(tasks, "; ");
+}
+
+std::string JobSummary(const v1::Job& job) {
+  std::string text = absl::StrCat(job.name(), " ");
+  if (job.state() == v1::FAILED) {
+    absl::StrAppend(&text, "failed", Elapsed(job), ": ", ErrorText(job.error()), "\n");
+  } else if (job.state() == v1::CANCELLED) {
+    absl::StrAppend(&text, "was cancelled", Elapsed(job), "; nothing was published\n");
+  } else if (job.state() == v1::SUCCEEDED) {
+    absl::StrAppend(&text, "succeeded", Elapsed(job), HowItRan(job), "\n\n", ResultText(job));
+  } else {
+    absl::StrAppend(&text, "is ", v1::JobState_Name(job.state()), "\n");
+  }
+  return text;
+}
+
+std::string JobDetails(const v1::Job& job) {
+  Rows rows = {
+      {"name", job.name()},
+      {"kind", v1::JobKind_Name(job.kind())},
+      {"state", v1::JobState_Name(job.state())},
+      {"model", ModelOf(job)},
+      {job.has_evaluate_request() ? "tasks" : "request", RequestText(job)},
+      {"created", Time(job.create_time())},
+      {"started", Time(job.start_time())},
+      {"ended", absl::StrCat(Time(job.end_time()), job.has_end_time() && job.has_start_time()
+                                                       ? absl::StrCat(",", Elapsed(job))
+                                                       : "")},
+      {"attempt", absl::StrCat(job.attempt(), " of at most ", job.max_attempts())}};
+  for (const v1::Attempt& attempt : job.attempts()) {
+    rows.push_back({"", absl::StrCat(attempt.number(), ": ", attempt.outcome(), " ",
+                                     Time(attempt.end_time()), attempt.has_error() ? ", " : "",
+                                     attempt.has_error() ? ErrorText(attempt.error()) : "")});
+  }
+  // Of the map in the order of its keys, not of its hashes.
+  for (const auto& [key, value] :
+       std::map<std::string, std::string>(job.labels().begin(), job.labels().end())) {
+    rows.push_back({"label", absl::StrCat(key, "=", value)});
+  }
+  const bool ended = job.has_end_time();
+  if (job.has_progress() && !ended) rows.push_back({"progress", ProgressText(job.progress())});
+  if (job.has_error()) rows.push_back({"error", ErrorText(job.error())});
+  const std::string result = ResultText(job);
+  return absl::StrCat(Table(rows), result.empty() ? "" : "\n", result);
+}
+
+std::string JobList(const v1::ListJobsResponse& list) {
+  if (list.jobs().empty()) return "no jobs\n";
+  Rows rows = {{"name", "state", "kind", "method", "keep", "progress", "created", "model"}};
+  for (const v1::Job& job : list.jobs()) {
+    const bool compression = job.has_compress_model_request();
+    rows.push_back({job.name(), v1::JobState_Name(job.state()), v1::JobKind_Name(job.kind()),
+                    compression ? v1::Method_Name(job.compress_model_request().method()) : "-",
+                    compression ? KeepRatios(job.compress_model_request()) : "-",
+                    job.has_progress() ? absl::StrFormat("%.0f%%", job.progress().percent()) : "-",
+                    Time(job.create_time()), ModelOf(job)});
+  }
+  return Table(rows);
+}
+
+std::string ServerInfoText(const v1::ServerInfo& info) {
+  const auto names = [](const auto& values, auto name) {
+    return absl::StrJoin(values, ", ",
+                         [&](std::string* out, int value) { absl::StrAppend(out, name(value)); });
+  };
+  Rows rows = {{"version", info.version()}};
+  for (const v1::Device& device : info.devices()) {
+    rows.push_back({"device", absl::StrCat(device.name(), ": ", device.description(), ", ",
+                                           Bytes(device.memory_bytes()))});
+  }
+  const v1::Limits& limits = info.limits();
+  rows.push_back({"families", absl::StrJoin(info.families(), ", ")});
+  rows.push_back({"methods", names(info.methods(), &v1::Method_Name<int>)});
+  rows.push_back({"allocations", names(info.allocations(), &v1::Allocation_Name<int>)});
+  rows.push_back({"output formats", names(info.output_formats(), &v1::OutputFormat_Name<int>)});
+  rows.push_back({"tasks", absl::StrJoin(info.tasks(), ", ")});
+  rows.push_back({"artifact root", info.artifact_root()});
+  rows.push_back({"limits", absl::StrCat(Count(limits.max_queued_jobs()), " queued jobs, ",
+                                         limits.max_keep_ratios(), " keep ratios, ",
+                                         limits.max_tasks(), " tasks and ", limits.max_labels(),
+                                         " labels a job, ", limits.max_attempts(), " attempts")});
+  return Table(rows);
+}
+
+}  // namespace svdllm::cli

@@ -1,0 +1,212 @@
+#include "server/compression_service.h"
+
+#include <deque>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include "base/logging.h"
+#include "server/job_proto.h"
+#include "server/status_proto.h"
+
+namespace svdllm {
+namespace {
+
+constexpr int kWatchBatch = 64;
+
+grpc::Status ToGrpc(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()),
+                      std::string(status.message().data(), status.message().size()),
+                      ErrorDetails(status));
+}
+
+std::string CodeName(const absl::Status& status) {
+  const auto name = absl::StatusCodeToString(status.code());
+  return std::string(name.data(), name.size());
+}
+
+// Streams a job's events from the store. It pulls: a batch is read when the one before it has been
+// sent, so a slow reader costs one batch of memory and misses nothing.
+class WatchStream final : public grpc::ServerWriteReactor<v1::JobEvent>,
+                          public Watcher,
+                          public std::enable_shared_from_this<WatchStream> {
+ public:
+  WatchStream(JobStore& store, RpcMetrics::Call call, std::string job_id, int64_t after_sequence)
+      : store_(store), call_(std::move(call)), job_id_(std::move(job_id)), sent_(after_sequence) {}
+
+  // Keeps itself alive until OnDone.
+  void Start(WatchHub& hub) {
+    self_ = shared_from_this();
+    if (!hub.Add(self_)) return Shutdown();
+    Notify();
+  }
+  void Fail(const absl::Status& status) {
+    self_ = shared_from_this();
+    std::lock_guard<std::mutex> lock(mutex_);
+    End(status);
+  }
+
+  void Notify() override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    Pump();
+  }
+  void Shutdown() override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    End(MakeError(absl::StatusCode::kUnavailable, kStoreUnavailable,
+                  "the server is shutting down; watch again after the last sequence number seen"));
+  }
+  void OnWriteDone(bool ok) override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    writing_ = false;
+    if (ended_) return Finish(ToGrpc(end_status_));
+    if (!ok) return End(absl::CancelledError("the client is gone"));
+    Pump();
+  }
+  void OnCancel() override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    End(absl::CancelledError("the client is gone"));
+  }
+  void OnDone() override {
+    call_.Finish(CodeName(end_status_));
+    const std::shared_ptr<WatchStream> last = std::move(self_);  // destroys this on return
+  }
+
+ private:
+  // Sends what there is to send, unless a write is under way.
+  void Pump() {
+    if (ended_ || writing_) return;
+    if (batch_.empty()) Read();
+    if (ended_ || batch_.empty()) return;
+    current_ = ToProto(batch_.front());
+    sent_ = batch_.front().sequence;
+    batch_.pop_front();
+    writing_ = true;
+    StartWrite(&current_);
+  }
+
+  void Read() {
+    // The job first: events that come in between are then only read a turn too early.
+    const auto job = store_.Get(job_id_);
+    if (!job.ok()) return End(job.status());
+    auto events = store_.Events(job_id_, sent_, kWatchBatch);
+    if (!events.ok()) return End(events.status());
+    if (events->empty() && IsTerminal(job->state)) return End(absl::OkStatus());
+    batch_.assign(std::make_move_iterator(events->begin()),
+                  std::make_move_iterator(events->end()));
+  }
+
+  void End(const absl::Status& status) {
+    if (ended_) return;
+    ended_ = true;
+    end_status_ = status;
+    if (!writing_) Finish(ToGrpc(status));  // else OnWriteDone does
+  }
+
+  JobStore& store_;
+  RpcMetrics::Call call_;
+  const std::string job_id_;
+  std::shared_ptr<WatchStream> self_;
+  std::mutex mutex_;
+  int64_t sent_;
+  std::deque<Event> batch_;
+  v1::JobEvent current_;
+  bool writing_ = false;
+  bool ended_ = false;
+  absl::Status end_status_;
+};
+
+template <typename T>
+absl::Status Assign(absl::StatusOr<T> result, T* response) {
+  RETURN_IF_ERROR(result.status());
+  *response = *std::move(result);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+template <typename Function>
+grpc::ServerUnaryReactor* CompressionService::Unary(const char* method,
+                                                    grpc::CallbackServerContext* context,
+                                                    const Function& run) {
+  RpcMetrics::Call call = metrics_.Start("unary", method);
+  absl::Status status;
+  try {
+    status = run();
+  } catch (const std::exception& e) {
+    status = MakeError(absl::StatusCode::kInternal, kInternal, e.what());
+  }
+  if (absl::IsInternal(status)) {
+    Log(LogLevel::kError, "RPC failed", {{"method", method}, {"error", status.ToString()}});
+  }
+  call.Finish(CodeName(status));
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpc(status));
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* CompressionService::CompressModel(
+    grpc::CallbackServerContext* context, const v1::CompressModelRequest* request,
+    v1::Job* response) {
+  return Unary("CompressModel", context,
+               [&] { return Assign(api_.CompressModel(*request), response); });
+}
+
+grpc::ServerUnaryReactor* CompressionService::Evaluate(grpc::CallbackServerContext* context,
+                                                       const v1::EvaluateRequest* request,
+                                                       v1::Job* response) {
+  return Unary("Evaluate", context, [&] { return Assign(api_.Evaluate(*request), response); });
+}
+
+grpc::ServerUnaryReactor* CompressionService::GetJob(grpc::CallbackServerContext* context,
+                                                     const v1::GetJobRequest* request,
+                                                     v1::Job* response) {
+  return Unary("GetJob", context, [&] { return Assign(api_.GetJob(*request), response); });
+}
+
+grpc::ServerUnaryReactor* CompressionService::ListJobs(grpc::CallbackServerContext* context,
+                                                       const v1::ListJobsRequest* request,
+                                                       v1::ListJobsResponse* response) {
+  return Unary("ListJobs", context, [&] { return Assign(api_.ListJobs(*request), response); });
+}
+
+grpc::ServerUnaryReactor* CompressionService::CancelJob(grpc::CallbackServerContext* context,
+                                                        const v1::CancelJobRequest* request,
+                                                        v1::Job* response) {
+  return Unary("CancelJob", context, [&] { return Assign(api_.CancelJob(*request), response); });
+}
+
+grpc::ServerUnaryReactor* CompressionService::DeleteJob(grpc::CallbackServerContext* context,
+                                                        const v1::DeleteJobRequest* request,
+                                                        google::protobuf::Empty*) {
+  return Unary("DeleteJob", context, [&] { return api_.DeleteJob(*request); });
+}
+
+grpc::ServerUnaryReactor* CompressionService::GetServerInfo(grpc::CallbackServerContext* context,
+                                                            const v1::GetServerInfoRequest*,
+                                                            v1::ServerInfo* response) {
+  return Unary("GetServerInfo", context, [&] {
+    *response = api_.GetServerInfo();
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerWriteReactor<v1::JobEvent>* CompressionService::WatchJob(
+    grpc::CallbackServerContext*, const v1::WatchJobRequest* request) {
+  RpcMetrics::Call call = metrics_.Start("server_stream", "WatchJob");
+  const auto id = ParseJobName(request->name());
+  auto stream = std::make_shared<WatchStream>(store_, std::move(call), id.ok() ? *id : "",
+                                              request->after_sequence());
+  if (!id.ok()) {
+    stream->Fail(id.status());
+  } else if (request->after_sequence() < 0) {
+    stream->Fail(InvalidFields({{"after_sequence", "must not be negative"}}));
+  } else {
+    stream->Start(hub_);
+  }
+  return stream.get();
+}
+
+}  // namespace svdllm

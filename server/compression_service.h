@@ -1,0 +1,52 @@
+// The gRPC face of JobApi: adapters, nothing else. Includes generated gRPC code: only server.cc and the
+// .cc of this header include it.
+#pragma once
+
+#include "server/job_api.h"
+#include "server/rpc_metrics.h"
+#include "server/watch_hub.h"
+#include "svdllm/v1/compression.grpc.pb.h"
+
+namespace svdllm {
+
+class CompressionService final : public v1::CompressionService::CallbackService {
+ public:
+  // All outlive the service.
+  CompressionService(JobApi& api, JobStore& store, WatchHub& hub, RpcMetrics& metrics)
+      : api_(api), store_(store), hub_(hub), metrics_(metrics) {}
+
+  grpc::ServerUnaryReactor* CompressModel(grpc::CallbackServerContext* context,
+                                          const v1::CompressModelRequest* request,
+                                          v1::Job* response) override;
+  grpc::ServerUnaryReactor* Evaluate(grpc::CallbackServerContext* context,
+                                     const v1::EvaluateRequest* request,
+                                     v1::Job* response) override;
+  grpc::ServerUnaryReactor* GetJob(grpc::CallbackServerContext* context,
+                                   const v1::GetJobRequest* request, v1::Job* response) override;
+  grpc::ServerUnaryReactor* ListJobs(grpc::CallbackServerContext* context,
+                                     const v1::ListJobsRequest* request,
+                                     v1::ListJobsResponse* response) override;
+  grpc::ServerUnaryReactor* CancelJob(grpc::CallbackServerContext* context,
+                                      const v1::CancelJobRequest* request,
+                                      v1::Job* response) override;
+  grpc::ServerUnaryReactor* DeleteJob(grpc::CallbackServerContext* context,
+                                      const v1::DeleteJobRequest* request,
+                                      google::protobuf::Empty* response) override;
+  grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
+                                          const v1::GetServerInfoRequest* request,
+                                          v1::ServerInfo* response) override;
+  grpc::ServerWriteReactor<v1::JobEvent>* WatchJob(grpc::CallbackServerContext* context,
+                                                   const v1::WatchJobRequest* request) override;
+
+ private:
+  template <typename Function>
+  grpc::ServerUnaryReactor* Unary(const char* method, grpc::CallbackServerContext* context,
+                                  const Function& run);
+
+  JobApi& api_;
+  JobStore& store_;
+  WatchHub& hub_;
+  RpcMetrics& metrics_;
+};
+
+}  // namespace svdllm

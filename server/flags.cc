@@ -1,0 +1,180 @@
+#include "server/flags.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/flags/reflection.h"
+#include "absl/flags/usage.h"
+#include "absl/flags/usage_config.h"
+#include "absl/strings/match.h"
+#include "server/address.h"
+
+ABSL_FLAG(std::string, listen, "127.0.0.1:7070",
+          "Where gRPC is served, host:port. Port 0 takes a free one and logs it.");
+ABSL_FLAG(std::string, http_listen, "127.0.0.1:9464",
+          "Where /metrics, /livez and /readyz are served, host:port. Empty: nowhere.");
+ABSL_FLAG(std::string, data_dir, "",
+          "Directory of the job store and of work in progress. Created where absent. Required; one "
+          "server at a time.");
+ABSL_FLAG(std::string, role, "all",
+          "all: the API and a worker process that it supervises. api: no worker. worker: no API, "
+          "jobs from the job store in data_dir.");
+ABSL_FLAG(std::string, devices, "auto", "What workers compute on: auto or cpu.");
+ABSL_FLAG(std::vector<std::string>, model_roots, {},
+          "Comma-separated directories under which models and texts may be read. Empty: any path "
+          "that the server may read.");
+ABSL_FLAG(std::string, artifact_root, "",
+          "Directory under which artifacts are published. Default: artifacts in data_dir.");
+ABSL_FLAG(int64_t, queue_limit, 1000,
+          "Jobs that may wait at a time; more are refused with QUEUE_FULL.");
+ABSL_FLAG(double, lease_seconds, 30,
+          "A worker that is not heard of for this long is dead, and its job runs again.");
+ABSL_FLAG(double, drain_seconds, 3,
+          "How long RPCs are still served after SIGTERM, not ready any more.");
+ABSL_FLAG(double, grace_seconds, 20,
+          "How long a stopping worker gets to give its job back before it is killed.");
+ABSL_FLAG(int64_t, max_request_bytes, 4 << 20, "The largest message that is accepted.");
+ABSL_FLAG(std::string, log_level, "info", "debug, info, warning or error.");
+ABSL_FLAG(bool, insecure_allow_remote, false,
+          "Listen on an address that other machines can reach, although there is neither "
+          "encryption nor authentication.");
+ABSL_FLAG(std::string, worker_id, "",
+          "The worker's name in leases, unique among living workers. Default: host and process.");
+ABSL_FLAG(int64_t, supervisor_pid, 0,
+          "Set by the server for its worker: the process with which the worker ends.");
+
+namespace svdllm {
+namespace {
+
+constexpr const char* kFlags[] = {
+    "listen",        "http_listen",   "data_dir",          "role",      "devices",
+    "model_roots",   "artifact_root", "queue_limit",       "lease_seconds", "drain_seconds",
+    "grace_seconds", "log_level",     "max_request_bytes", "worker_id", "insecure_allow_remote"};
+
+absl::Status Invalid(const std::string& flag, const std::string& why) {
+  return absl::InvalidArgumentError("--" + flag + ": " + why);
+}
+
+absl::Status ApplyEnvironment() {
+  for (const char* name : kFlags) {
+    std::string variable = std::string("SVDLLM_") + name;
+    std::transform(variable.begin(), variable.end(), variable.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+    const char* value = std::getenv(variable.c_str());
+    if (value == nullptr) continue;
+    std::string error;
+    absl::CommandLineFlag* flag = absl::FindCommandLineFlag(name);
+    if (flag == nullptr || !flag->ParseFrom(value, &error)) {
+      return absl::InvalidArgumentError(variable + ": " + error);
+    }
+  }
+  return absl::OkStatus();
+}
+
+void ConfigureHelp() {
+  absl::FlagsUsageConfig config;
+  const auto ours = [](absl::string_view file) { return absl::StrContains(file, "server/flags.cc"); };
+  config.contains_helpshort_flags = ours;
+  config.contains_help_flags = ours;
+  config.contains_helppackage_flags = ours;
+  config.version_string = [] { return std::string("svdllm-server ") + SVDLLM_VERSION + "\n"; };
+  absl::SetFlagsUsageConfig(config);
+  absl::SetProgramUsageMessage(
+      "compresses language models as a service.\n\n"
+      "  svdllm-server --data_dir=DIR [--listen=127.0.0.1:7070] [--model_roots=DIR,...]\n\n"
+      "Every flag can also be set in the environment, --data_dir as SVDLLM_DATA_DIR and so on; the\n"
+      "command line wins. Logs are JSON lines on standard error. SIGTERM drains: the running job is\n"
+      "given back to the queue, and the exit status is 0.");
+}
+
+absl::Status CheckAddress(const std::string& flag, const std::string& address) {
+  const auto parsed = ParseAddress(address);
+  if (!parsed.ok()) return Invalid(flag, std::string(parsed.status().message()));
+  if (!IsLoopback(*parsed) && !absl::GetFlag(FLAGS_insecure_allow_remote)) {
+    return Invalid(flag, address +
+                             " can be reached from other machines, without encryption or "
+                             "authentication; --insecure_allow_remote allows it");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> Milliseconds(const std::string& flag, double seconds, double least) {
+  if (!(seconds >= least) || seconds > 86400) {
+    return Invalid(flag, "must be " + std::to_string(least) + " to 86400 seconds");
+  }
+  return static_cast<int64_t>(seconds * 1000);
+}
+
+std::string DefaultWorkerId() {
+  char host[256] = "";
+  gethostname(host, sizeof(host) - 1);
+  return std::string("worker-") + host + "-" + std::to_string(getpid());
+}
+
+}  // namespace
+
+absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv) {
+  ConfigureHelp();
+  RETURN_IF_ERROR(ApplyEnvironment());
+  const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
+  if (rest.size() > 1) {
+    return absl::InvalidArgumentError(std::string("unexpected argument ") + rest[1]);
+  }
+  ServerOptions options;
+  options.data_dir = absl::GetFlag(FLAGS_data_dir);
+  if (options.data_dir.empty()) return Invalid("data_dir", "is required");
+  std::error_code error;
+  options.data_dir = std::filesystem::absolute(options.data_dir, error).string();
+
+  const std::string role = absl::GetFlag(FLAGS_role);
+  if (role == "api") {
+    options.role = Role::kApi;
+  } else if (role == "worker") {
+    options.role = Role::kWorker;
+  } else if (role != "all") {
+    return Invalid("role", "\"" + role + "\" is none of all, api, worker");
+  }
+  options.listen = absl::GetFlag(FLAGS_listen);
+  options.http_listen = absl::GetFlag(FLAGS_http_listen);
+  if (options.role != Role::kWorker) {
+    RETURN_IF_ERROR(CheckAddress("listen", options.listen));
+    if (!options.http_listen.empty()) {
+      RETURN_IF_ERROR(CheckAddress("http_listen", options.http_listen));
+    }
+  }
+  options.devices = absl::GetFlag(FLAGS_devices);
+  options.model_roots = absl::GetFlag(FLAGS_model_roots);
+  std::erase(options.model_roots, "");
+  options.artifact_root = absl::GetFlag(FLAGS_artifact_root);
+  if (options.artifact_root.empty()) options.artifact_root = options.data_dir + "/artifacts";
+  options.queue_limit = absl::GetFlag(FLAGS_queue_limit);
+  if (options.queue_limit < 1) return Invalid("queue_limit", "must be at least 1");
+  options.max_request_bytes = absl::GetFlag(FLAGS_max_request_bytes);
+  if (options.max_request_bytes < 1024 || options.max_request_bytes > (1 << 30)) {
+    return Invalid("max_request_bytes", "must be 1024 to 2^30");
+  }
+  ASSIGN_OR_RETURN(options.lease_ms,
+                   Milliseconds("lease_seconds", absl::GetFlag(FLAGS_lease_seconds), 0.5));
+  ASSIGN_OR_RETURN(options.drain_ms,
+                   Milliseconds("drain_seconds", absl::GetFlag(FLAGS_drain_seconds), 0));
+  ASSIGN_OR_RETURN(options.grace_ms,
+                   Milliseconds("grace_seconds", absl::GetFlag(FLAGS_grace_seconds), 0));
+  const std::string level = absl::GetFlag(FLAGS_log_level);
+  const char* const levels[] = {"debug", "info", "warning", "error"};
+  const auto found = std::find(std::begin(levels), std::end(levels), level);
+  if (found == std::end(levels)) {
+    return Invalid("log_level", "\"" + level + "\" is none of debug, info, warning, error");
+  }
+  options.log_level = static_cast<LogLevel>(found - std::begin(levels));
+  options.worker_id = absl::GetFlag(FLAGS_worker_id);
+  if (options.worker_id.empty()) options.worker_id = DefaultWorkerId();
+  options.supervisor_pid = absl::GetFlag(FLAGS_supervisor_pid);
+  return options;
+}
+
+}  // namespace svdllm

@@ -1,0 +1,38 @@
+// The server's settings: flags, each also settable from the environment.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/logging.h"
+#include "base/status.h"
+
+namespace svdllm {
+
+enum class Role { kAll, kApi, kWorker };
+
+// The flags' meaning is in flags.cc, where --help reads it.
+struct ServerOptions {
+  std::string listen;
+  std::string http_listen;
+  std::string data_dir;
+  Role role = Role::kAll;
+  std::string devices;
+  std::vector<std::string> model_roots;
+  std::string artifact_root;
+  int64_t queue_limit = 0;
+  int64_t lease_ms = 0;
+  int64_t drain_ms = 0;
+  int64_t grace_ms = 0;
+  int64_t max_request_bytes = 0;
+  LogLevel log_level = LogLevel::kInfo;
+  std::string worker_id;
+  int64_t supervisor_pid = 0;
+};
+
+// The environment's settings first, then the command line's, so that the command line wins. Prints and
+// exits for --help and --version. INVALID_ARGUMENT names the flag and what is wrong with it.
+absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv);
+
+}  // namespace svdllm

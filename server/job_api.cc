@@ -1,0 +1,222 @@
+#include "server/job_api.h"
+
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+#include <google/protobuf/util/time_util.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/digest.h"
+#include "server/job_proto.h"
+#include "server/spec_proto.h"
+#include "server/status_proto.h"
+
+namespace svdllm {
+namespace {
+
+constexpr int kDefaultPageSize = 50;
+constexpr int kMaxPageSize = 200;
+
+// The same for equal messages: maps are written in the order of their keys.
+std::string SerializeDeterministic(const google::protobuf::MessageLite& message) {
+  std::string bytes;
+  {
+    google::protobuf::io::StringOutputStream stream(&bytes);
+    google::protobuf::io::CodedOutputStream coded(&stream);
+    coded.SetSerializationDeterministic(true);
+    message.SerializeToCodedStream(&coded);
+  }
+  return bytes;
+}
+
+// Of the request as it was sent: what it resolves to may change with the server's defaults.
+template <typename Request>
+std::string PayloadDigest(JobKind kind, Request request) {
+  request.clear_request_id();
+  return Sha256(std::to_string(static_cast<int>(kind)) + SerializeDeterministic(request));
+}
+
+absl::StatusOr<std::string> DefaultOutput(const ArtifactStore& artifacts, const std::string& id) {
+  return artifacts.ResolveOutput(artifacts.DefaultOutput(id));
+}
+
+absl::Status Resolve(const ArtifactStore& artifacts, const std::string& id,
+                     v1::CompressModelRequest& request) {
+  ASSIGN_OR_RETURN(const std::string output, DefaultOutput(artifacts, id));
+  return ResolveRequest(artifacts, output, request);
+}
+
+absl::Status Resolve(const ArtifactStore& artifacts, const std::string&,
+                     v1::EvaluateRequest& request) {
+  return ResolveRequest(artifacts, request);
+}
+
+// For previews.
+void SetRequest(const v1::CompressModelRequest& request, v1::Job& job) {
+  *job.mutable_compress_model_request() = request;
+  // A default output is named after a job, and there will be none.
+  if (job.plan().artifacts_size() > 0 && job.plan().artifacts(0).uri().empty()) {
+    job.mutable_compress_model_request()->clear_output_uri();
+  }
+}
+
+void SetRequest(const v1::EvaluateRequest& request, v1::Job& job) {
+  *job.mutable_evaluate_request() = request;
+}
+
+}  // namespace
+
+JobApi::JobApi(JobStore& store, ArtifactStore& artifacts, const Operations& operations,
+               ApiOptions options)
+    : store_(store),
+      artifacts_(artifacts),
+      operations_(operations),
+      options_(std::move(options)) {}
+
+absl::Status JobApi::Check(v1::CompressModelRequest& request, const std::string& id,
+                           v1::Job& preview) {
+  ASSIGN_OR_RETURN(CompressSpec spec, ToSpec(request, artifacts_, ""));
+  spec.job_id = id;
+  ASSIGN_OR_RETURN(const CompressPlan plan, operations_.plan_compress(spec));
+  if (request.calibration().seq_len() == 0) {
+    request.mutable_calibration()->set_seq_len(plan.calibration_seq_len);
+  }
+  if (request.evaluation().seq_len() == 0) {
+    request.mutable_evaluation()->set_seq_len(plan.evaluation_seq_len);
+  }
+  // Staging is what tells whether an output can be written, short of writing it.
+  const std::vector<std::string> uris = ArtifactUris(request);
+  for (const std::string& uri : uris) {
+    ASSIGN_OR_RETURN(const std::string staging, artifacts_.Stage(uri, "check-" + id + ".0"));
+    artifacts_.Discard(staging);
+  }
+  *preview.mutable_plan() = ToProto(plan);
+  ASSIGN_OR_RETURN(const std::string default_output, DefaultOutput(artifacts_, id));
+  if (request.output_uri() == default_output) return absl::OkStatus();
+  const int count = std::min(preview.plan().artifacts_size(), static_cast<int>(uris.size()));
+  for (int i = 0; i < count; ++i) {
+    preview.mutable_plan()->mutable_artifacts(i)->set_uri(uris[static_cast<size_t>(i)]);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status JobApi::Check(v1::EvaluateRequest& request, const std::string&, v1::Job&) {
+  ASSIGN_OR_RETURN(const EvaluateSpec spec, ToSpec(request, artifacts_, ""));
+  return operations_.check_evaluate(spec);
+}
+
+template <typename Request>
+absl::StatusOr<v1::Job> JobApi::Submit(JobKind kind, const Request& request) {
+  NewJob job;
+  job.id = NewJobId();
+  job.kind = kind;
+  job.request_id = request.request_id();
+  job.payload_digest = PayloadDigest(kind, request);
+  if (!request.validate_only()) {
+    // First, because a repeated submission has nothing to do with how the world looks by now.
+    ASSIGN_OR_RETURN(const auto known, store_.FindRequest(job.request_id, job.payload_digest));
+    if (known.has_value()) return ToProto(*known);
+  }
+  Request resolved = request;
+  resolved.clear_validate_only();
+  RETURN_IF_ERROR(Resolve(artifacts_, job.id, resolved));
+  v1::Job preview;
+  RETURN_IF_ERROR(Check(resolved, job.id, preview));
+  if (request.validate_only()) {
+    preview.set_kind(static_cast<v1::JobKind>(kind));
+    *preview.mutable_labels() = request.labels();
+    SetRequest(resolved, preview);
+    return preview;
+  }
+  job.labels.insert(request.labels().begin(), request.labels().end());
+  job.timeout_ms = google::protobuf::util::TimeUtil::DurationToMilliseconds(request.timeout());
+  job.request = resolved.SerializeAsString();
+  ASSIGN_OR_RETURN(const CreateResult created, store_.Create(job, options_.max_queued));
+  return ToProto(created.job);
+}
+
+absl::StatusOr<v1::Job> JobApi::CompressModel(const v1::CompressModelRequest& request) {
+  return Submit(JobKind::kCompressModel, request);
+}
+
+absl::StatusOr<v1::Job> JobApi::Evaluate(const v1::EvaluateRequest& request) {
+  return Submit(JobKind::kEvaluate, request);
+}
+
+absl::StatusOr<v1::Job> JobApi::GetJob(const v1::GetJobRequest& request) {
+  ASSIGN_OR_RETURN(const std::string id, ParseJobName(request.name()));
+  ASSIGN_OR_RETURN(const Job job, store_.Get(id));
+  return ToProto(job);
+}
+
+absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const v1::ListJobsRequest& request) {
+  std::vector<FieldViolation> violations;
+  if (request.page_size() < 0) violations.push_back({"page_size", "must not be negative"});
+  ListQuery query;
+  query.page_size = request.page_size() > 0 ? std::min(request.page_size(), kMaxPageSize)
+                                            : kDefaultPageSize;
+  query.page_token = request.page_token();
+  for (const int state : request.states()) {
+    if (state == 0 || !v1::JobState_IsValid(state)) {
+      violations.push_back({"states", std::to_string(state) + " is not a state"});
+    }
+    query.states.push_back(static_cast<JobState>(state));
+  }
+  for (const int kind : request.kinds()) {
+    if (kind == 0 || !v1::JobKind_IsValid(kind)) {
+      violations.push_back({"kinds", std::to_string(kind) + " is not a kind"});
+    }
+    query.kinds.push_back(static_cast<JobKind>(kind));
+  }
+  query.labels.insert(request.labels().begin(), request.labels().end());
+  if (!violations.empty()) return InvalidFields(violations);
+  ASSIGN_OR_RETURN(const ListPage page, store_.List(query));
+  v1::ListJobsResponse response;
+  for (const Job& job : page.jobs) *response.add_jobs() = ToProto(job, JobView::kListed);
+  response.set_next_page_token(page.next_page_token);
+  return response;
+}
+
+absl::StatusOr<v1::Job> JobApi::CancelJob(const v1::CancelJobRequest& request) {
+  ASSIGN_OR_RETURN(const std::string id, ParseJobName(request.name()));
+  ASSIGN_OR_RETURN(const Job job, store_.Cancel(id));
+  return ToProto(job);
+}
+
+absl::Status JobApi::DeleteJob(const v1::DeleteJobRequest& request) {
+  ASSIGN_OR_RETURN(const std::string id, ParseJobName(request.name()));
+  return store_.Delete(id);
+}
+
+v1::ServerInfo JobApi::GetServerInfo() const {
+  v1::ServerInfo info;
+  info.set_version(SVDLLM_VERSION);
+  for (const DeviceInfo& device : operations_.devices) {
+    v1::Device& added = *info.add_devices();
+    added.set_name(device.name);
+    added.set_description(device.description);
+    added.set_memory_bytes(device.memory_bytes);
+  }
+  v1::Limits& limits = *info.mutable_limits();
+  limits.set_max_queued_jobs(options_.max_queued);
+  limits.set_max_request_bytes(options_.max_request_bytes);
+  limits.set_max_keep_ratios(kMaxKeepRatios);
+  limits.set_max_tasks(kMaxTasks);
+  limits.set_max_labels(kMaxLabels);
+  limits.set_max_page_size(kMaxPageSize);
+  limits.set_max_attempts(kMaxAttempts);
+  *limits.mutable_lease_duration() =
+      google::protobuf::util::TimeUtil::MillisecondsToDuration(options_.lease_ms);
+  *info.mutable_families() = {operations_.families.begin(), operations_.families.end()};
+  for (const v1::Method method : {v1::SVD, v1::ASVD, v1::SVD_LLM, v1::SVD_LLM_UPDATE}) {
+    info.add_methods(method);
+  }
+  for (const v1::Allocation allocation : {v1::UNIFORM, v1::V2}) info.add_allocations(allocation);
+  for (const v1::OutputFormat format : {v1::FACTORED, v1::DENSE}) info.add_output_formats(format);
+  *info.mutable_tasks() = {operations_.tasks.begin(), operations_.tasks.end()};
+  info.set_artifact_root(options_.artifact_root);
+  return info;
+}
+
+}  // namespace svdllm

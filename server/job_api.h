@@ -1,0 +1,48 @@
+// The RPCs as plain functions of messages: no gRPC. Thread-safe.
+#pragma once
+
+#include <string>
+
+#include "base/status.h"
+#include "jobs/job_store.h"
+#include "server/operations.h"
+#include "storage/artifact_store.h"
+#include "svdllm/v1/compression.pb.h"
+
+namespace svdllm {
+
+struct ApiOptions {
+  int64_t max_queued = 1000;
+  int64_t lease_ms = 30000;
+  int64_t max_request_bytes = 4 << 20;
+  std::string artifact_root;  // for GetServerInfo
+};
+
+class JobApi {
+ public:
+  // All outlive the object.
+  JobApi(JobStore& store, ArtifactStore& artifacts, const Operations& operations,
+         ApiOptions options);
+
+  absl::StatusOr<v1::Job> CompressModel(const v1::CompressModelRequest& request);
+  absl::StatusOr<v1::Job> Evaluate(const v1::EvaluateRequest& request);
+  absl::StatusOr<v1::Job> GetJob(const v1::GetJobRequest& request);
+  absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request);
+  absl::StatusOr<v1::Job> CancelJob(const v1::CancelJobRequest& request);
+  absl::Status DeleteJob(const v1::DeleteJobRequest& request);
+  v1::ServerInfo GetServerInfo() const;
+
+ private:
+  // Checks a resolved request against the world; for compressions, adds the plan to preview.
+  absl::Status Check(v1::CompressModelRequest& request, const std::string& id, v1::Job& preview);
+  absl::Status Check(v1::EvaluateRequest& request, const std::string& id, v1::Job& preview);
+  template <typename Request>
+  absl::StatusOr<v1::Job> Submit(JobKind kind, const Request& request);
+
+  JobStore& store_;
+  ArtifactStore& artifacts_;
+  const Operations& operations_;
+  const ApiOptions options_;
+};
+
+}  // namespace svdllm

@@ -1,0 +1,225 @@
+#include "server/job_proto.h"
+
+#include <google/protobuf/util/time_util.h>
+
+#include <cmath>
+
+#include "jobs/job_store.h"
+#include "server/status_proto.h"
+
+namespace svdllm {
+namespace {
+
+using google::protobuf::util::TimeUtil;
+
+void SetTime(int64_t ms, google::protobuf::Timestamp* (v1::Job::*field)(), v1::Job& job) {
+  if (ms > 0) *(job.*field)() = TimeUtil::MillisecondsToTimestamp(ms);
+}
+
+google::protobuf::Duration ToDuration(double seconds) {
+  return TimeUtil::MillisecondsToDuration(static_cast<int64_t>(std::llround(seconds * 1000)));
+}
+
+v1::PerplexityResult ToProto(const PerplexityResult& result) {
+  v1::PerplexityResult message;
+  message.set_name(result.name);
+  message.set_perplexity(result.perplexity);
+  message.set_predicted_tokens(result.predicted_tokens);
+  message.set_windows(result.windows);
+  message.set_leftover_tokens(result.leftover_tokens);
+  message.set_seconds(result.seconds);
+  message.set_tokens_per_second(result.tokens_per_second);
+  return message;
+}
+
+v1::ArtifactResult ToProto(const ArtifactResult& artifact) {
+  v1::ArtifactResult message;
+  message.set_keep_ratio(artifact.keep_ratio);
+  message.set_uri(artifact.uri);
+  message.set_manifest_sha256(artifact.manifest_sha256);
+  message.set_parameters(artifact.parameters);
+  message.set_compressed_parameters(artifact.compressed_parameters);
+  message.set_weight_bytes(artifact.weight_bytes);
+  for (const MatrixReport& matrix : artifact.matrices) {
+    v1::MatrixReport& added = *message.add_matrices();
+    added.set_name(matrix.name);
+    added.set_rows(matrix.rows);
+    added.set_cols(matrix.cols);
+    added.set_rank(matrix.rank);
+    added.set_relative_loss(matrix.relative_loss);
+    added.set_optimum_loss(matrix.optimum_loss);
+    added.set_rounding_excess(matrix.rounding_excess);
+  }
+  for (const PerplexityResult& perplexity : artifact.perplexities) {
+    *message.add_perplexities() = ToProto(perplexity);
+  }
+  return message;
+}
+
+void AddResult(const Job& job, JobView view, v1::Job& message) {
+  if (job.state != JobState::kSucceeded) return;
+  if (job.kind == JobKind::kEvaluate) {
+    message.mutable_evaluate_result()->ParseFromString(job.result);
+    return;
+  }
+  v1::CompressModelResult& result = *message.mutable_compress_model_result();
+  result.ParseFromString(job.result);
+  for (v1::ArtifactResult& artifact : *result.mutable_artifacts()) {
+    message.add_artifact_uris(artifact.uri());
+    if (view == JobView::kListed) artifact.clear_matrices();
+  }
+}
+
+}  // namespace
+
+std::string JobName(const std::string& id) { return "jobs/" + id; }
+
+absl::StatusOr<std::string> ParseJobName(const std::string& name) {
+  const std::string id = name.compare(0, 5, "jobs/") == 0 ? name.substr(5) : "";
+  if (id.empty() || id.size() > 64 ||
+      id.find_first_not_of("0123456789abcdefghijklmnopqrstuvwxyz") != std::string::npos) {
+    return InvalidFields({{"name", "\"" + name.substr(0, 80) + "\" is not of the form jobs/{id}"}});
+  }
+  return id;
+}
+
+v1::JobError ToProto(const JobError& error) {
+  v1::JobError message;
+  message.set_code(static_cast<int>(error.code));
+  message.set_reason(error.reason);
+  message.set_message(error.message);
+  return message;
+}
+
+v1::Job ToProto(const Job& job, JobView view) {
+  v1::Job message;
+  message.set_name(JobName(job.id));
+  message.set_kind(static_cast<v1::JobKind>(job.kind));
+  message.set_state(static_cast<v1::JobState>(job.state));
+  message.set_attempt(job.attempt);
+  message.set_max_attempts(kMaxAttempts);
+  message.mutable_labels()->insert(job.labels.begin(), job.labels.end());
+  SetTime(job.create_ms, &v1::Job::mutable_create_time, message);
+  SetTime(job.start_ms, &v1::Job::mutable_start_time, message);
+  SetTime(job.update_ms, &v1::Job::mutable_update_time, message);
+  SetTime(job.end_ms, &v1::Job::mutable_end_time, message);
+  if (job.kind == JobKind::kCompressModel) {
+    message.mutable_compress_model_request()->ParseFromString(job.request);
+  } else {
+    message.mutable_evaluate_request()->ParseFromString(job.request);
+  }
+  if (!job.progress.empty()) message.mutable_progress()->ParseFromString(job.progress);
+  if (job.error.has_value()) *message.mutable_error() = ToProto(*job.error);
+  AddResult(job, view, message);
+  for (const Attempt& attempt : job.attempts) {
+    v1::Attempt& added = *message.add_attempts();
+    added.set_number(attempt.number);
+    *added.mutable_start_time() = TimeUtil::MillisecondsToTimestamp(attempt.start_ms);
+    *added.mutable_end_time() = TimeUtil::MillisecondsToTimestamp(attempt.end_ms);
+    added.set_outcome(attempt.outcome);
+    if (attempt.error.has_value()) *added.mutable_error() = ToProto(*attempt.error);
+  }
+  message.set_last_sequence(job.last_sequence);
+  return message;
+}
+
+v1::JobEvent ToProto(const Event& event) {
+  v1::JobEvent message;
+  message.set_sequence(event.sequence);
+  *message.mutable_time() = TimeUtil::MillisecondsToTimestamp(event.time_ms);
+  message.set_attempt(event.attempt);
+  switch (event.kind) {
+    case EventKind::kState:
+      message.mutable_state_change()->set_state(static_cast<v1::JobState>(event.state));
+      if (event.error.has_value()) {
+        *message.mutable_state_change()->mutable_error() = ToProto(*event.error);
+      }
+      break;
+    case EventKind::kProgress:
+      message.mutable_progress()->ParseFromString(event.payload);
+      break;
+    case EventKind::kArtifact:
+      message.mutable_artifact()->ParseFromString(event.payload);
+      break;
+    case EventKind::kLog:
+      message.mutable_log()->ParseFromString(event.payload);
+      break;
+  }
+  return message;
+}
+
+v1::Progress ToProto(const Progress& progress) {
+  v1::Progress message;
+  message.set_stage(progress.stage);
+  message.set_module(progress.module);
+  message.set_layers_done(progress.layers_done);
+  message.set_layers_total(progress.layers_total);
+  message.set_percent(progress.percent);
+  if (progress.eta_seconds >= 0) *message.mutable_eta() = ToDuration(progress.eta_seconds);
+  message.set_peak_host_bytes(progress.peak_host_bytes);
+  message.set_peak_device_bytes(progress.peak_device_bytes);
+  message.set_message(progress.message);
+  return message;
+}
+
+v1::CompressModelResult ToProto(const CompressResult& result) {
+  v1::CompressModelResult message;
+  message.set_parameters(result.parameters);
+  message.set_target_parameters(result.target_parameters);
+  message.set_weight_bytes(result.weight_bytes);
+  for (const PerplexityResult& perplexity : result.perplexities) {
+    *message.add_perplexities() = ToProto(perplexity);
+  }
+  for (const ArtifactResult& artifact : result.artifacts) {
+    *message.add_artifacts() = ToProto(artifact);
+  }
+  for (const StageTime& stage : result.stages) {
+    v1::StageTime& added = *message.add_stages();
+    added.set_stage(stage.stage);
+    added.set_seconds(stage.seconds);
+  }
+  message.set_peak_host_bytes(result.peak_host_bytes);
+  message.set_peak_device_bytes(result.peak_device_bytes);
+  message.set_device(result.device);
+  return message;
+}
+
+v1::EvaluateResult ToProto(const EvaluateResult& result) {
+  v1::EvaluateResult message;
+  message.set_parameters(result.parameters);
+  message.set_weight_bytes(result.weight_bytes);
+  for (const PerplexityResult& perplexity : result.perplexities) {
+    *message.add_perplexities() = ToProto(perplexity);
+  }
+  message.set_peak_host_bytes(result.peak_host_bytes);
+  message.set_device(result.device);
+  return message;
+}
+
+v1::CompressionPlan ToProto(const CompressPlan& plan) {
+  v1::CompressionPlan message;
+  message.set_parameters(plan.parameters);
+  message.set_target_parameters(plan.target_parameters);
+  message.set_weight_bytes(plan.weight_bytes);
+  for (const ArtifactPlan& artifact : plan.artifacts) {
+    v1::ArtifactPlan& added = *message.add_artifacts();
+    added.set_keep_ratio(artifact.keep_ratio);
+    for (const MatrixPlan& matrix : artifact.matrices) {
+      v1::MatrixPlan& row = *added.add_matrices();
+      row.set_name(matrix.name);
+      row.set_rows(matrix.rows);
+      row.set_cols(matrix.cols);
+      row.set_rank(matrix.rank);
+    }
+    added.set_parameters(artifact.parameters);
+    added.set_weight_bytes(artifact.weight_bytes);
+  }
+  message.set_peak_host_bytes(plan.peak_host_bytes);
+  message.set_peak_device_bytes(plan.peak_device_bytes);
+  message.set_scratch_bytes(plan.scratch_bytes);
+  *message.mutable_expected_time() = ToDuration(plan.expected_seconds);
+  message.set_ranks_are_final(plan.ranks_are_final);
+  return message;
+}
+
+}  // namespace svdllm

@@ -1,0 +1,30 @@
+// Stored jobs, events, plans and results as messages.
+#pragma once
+
+#include <string>
+
+#include "base/status.h"
+#include "jobs/job.h"
+#include "pipeline/job_spec.h"
+#include "svdllm/v1/compression.pb.h"
+
+namespace svdllm {
+
+enum class JobView {
+  kFull,
+  kListed,  // without the per-matrix lists
+};
+
+std::string JobName(const std::string& id);  // "jobs/{id}"
+// The id in "jobs/{id}"; INVALID_ARGUMENT names what is wrong.
+absl::StatusOr<std::string> ParseJobName(const std::string& name);
+
+v1::Job ToProto(const Job& job, JobView view = JobView::kFull);
+v1::JobEvent ToProto(const Event& event);
+v1::JobError ToProto(const JobError& error);
+v1::Progress ToProto(const Progress& progress);
+v1::CompressModelResult ToProto(const CompressResult& result);
+v1::EvaluateResult ToProto(const EvaluateResult& result);
+v1::CompressionPlan ToProto(const CompressPlan& plan);
+
+}  // namespace svdllm

@@ -1,0 +1,172 @@
+// svdllm-server: the API, a supervised worker, or both.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "base/files.h"
+#include "base/logging.h"
+#include "jobs/job_store.h"
+#include "jobs/worker.h"
+#include "server/api_server.h"
+#include "server/flags.h"
+#include "server/job_handlers.h"
+#include "server/operations.h"
+#include "server/supervisor.h"
+
+namespace svdllm {
+namespace {
+
+sigset_t StopSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  return signals;
+}
+
+// Blocks until SIGTERM or SIGINT, or for timeout_ms; whether there was one.
+bool AwaitStopSignal(int64_t timeout_ms) {
+  const sigset_t signals = StopSignals();
+  const timespec timeout{timeout_ms / 1000, (timeout_ms % 1000) * 1000000};
+  return sigtimedwait(&signals, nullptr, &timeout) > 0;
+}
+
+// What both roles need, in the order of construction.
+struct World {
+  std::unique_ptr<JobStore> store;
+  std::unique_ptr<ArtifactStore> artifacts;
+  Operations operations;
+};
+
+absl::Status OpenWorld(const ServerOptions& options, World& world) {
+  std::error_code error;
+  std::filesystem::create_directories(options.data_dir, error);
+  if (error) return absl::InvalidArgumentError("--data_dir: " + options.data_dir + ": " +
+                                               error.message());
+  SqliteStoreOptions store;
+  store.path = options.data_dir + "/jobs.db";
+  ASSIGN_OR_RETURN(world.store, OpenSqliteJobStore(store));
+  ASSIGN_OR_RETURN(world.artifacts, NewFileStore({options.model_roots, options.artifact_root}));
+  ASSIGN_OR_RETURN(world.operations, PipelineOperations(options.devices));
+  return absl::OkStatus();
+}
+
+std::string WorkRoot(const ServerOptions& options) { return options.data_dir + "/work"; }
+
+// A supervised worker ends with its supervisor, whatever ends that.
+absl::Status TieToSupervisor(int64_t supervisor_pid) {
+  if (supervisor_pid == 0) return absl::OkStatus();
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != supervisor_pid) return absl::AbortedError("the supervisor is gone");
+  // Where memory runs out, it is the worker that should go: that ends one attempt, not the API.
+  std::ofstream("/proc/self/oom_score_adj") << "500";
+  return absl::OkStatus();
+}
+
+absl::Status RunWorker(const ServerOptions& options) {
+  SetLogContext({{"role", "worker"}, {"worker", options.worker_id}});
+  RETURN_IF_ERROR(TieToSupervisor(options.supervisor_pid));
+  World world;
+  RETURN_IF_ERROR(OpenWorld(options, world));
+  WorkerOptions worker_options;
+  worker_options.id = options.worker_id;
+  worker_options.lease_ms = options.lease_ms;
+  Worker worker(*world.store, MakeJobHandler(world.operations, *world.artifacts, WorkRoot(options)),
+                worker_options);
+  std::thread thread([&] { worker.Run(); });
+  while (!AwaitStopSignal(3'600'000)) {
+  }
+  worker.Stop();
+  thread.join();
+  return absl::OkStatus();
+}
+
+// Held for the life of the process. Two servers in one data_dir would take each other's jobs for
+// orphans.
+absl::Status LockDataDir(const ServerOptions& options) {
+  std::error_code error;
+  std::filesystem::create_directories(options.data_dir, error);
+  const std::string path = options.data_dir + "/server.lock";
+  const int file = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (file < 0) return ErrnoToStatus(errno, "open", path);
+  if (flock(file, LOCK_EX | LOCK_NB) != 0) {
+    close(file);
+    return absl::FailedPreconditionError("--data_dir: another server runs in " + options.data_dir);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RunServer(const ServerOptions& options, std::vector<std::string> arguments) {
+  SetLogContext({{"role", "api"}});
+  RETURN_IF_ERROR(LockDataDir(options));
+  World world;
+  RETURN_IF_ERROR(OpenWorld(options, world));
+  std::unique_ptr<Supervisor> supervisor;
+  ApiServerOptions api;
+  api.listen = options.listen;
+  api.http_listen = options.http_listen;
+  api.artifact_root = options.artifact_root;
+  api.queue_limit = options.queue_limit;
+  api.lease_ms = options.lease_ms;
+  api.max_request_bytes = options.max_request_bytes;
+  if (options.role == Role::kAll) {
+    // Workers of a predecessor died with it: no need to wait for their leases.
+    RETURN_IF_ERROR(
+        world.store->ReleaseWorkers(kChildWorkerPrefix, "the server was restarted").status());
+    std::error_code error;
+    std::filesystem::remove_all(WorkRoot(options), error);
+    supervisor = std::make_unique<Supervisor>(std::move(arguments), *world.store);
+    api.worker_pid = [&supervisor] { return int64_t{supervisor->pid()}; };
+    api.worker_restarts = [&supervisor] { return supervisor->restarts(); };
+  }
+  ASSIGN_OR_RETURN(const auto server,
+                   ApiServer::Start(api, *world.store, *world.artifacts, world.operations));
+  Log(LogLevel::kInfo, "serving",
+      {{"version", SVDLLM_VERSION},
+       {"grpc_port", std::to_string(server->port())},
+       {"http_port", std::to_string(server->http_port())},
+       {"data_dir", options.data_dir}});
+  while (!AwaitStopSignal(3'600'000)) {
+  }
+  Log(LogLevel::kInfo, "draining");
+  server->SetNotReady();
+  if (supervisor != nullptr) supervisor->RequestStop();
+  AwaitStopSignal(options.drain_ms);  // a second signal shortens it
+  server->Shutdown();
+  if (supervisor != nullptr) supervisor->Join(options.grace_ms);
+  Log(LogLevel::kInfo, "stopped");
+  return absl::OkStatus();
+}
+
+int Main(int argc, char** argv) {
+  // Before any thread: all inherit it, and only AwaitStopSignal takes these signals.
+  const sigset_t signals = StopSignals();
+  sigprocmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error like a full disk
+  const auto options = ParseServerOptions(argc, argv);
+  if (!options.ok()) {
+    std::fprintf(stderr, "svdllm-server: %s\n", std::string(options.status().message()).c_str());
+    return 2;
+  }
+  SetLogLevel(options->log_level);
+  const absl::Status status =
+      options->role == Role::kWorker
+          ? RunWorker(*options)
+          : RunServer(*options, std::vector<std::string>(argv + 1, argv + argc));
+  if (status.ok()) return 0;
+  Log(LogLevel::kError, "cannot run", {{"error", status.ToString()}});
+  return 1;
+}
+
+}  // namespace
+}  // namespace svdllm
+
+int main(int argc, char** argv) { return svdllm::Main(argc, argv); }

@@ -1,0 +1,49 @@
+#include "server/rpc_metrics.h"
+
+#include "metrics/metrics.h"
+
+namespace svdllm {
+namespace {
+
+const prometheus::Histogram::BucketBoundaries kBuckets = {0.001, 0.005, 0.01, 0.05, 0.1, 0.5,
+                                                          1,     5,     30,   300,  3600};
+
+prometheus::Labels LabelsOf(const std::string& type, const std::string& method) {
+  return {{"grpc_type", type},
+          {"grpc_service", "svdllm.v1.CompressionService"},
+          {"grpc_method", method}};
+}
+
+}  // namespace
+
+RpcMetrics::RpcMetrics(prometheus::Registry& registry)
+    : started_(prometheus::BuildCounter().Name(kGrpcStarted).Help("RPCs started.").Register(
+          registry)),
+      handled_(prometheus::BuildCounter()
+                   .Name(kGrpcHandled)
+                   .Help("RPCs completed, by status code.")
+                   .Register(registry)),
+      seconds_(prometheus::BuildHistogram()
+                   .Name(kGrpcHandlingSeconds)
+                   .Help("Time from an RPC's start to its end.")
+                   .Register(registry)) {}
+
+RpcMetrics::Call RpcMetrics::Start(const std::string& type, const std::string& method) {
+  started_.Add(LabelsOf(type, method)).Increment();
+  Call call;
+  call.metrics_ = this;
+  call.type_ = type;
+  call.method_ = method;
+  call.start_ = std::chrono::steady_clock::now();
+  return call;
+}
+
+void RpcMetrics::Call::Finish(const std::string& code) {
+  prometheus::Labels labels = LabelsOf(type_, method_);
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start_;
+  metrics_->seconds_.Add(labels, kBuckets).Observe(elapsed.count());
+  labels["grpc_code"] = code;
+  metrics_->handled_.Add(labels).Increment();
+}
+
+}  // namespace svdllm

@@ -1,0 +1,40 @@
+// Counts and times RPCs under the names that gRPC dashboards know.
+#pragma once
+
+#include <prometheus/counter.h>
+#include <prometheus/family.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+
+#include <chrono>
+#include <string>
+
+namespace svdllm {
+
+// Thread-safe.
+class RpcMetrics {
+ public:
+  explicit RpcMetrics(prometheus::Registry& registry);
+
+  // One RPC, from its start to Finish.
+  class Call {
+   public:
+    // code: "OK", "NOT_FOUND", ...
+    void Finish(const std::string& code);
+
+   private:
+    friend class RpcMetrics;
+    RpcMetrics* metrics_ = nullptr;
+    std::string type_, method_;
+    std::chrono::steady_clock::time_point start_;
+  };
+  // type: "unary" or "server_stream".
+  Call Start(const std::string& type, const std::string& method);
+
+ private:
+  prometheus::Family<prometheus::Counter>& started_;
+  prometheus::Family<prometheus::Counter>& handled_;
+  prometheus::Family<prometheus::Histogram>& seconds_;
+};
+
+}  // namespace svdllm

@@ -1,0 +1,37 @@
+// Requests as messages, and as what the pipeline takes. A request is resolved once, when it is
+// submitted: checked, defaults filled in, URIs in canonical form. What is stored, shown and run is the
+// resolved request.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "pipeline/job_spec.h"
+#include "storage/artifact_store.h"
+#include "svdllm/v1/compression.pb.h"
+
+namespace svdllm {
+
+inline constexpr int kMaxKeepRatios = 16;
+inline constexpr int kMaxTasks = 16;
+inline constexpr int kMaxLabels = 32;
+inline constexpr int kMaxLabelBytes = 128;
+
+// Resolve in place. All violations are reported at once (status_proto.h). A seq_len of 0 stays 0:
+// what it means depends on the model. An output_uri that is empty becomes default_output.
+absl::Status ResolveRequest(const ArtifactStore& store, const std::string& default_output,
+                            v1::CompressModelRequest& request);
+absl::Status ResolveRequest(const ArtifactStore& store, v1::EvaluateRequest& request);
+
+// A resolved request as the pipeline takes it, its inputs fetched: scratch_dir takes what has to be
+// copied. Errors name what is missing, with MODEL_NOT_FOUND, CALIBRATION_INVALID or DATASET_INVALID.
+absl::StatusOr<CompressSpec> ToSpec(const v1::CompressModelRequest& request,
+                                    const ArtifactStore& store, const std::string& scratch_dir);
+absl::StatusOr<EvaluateSpec> ToSpec(const v1::EvaluateRequest& request, const ArtifactStore& store,
+                                    const std::string& scratch_dir);
+
+// Where the artifacts of a resolved request go, in the order of its keep ratios.
+std::vector<std::string> ArtifactUris(const v1::CompressModelRequest& request);
+
+}  // namespace svdllm

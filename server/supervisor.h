@@ -1,0 +1,54 @@
+// Keeps one worker process running: starts it, gives its job back the moment it dies, starts it again.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "jobs/job_store.h"
+
+namespace svdllm {
+
+// Leases of supervised workers begin with this; after a restart none of them can be alive.
+inline constexpr char kChildWorkerPrefix[] = "child-";
+
+class Supervisor {
+ public:
+  // arguments: this program's own, without argv[0]; the worker gets them and --role=worker. store
+  // outlives the supervisor.
+  Supervisor(std::vector<std::string> arguments, JobStore& store);
+  // Kills the worker.
+  ~Supervisor();
+
+  // Asks the worker to stop, and starts no other.
+  void RequestStop();
+  // Waits for that; kills the worker after grace_ms.
+  void Join(int64_t grace_ms);
+  // The living worker; 0: none now.
+  pid_t pid() const { return pid_; }
+  int64_t restarts() const { return restarts_; }
+
+ private:
+  void Run();
+  pid_t Spawn(const std::string& worker_id);
+  // Waits for the process's end; how it ended, in words.
+  std::string Await(pid_t pid);
+  void ReleaseJobs(const std::string& worker_id, const std::string& why);
+
+  const std::vector<std::string> arguments_;
+  JobStore& store_;
+  std::mutex mutex_;  // of the signals sent to pid_, so that none goes to a successor of the number
+  std::condition_variable wake_;
+  bool stopping_ = false;
+  std::atomic<pid_t> pid_{0};
+  std::atomic<int64_t> restarts_{0};
+  std::thread thread_;
+};
+
+}  // namespace svdllm

@@ -1,0 +1,51 @@
+// Wakes the streams that watch jobs whenever the job store has changed, in this process or another.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "jobs/job_store.h"
+
+namespace svdllm {
+
+class Watcher {
+ public:
+  virtual ~Watcher() = default;
+  // Something may have changed. Called from the hub's thread, one call at a time, without locks of
+  // the hub.
+  virtual void Notify() = 0;
+  // The server goes away: end now.
+  virtual void Shutdown() = 0;
+};
+
+// Thread-safe.
+class WatchHub {
+ public:
+  explicit WatchHub(JobStore& store, int64_t poll_ms = 50);
+  ~WatchHub();
+
+  // Keeps no watcher alive: one that is gone is forgotten. False after Shutdown.
+  bool Add(const std::shared_ptr<Watcher>& watcher);
+  // Ends every watcher; later ones are refused.
+  void Shutdown();
+  size_t size() const;
+
+ private:
+  void Run();
+  std::vector<std::shared_ptr<Watcher>> Living();
+
+  JobStore& store_;
+  const int64_t poll_ms_;
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  std::vector<std::weak_ptr<Watcher>> watchers_;
+  bool shutdown_ = false;
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace svdllm

@@ -1,0 +1,225 @@
+#include "pipeline/artifact_writer.h"
+
+#include <dirent.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/digest.h"
+#include "base/files.h"
+#include "pipeline/assets.h"
+#include "pipeline/report.h"
+
+namespace svdllm {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int64_t kShardBytes = int64_t{4} << 30;
+constexpr char kManifest[] = "compression_manifest.json";
+constexpr char kReport[] = "compression_report.json";
+
+// Copied byte for byte where the source has them.
+constexpr std::string_view kCopiedFiles[] = {
+    "tokenizer.json",  "tokenizer.model",       "tokenizer_config.json", "special_tokens_map.json",
+    "vocab.json",      "added_tokens.json",     "merges.txt",            "chat_template.jinja",
+    "LICENSE",         "generation_config.json", "LICENSE.txt",          "NOTICE",
+    "USE_POLICY.md",   "tokenizer.model.v3",
+};
+
+bool Exists(const std::string& path) {
+  struct stat info;
+  return stat(path.c_str(), &info) == 0;
+}
+
+// "llama" → "LowRankLlama", the prefix of the classes in modeling_svdllm.py.
+std::string ClassPrefix(std::string family) {
+  if (!family.empty()) family[0] = static_cast<char>(std::toupper(family[0]));
+  return "LowRank" + family;
+}
+
+std::vector<std::string> FilesOf(const std::string& dir) {
+  std::vector<std::string> names;
+  if (DIR* handle = opendir(dir.c_str())) {
+    while (const dirent* entry = readdir(handle)) {
+      const std::string name = entry->d_name;
+      if (name != "." && name != "..") names.push_back(name);
+    }
+    closedir(handle);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+}  // namespace
+
+std::string OutputFormatName(OutputFormat format) {
+  return format == OutputFormat::kDense ? "dense" : "factored";
+}
+
+absl::StatusOr<ArtifactWriter> ArtifactWriter::Create(const Checkpoint& checkpoint,
+                                                      const std::vector<Target>& targets,
+                                                      const CompressSpec& spec, double keep_ratio,
+                                                      std::vector<int64_t> ranks,
+                                                      const std::string& staging_dir) {
+  ArtifactWriter writer;
+  writer.checkpoint_ = &checkpoint;
+  writer.targets_ = &targets;
+  writer.spec_ = &spec;
+  writer.keep_ratio_ = keep_ratio;
+  writer.ranks_ = std::move(ranks);
+  writer.dir_ = staging_dir;
+
+  // What becomes of the tensors of a factored module; every other tensor is copied.
+  std::map<std::string, size_t> factored_weights;
+  std::map<std::string, std::string> renamed;
+  for (size_t i = 0; i < targets.size(); ++i) {
+    const Target& target = targets[i];
+    const int64_t rank = writer.ranks_[i];
+    writer.target_parameters_ += rank == 0 || !writer.factored()
+                                     ? target.rows * target.cols
+                                     : FactorCost(target.rows, target.cols, rank);
+    if (rank == 0) continue;
+    factored_weights[target.name + ".weight"] = i;
+    if (writer.factored()) renamed[target.name + ".bias"] = target.name + ".low_rank_b.bias";
+  }
+  std::vector<std::vector<TensorSpec>> shards(1);
+  int64_t bytes = 0;
+  const auto add = [&](TensorSpec tensor) {
+    if (bytes > 0 && bytes + tensor.bytes() > kShardBytes) {
+      shards.emplace_back();
+      bytes = 0;
+    }
+    bytes += tensor.bytes();
+    writer.weight_bytes_ += tensor.bytes();
+    writer.parameters_ += tensor.bytes() / static_cast<int64_t>(SizeOf(tensor.dtype));
+    writer.shard_of_[tensor.name] = shards.size() - 1;
+    shards.back().push_back(std::move(tensor));
+  };
+  for (const std::string& name : checkpoint.TensorNames()) {
+    ASSIGN_OR_RETURN(const TensorView source, checkpoint.Tensor(name));
+    const auto found = factored_weights.find(name);
+    if (found == factored_weights.end()) {
+      const auto new_name = renamed.find(name);
+      const std::string& output = new_name == renamed.end() ? name : new_name->second;
+      writer.copied_[output] = name;
+      add({output, source.dtype, source.shape});
+    } else if (writer.factored()) {
+      const Target& target = targets[found->second];
+      const int64_t rank = writer.ranks_[found->second];
+      add({target.name + ".low_rank_a.weight", source.dtype, {rank, target.cols}});
+      add({target.name + ".low_rank_b.weight", source.dtype, {target.rows, rank}});
+    } else {
+      add({name, source.dtype, source.shape});
+    }
+  }
+  for (size_t i = 0; i < shards.size(); ++i) {
+    writer.shard_names_.push_back(
+        fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size()));
+    ASSIGN_OR_RETURN(SafetensorsWriter shard,
+                     SafetensorsWriter::Create(staging_dir + "/" + writer.shard_names_.back(),
+                                               shards[i]));
+    writer.shards_.push_back(std::move(shard));
+  }
+  return writer;
+}
+
+absl::Status ArtifactWriter::Write(const std::string& name, std::span<const std::byte> bytes) {
+  const auto shard = shard_of_.find(name);
+  if (shard == shard_of_.end()) return absl::InternalError("artifact: unplanned tensor " + name);
+  return shards_[shard->second].Write(name, bytes);
+}
+
+absl::Status ArtifactWriter::WriteFactors(size_t target, std::span<const std::byte> a,
+                                          std::span<const std::byte> b) {
+  const std::string& name = (*targets_)[target].name;
+  RETURN_IF_ERROR(Write(name + ".low_rank_a.weight", a));
+  return Write(name + ".low_rank_b.weight", b);
+}
+
+absl::Status ArtifactWriter::WriteDense(size_t target, std::span<const std::byte> weight) {
+  return Write((*targets_)[target].name + ".weight", weight);
+}
+
+std::string ArtifactWriter::ConfigJson() const {
+  if (!factored()) return checkpoint_->config_text();
+  // Parsed and checked when the checkpoint was opened.
+  Json config = Json::parse(checkpoint_->config_text());
+  const std::string& family = checkpoint_->config().family;
+  const std::string prefix = ClassPrefix(family);
+  config["model_type"] = "lowrank_" + family;
+  config["architectures"] = {prefix + "ForCausalLM"};
+  config["auto_map"] = {
+      {"AutoConfig", "configuration_svdllm." + prefix + "Config"},
+      {"AutoModel", "modeling_svdllm." + prefix + "Model"},
+      {"AutoModelForCausalLM", "modeling_svdllm." + prefix + "ForCausalLM"},
+  };
+  Json modules = Json::object();
+  for (size_t i = 0; i < targets_->size(); ++i) {
+    if (ranks_[i] > 0) modules[(*targets_)[i].name] = {{"rank", ranks_[i]}};
+  }
+  config["low_rank_config"] = {{"format_version", 1},
+                               {"method", MethodName(spec_->method)},
+                               {"keep_ratio", keep_ratio_},
+                               {"encoding", "plain"},
+                               {"modules", std::move(modules)}};
+  return config.dump(2) + "\n";
+}
+
+absl::Status ArtifactWriter::FinishWeights() {
+  for (const auto& [output, source] : copied_) {
+    ASSIGN_OR_RETURN(const TensorView tensor, checkpoint_->Tensor(source));
+    RETURN_IF_ERROR(Write(output, tensor.bytes));
+  }
+  for (SafetensorsWriter& shard : shards_) RETURN_IF_ERROR(shard.Finish());
+  Json index = {{"metadata", {{"total_size", weight_bytes_}}}, {"weight_map", Json::object()}};
+  for (const auto& [name, shard] : shard_of_) index["weight_map"][name] = shard_names_[shard];
+  RETURN_IF_ERROR(
+      WriteFileAtomic(dir_ + "/model.safetensors.index.json", index.dump(2) + "\n"));
+  RETURN_IF_ERROR(WriteFileAtomic(dir_ + "/config.json", ConfigJson()));
+  for (const std::string_view name : kCopiedFiles) {
+    const std::string from = checkpoint_->dir() + "/" + std::string(name);
+    if (Exists(from)) RETURN_IF_ERROR(CopyFile(from, dir_ + "/" + std::string(name)));
+  }
+  if (!factored()) return absl::OkStatus();
+  RETURN_IF_ERROR(WriteFileAtomic(dir_ + "/configuration_svdllm.py", kConfigurationPy));
+  return WriteFileAtomic(dir_ + "/modeling_svdllm.py", kModelingPy);
+}
+
+absl::Status ArtifactWriter::FinishArtifact(const CompressResult& job, ArtifactResult& artifact) {
+  RETURN_IF_ERROR(WriteFileAtomic(
+      dir_ + "/" + kReport, ReportJson(*checkpoint_, *spec_, job, artifact).dump(2) + "\n"));
+  RETURN_IF_ERROR(WriteFileAtomic(dir_ + "/README.md",
+                                  ModelCard(*checkpoint_, *spec_, job, artifact)));
+  Json files = Json::object();
+  for (const std::string& name : FilesOf(dir_)) {
+    if (name == kManifest) continue;
+    ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(dir_ + "/" + name));
+    ASSIGN_OR_RETURN(const std::string digest, Sha256OfFile(dir_ + "/" + name));
+    files[name] = {{"sha256", digest}, {"bytes", file.bytes().size()}};
+  }
+  const Json manifest = {{"format_version", 1},
+                         {"created_by", std::string("svdllm ") + SVDLLM_VERSION},
+                         {"job", spec_->job_id},
+                         {"files", std::move(files)}};
+  const std::string text = manifest.dump(2) + "\n";
+  artifact.manifest_sha256 = Sha256(text);
+  return WriteFileAtomic(dir_ + "/" + kManifest, text);
+}
+
+absl::StatusOr<OwnArtifact> ReadOwnArtifact(const std::string& dir, const std::string& job_id) {
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(dir + "/" + kManifest, 1 << 24));
+  const Json manifest = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!manifest.is_object() || !manifest.contains("job") || manifest["job"] != job_id) {
+    return absl::NotFoundError(dir + ": not an artifact of job " + job_id);
+  }
+  ASSIGN_OR_RETURN(const std::string report, ReadFile(dir + "/" + kReport, int64_t{1} << 30));
+  ASSIGN_OR_RETURN(OwnArtifact own,
+                   ArtifactFromReport(Json::parse(report, nullptr, /*allow_exceptions=*/false)));
+  own.artifact.manifest_sha256 = Sha256(text);
+  return own;
+}
+
+}  // namespace svdllm

@@ -1,0 +1,73 @@
+"""Configuration of a checkpoint whose linear layers were compressed into pairs of factors.
+
+Loaded by transformers (trust_remote_code=True); the same file lies in every compressed checkpoint.
+`low_rank_config` in config.json says which linears are factored:
+
+    {"format_version": 1, "method": "svd_llm", "keep_ratio": 0.8, "encoding": "plain",
+     "modules": {"model.layers.0.self_attn.q_proj": {"rank": 230}, ...}}
+
+Module paths are those of the model with its head. A linear that is not listed is dense.
+"""
+
+import collections
+import re
+
+from transformers import LlamaConfig
+
+FORMAT_VERSION = 1
+
+
+def _knows_replicate():
+    """Whether this transformers has the tensor-parallel style "replicate"; older ones reject it."""
+    try:
+        from transformers.integrations.tensor_parallel import ALL_PARALLEL_STYLES
+
+        return "replicate" in ALL_PARALLEL_STYLES
+    except ImportError:
+        return False
+
+
+def low_rank_modules(config):
+    """{module path: rank}; empty for a configuration without low_rank_config."""
+    spec = getattr(config, "low_rank_config", None)
+    if not spec:
+        return {}
+    version, encoding = spec.get("format_version"), spec.get("encoding")
+    if version != FORMAT_VERSION or encoding != "plain":
+        raise ValueError(
+            f"low_rank_config has format_version {version!r} and encoding {encoding!r}; this code "
+            f"reads format_version {FORMAT_VERSION} and encoding 'plain'"
+        )
+    return {module: int(entry["rank"]) for module, entry in spec["modules"].items()}
+
+
+def low_rank_tp_plan(dense_plan, config):
+    """The stock plan with the rows of factored linears replaced: y = b(a(x)), a [rank, in].
+
+    A column-parallel linear shares out b's rows; a is small and kept whole. A row-parallel one
+    shares out a's columns, so only `rank` numbers a token are reduced; b is kept whole. A linear
+    that is dense in some layers keeps its own row too, after its factors', because vLLM takes the
+    first row that matches the start of a name; transformers' own tensor parallelism refuses those.
+    """
+    if not dense_plan or not _knows_replicate():
+        return None
+    factor_styles = {"colwise": ("replicate", "colwise"), "rowwise": ("rowwise", "replicate")}
+    layers = collections.Counter(
+        re.sub(r"\.\d+\.", ".*.", path).removeprefix("model.") for path in low_rank_modules(config)
+    )
+    plan = {}
+    for module, style in dense_plan.items():
+        if layers[module] and style in factor_styles:
+            plan[f"{module}.low_rank_a"], plan[f"{module}.low_rank_b"] = factor_styles[style]
+        if layers[module] < config.num_hidden_layers:
+            plan[module] = style
+    return plan
+
+
+class LowRankLlamaConfig(LlamaConfig):
+    model_type = "lowrank_llama"
+    _auto_class = "AutoConfig"
+
+    @property
+    def base_model_tp_plan(self):
+        return low_rank_tp_plan(getattr(LlamaConfig, "base_model_tp_plan", None), self)

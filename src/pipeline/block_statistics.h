@@ -1,0 +1,57 @@
+// What calibration gathers about one block: at most one accumulator a site.
+#pragma once
+
+#include <array>
+#include <string>
+
+#include "lowrank/decomposition.h"
+#include "lowrank/method.h"
+#include "model/forward.h"
+
+namespace svdllm {
+
+// Linears that read the same activation share one Gram matrix. Where the only reader of a site is
+// wide (out < in), its output Gram W G Wᵀ is smaller and is what its eigenproblem needs: it is
+// gathered instead, with some rows of the input beside it to measure what rounding costs.
+class BlockStatistics {
+ public:
+  static absl::StatusOr<BlockStatistics> Create(const ModelConfig& config,
+                                                const Architecture& arch, Statistic statistic,
+                                                Backend& backend);
+
+  // Adds what passes through RunBlock. Must not outlive this object, nor be used after a move.
+  BlockObserver Observer();
+  // To be called once, after the last token. NUMERICAL_FAILURE "calibrate: <layer> <site>: …" where
+  // a statistic is not finite. asvd_alpha: the exponent of the channel scales.
+  absl::Status Finish(const std::string& layer, double asvd_alpha);
+
+  // Of a finished object: views, valid while it lives.
+  Metric MetricOf(LinearId id) const;
+  // Rows of the inputs of this linear, F32 [rows, in]; no rows where its metric is not an output
+  // Gram.
+  MatrixRef SampleOf(LinearId id) const;
+
+  // Whether the site's statistic is the output Gram of its only reader, which *reader then is.
+  static bool UsesOutputGram(const ModelConfig& config, const Architecture& arch, Site site,
+                             LinearId* reader);
+
+ private:
+  struct SiteStatistic {
+    Matrix gram;             // F64 [n, n], or [m, m] where output is set
+    Matrix scale;            // F64 [1, n]
+    Matrix sample;           // F32 [kSampleRows, n]
+    int64_t sampled = 0;     // rows in it
+    int64_t tokens = 0;
+    bool output = false;
+    LinearId reader = LinearId::kQ;
+  };
+  SiteStatistic& site(Site s) { return sites_[static_cast<size_t>(s)]; }
+  const SiteStatistic& SiteOf(LinearId id) const;
+
+  const Architecture* arch_ = nullptr;
+  Backend* backend_ = nullptr;
+  Statistic statistic_ = Statistic::kNone;
+  std::array<SiteStatistic, kNumSites> sites_;
+};
+
+}  // namespace svdllm

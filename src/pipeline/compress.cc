@@ -1,0 +1,194 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "model/tokenizer.h"
+#include "pipeline/compress_blocks.h"
+#include "pipeline/perplexity.h"
+#include "pipeline/pipeline.h"
+
+namespace svdllm {
+namespace {
+
+// Staging directories of one attempt: discarded unless they were committed.
+class Staging {
+ public:
+  explicit Staging(ArtifactStore& store) : store_(store) {}
+  Staging(const Staging&) = delete;
+  Staging& operator=(const Staging&) = delete;
+  ~Staging() {
+    for (const auto& [dir, uri] : open_) store_.Discard(dir);
+  }
+  absl::StatusOr<std::string> Open(const std::string& uri, const std::string& token) {
+    ASSIGN_OR_RETURN(std::string dir, store_.Stage(uri, token));
+    open_[dir] = uri;
+    return dir;
+  }
+  absl::Status CommitAll() {
+    while (!open_.empty()) {
+      const auto [dir, uri] = *open_.begin();
+      RETURN_IF_ERROR(store_.Commit(dir, uri));
+      open_.erase(open_.begin());
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  ArtifactStore& store_;
+  std::map<std::string, std::string> open_;
+};
+
+std::string OutputOf(const CompressSpec& spec, double keep_ratio) {
+  if (spec.keep_ratios.size() == 1) return spec.output_uri;
+  // Two decimals where they say it all: keep-0.80, keep-0.125.
+  const bool short_form = std::abs(keep_ratio * 100 - std::round(keep_ratio * 100)) < 1e-9;
+  return fmt::format("{}/keep-{}", spec.output_uri,
+                     short_form ? fmt::format("{:.2f}", keep_ratio) : fmt::format("{}", keep_ratio));
+}
+
+// The windows that perplexity before and after is measured on; none where nothing is to be measured.
+absl::StatusOr<EvaluationData> EvaluationWindows(const CompressSpec& spec, Sequences held_out,
+                                                 const Tokenizer& tokenizer) {
+  if (spec.evaluation.limit < 0) return EvaluationData{};
+  if (!spec.evaluation.text.path.empty()) return CutWindows(spec.evaluation, tokenizer);
+  return EvaluationData{std::move(held_out), 0};
+}
+
+double CompressionWork(const CompressSpec& spec, const Checkpoint& checkpoint,
+                       const Sequences& calibration, const Sequences& windows) {
+  const ModelConfig& config = checkpoint.config();
+  const Architecture& arch = checkpoint.arch();
+  const MethodRow& method = RowOf(spec.method);
+  const double ratios = static_cast<double>(spec.keep_ratios.size());
+  const double layers = static_cast<double>(config.num_layers);
+  const double tokens = static_cast<double>(calibration.tokens());
+  const double positions =
+      tokens / static_cast<double>(std::max<int64_t>(calibration.count(), 1)) / 2;
+  const double forward = BlockFlops(config, arch, tokens, positions);
+  const double pass = method.statistic == Statistic::kNone
+                          ? 0
+                          : forward + StatisticsFlops(config, arch, method.statistic, tokens);
+  const double decompose = DecomposeFlops(config, arch);
+  double work = layers * (pass + decompose + ratios * decompose / 3);
+  if (method.update) work += ratios * 2 * (layers - 1) * forward;
+  if (spec.allocation == Allocation::kV2) work += layers * (pass + decompose * 0.33);
+  return work + (1 + ratios) * PerplexityWork(checkpoint, windows);
+}
+
+}  // namespace
+
+absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend& backend,
+                                           ArtifactStore& store, const RunHooks& hooks) {
+  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(request.model_dir));
+  ASSIGN_OR_RETURN(CompressSpec spec, ResolveCompress(request, checkpoint));
+  const std::vector<Target> targets = Targets(checkpoint);
+  const CompressPlan plan = MakePlan(spec, checkpoint);
+  CompressResult result;
+  result.parameters = plan.parameters;
+  result.target_parameters = plan.target_parameters;
+  result.weight_bytes = plan.weight_bytes;
+  result.device = backend.Name();
+
+  // An attempt that died while it published left artifacts that are whole: they stand.
+  std::map<double, ArtifactResult> published;
+  std::map<double, std::string> uris;
+  for (const double keep_ratio : spec.keep_ratios) {
+    uris[keep_ratio] = OutputOf(spec, keep_ratio);
+    const absl::StatusOr<std::string> dir = store.Fetch(uris[keep_ratio], spec.work_dir);
+    if (!dir.ok()) continue;
+    absl::StatusOr<OwnArtifact> own = ReadOwnArtifact(*dir, spec.job_id);
+    if (!own.ok()) continue;
+    own->artifact.uri = uris[keep_ratio];
+    result.perplexities = own->before;
+    published[keep_ratio] = std::move(own->artifact);
+  }
+  const std::vector<double> all_ratios = spec.keep_ratios;
+  std::erase_if(spec.keep_ratios, [&](double ratio) { return published.count(ratio) > 0; });
+
+  if (!spec.keep_ratios.empty()) {
+    // Staged first: an output that cannot be written is found out before the work.
+    Staging staging(store);
+    std::vector<std::string> dirs;
+    for (const double keep_ratio : spec.keep_ratios) {
+      ASSIGN_OR_RETURN(std::string dir,
+                       staging.Open(uris[keep_ratio],
+                                    spec.job_id + "." + std::to_string(spec.attempt)));
+      dirs.push_back(std::move(dir));
+    }
+    ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(spec.model_dir));
+    const bool hold_out = spec.evaluation.limit >= 0 && spec.evaluation.text.path.empty();
+    ASSIGN_OR_RETURN(CalibrationData data, DrawCalibration(spec.calibration,
+                                                           hold_out ? kHeldOutWindows : 0,
+                                                           tokenizer));
+    ASSIGN_OR_RETURN(const EvaluationData windows,
+                     EvaluationWindows(spec, std::move(data.held_out), tokenizer));
+
+    RunLog log(hooks, backend,
+               CompressionWork(spec, checkpoint, data.calibration, windows.windows),
+               checkpoint.config().num_layers);
+    log.Enter("load");
+    RETURN_IF_ERROR(log.Step(0, "", "loaded"));
+    const CompressContext context{spec,    checkpoint, targets, data.calibration,
+                                  backend, log};
+    ASSIGN_OR_RETURN(const std::vector<std::vector<int64_t>> ranks, AllocateRanks(context));
+    std::vector<ArtifactWriter> writers;
+    for (size_t i = 0; i < dirs.size(); ++i) {
+      ASSIGN_OR_RETURN(ArtifactWriter writer,
+                       ArtifactWriter::Create(checkpoint, targets, spec, spec.keep_ratios[i],
+                                              ranks[i], dirs[i]));
+      writers.push_back(std::move(writer));
+    }
+    ASSIGN_OR_RETURN(std::vector<std::vector<MatrixReport>> reports,
+                     CompressBlocks(context, writers));
+
+    log.Enter("write");
+    for (ArtifactWriter& writer : writers) {
+      RETURN_IF_ERROR(writer.FinishWeights());
+      RETURN_IF_ERROR(log.Step(0, "", "weights written"));
+    }
+    log.Enter("evaluate");
+    const std::string name = hold_out ? "held_out_perplexity" : spec.evaluation.name;
+    const bool measure = windows.windows.count() > 0;
+    if (measure) {
+      ASSIGN_OR_RETURN(PerplexityResult before,
+                       MeasurePerplexity(checkpoint, windows, name, backend, log));
+      result.perplexities = {std::move(before)};
+    }
+    std::vector<ArtifactResult> artifacts;
+    for (size_t i = 0; i < writers.size(); ++i) {
+      ArtifactResult artifact;
+      artifact.keep_ratio = spec.keep_ratios[i];
+      artifact.uri = uris[artifact.keep_ratio];
+      artifact.parameters = writers[i].parameters();
+      artifact.compressed_parameters = writers[i].target_parameters();
+      artifact.weight_bytes = writers[i].weight_bytes();
+      artifact.matrices = std::move(reports[i]);
+      if (measure) {
+        ASSIGN_OR_RETURN(const Checkpoint compressed,
+                         Checkpoint::Open(writers[i].dir(), /*require_manifest=*/false));
+        ASSIGN_OR_RETURN(PerplexityResult after,
+                         MeasurePerplexity(compressed, windows, name, backend, log));
+        artifact.perplexities = {std::move(after)};
+      }
+      artifacts.push_back(std::move(artifact));
+    }
+    log.Enter("publish");
+    result.stages = log.Stages();
+    result.peak_host_bytes = log.peak_host_bytes();
+    for (size_t i = 0; i < writers.size(); ++i) {
+      RETURN_IF_ERROR(writers[i].FinishArtifact(result, artifacts[i]));
+      published[artifacts[i].keep_ratio] = std::move(artifacts[i]);
+    }
+    RETURN_IF_ERROR(log.Check());
+    if (hooks.begin_publish) RETURN_IF_ERROR(hooks.begin_publish());
+    RETURN_IF_ERROR(staging.CommitAll());
+    result.stages = log.Stages();
+  }
+  for (const double keep_ratio : all_ratios) {
+    result.artifacts.push_back(std::move(published[keep_ratio]));
+  }
+  return result;
+}
+
+}  // namespace svdllm

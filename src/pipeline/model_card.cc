@@ -1,0 +1,139 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "pipeline/report.h"
+
+namespace svdllm {
+namespace {
+
+std::string Megabytes(int64_t bytes) {
+  return fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6);
+}
+
+std::string Millions(int64_t count) {
+  return fmt::format("{:.2f} M", static_cast<double>(count) / 1e6);
+}
+
+std::string Change(int64_t before, int64_t after) {
+  return fmt::format("{:+.1f} %", 100.0 * (static_cast<double>(after) / static_cast<double>(before) - 1));
+}
+
+// The last part of a path or URI.
+std::string BaseName(std::string uri) {
+  while (!uri.empty() && uri.back() == '/') uri.pop_back();
+  const size_t slash = uri.rfind('/');
+  return slash == std::string::npos ? uri : uri.substr(slash + 1);
+}
+
+const char* MethodSentence(Method method) {
+  switch (method) {
+    case Method::kSvd:
+      return "plain truncated SVD of the weights";
+    case Method::kAsvd:
+      return "activation-aware SVD (ASVD): input channels scaled by their mean magnitude";
+    case Method::kSvdLlm:
+      return "SVD-LLM: truncation-aware data whitening, which makes the rank-k approximation of "
+             "each layer's outputs on the calibration data optimal";
+    case Method::kSvdLlmUpdate:
+      return "SVD-LLM with its layer-wise closed-form update: whitening, then each left factor "
+             "refitted to the inputs that the already compressed layers produce";
+  }
+  return "";
+}
+
+// The licence that the source's own card or files declare, where they do.
+std::string LicenceLine(const Checkpoint& source) {
+  absl::StatusOr<std::string> card = ReadFile(source.dir() + "/README.md", 1 << 20);
+  if (card.ok() && card->rfind("---", 0) == 0) {
+    const size_t begin = card->find("\nlicense:");
+    const size_t end = card->find("\n---", 3);
+    if (begin != std::string::npos && end != std::string::npos && begin < end) {
+      const size_t line_end = card->find('\n', begin + 1);
+      return card->substr(begin + 1, line_end - begin - 1);
+    }
+  }
+  return "license: other";
+}
+
+}  // namespace
+
+std::string ModelCard(const Checkpoint& source, const CompressSpec& spec,
+                      const CompressResult& job, const ArtifactResult& artifact) {
+  const std::string base = BaseName(spec.model_uri);
+  const std::string licence = LicenceLine(source);
+  const bool factored = spec.output_format == OutputFormat::kFactored;
+  std::string card = fmt::format(
+      "---\nbase_model: {}\n{}\nlibrary_name: transformers\npipeline_tag: text-generation\n"
+      "tags:\n- svd-llm\n- low-rank\n- compressed\n---\n\n"
+      "# {}, {} % of its linear layers' parameters kept\n\n"
+      "Made from `{}` by svdllm {}, with {}.\n\n",
+      base, licence, base, fmt::format("{:.4g}", 100 * artifact.keep_ratio), base, SVDLLM_VERSION,
+      MethodSentence(spec.method));
+  if (licence == "license: other") {
+    card += "The source declares no licence in its card: the base model's own terms apply.\n\n";
+  }
+  if (factored) {
+    card +=
+        "```python\nfrom transformers import AutoModelForCausalLM\n\n"
+        "model = AutoModelForCausalLM.from_pretrained(\"path/to/this/directory\", "
+        "trust_remote_code=True)\n```\n\n";
+  } else {
+    card +=
+        "The weights here are the products of the low-rank factors under the stock architecture: "
+        "any tool that reads the base model reads this, and it is **not smaller** than the base "
+        "model.\n\n";
+  }
+  card += "## Measured\n\n| | before | after | change |\n|---|---|---|---|\n";
+  card += fmt::format("| parameters | {} | {} | {} |\n", Millions(job.parameters),
+                      Millions(artifact.parameters), Change(job.parameters, artifact.parameters));
+  card += fmt::format("| of the compressed linears | {} | {} | {} |\n",
+                      Millions(job.target_parameters), Millions(artifact.compressed_parameters),
+                      Change(job.target_parameters, artifact.compressed_parameters));
+  card += fmt::format("| weights on disk | {} | {} | {} |\n", Megabytes(job.weight_bytes),
+                      Megabytes(artifact.weight_bytes),
+                      Change(job.weight_bytes, artifact.weight_bytes));
+  for (size_t i = 0; i < artifact.perplexities.size() && i < job.perplexities.size(); ++i) {
+    const PerplexityResult &before = job.perplexities[i], &after = artifact.perplexities[i];
+    card += fmt::format("| {} ({} windows, {} tokens predicted) | {:.4g} | {:.4g} | × {:.3f} |\n",
+                        before.name, before.windows, before.predicted_tokens, before.perplexity,
+                        after.perplexity, after.perplexity / before.perplexity);
+    card += fmt::format("| prefill, tokens per second | {:.0f} | {:.0f} | × {:.2f} |\n",
+                        before.tokens_per_second, after.tokens_per_second,
+                        after.tokens_per_second / before.tokens_per_second);
+  }
+  if (artifact.perplexities.empty()) {
+    card += "\nPerplexity was not measured by this job.\n";
+  } else if (spec.evaluation.text.path.empty()) {
+    card +=
+        "\nPerplexity is that of windows of the calibration text which calibration did not see: "
+        "it shows what compression costs on text of that kind, not how the model compares with "
+        "published figures.\n";
+  }
+  double worst = 0;
+  std::string worst_name;
+  int64_t dense = 0;
+  for (const MatrixReport& m : artifact.matrices) {
+    if (m.rank == 0) ++dense;
+    if (m.relative_loss > worst) worst = m.relative_loss, worst_name = m.name;
+  }
+  card += fmt::format(
+      "\n## How\n\n- method `{}`, keep ratio {:.4g}, {} ranks; {} matrices, {} of them left dense\n",
+      MethodName(spec.method), artifact.keep_ratio, AllocationName(spec.allocation),
+      artifact.matrices.size(), dense);
+  if (RowOf(spec.method).statistic != Statistic::kNone) {
+    card += fmt::format("- calibrated on {} sequences of up to {} tokens, seed {}\n",
+                        spec.calibration.samples, spec.calibration.seq_len, spec.calibration.seed);
+  }
+  if (!worst_name.empty()) {
+    card += fmt::format("- largest relative loss of a matrix: {:.3g}, `{}`\n", worst, worst_name);
+  }
+  card += fmt::format(
+      "- computed on {}\n\nEvery rank, loss and time is in `compression_report.json`; every file's "
+      "digest in `compression_manifest.json`.\n",
+      job.device);
+  return card;
+}
+
+}  // namespace svdllm

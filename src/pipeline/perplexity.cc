@@ -1,0 +1,98 @@
+#include "pipeline/perplexity.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "pipeline/plan.h"
+#include "pipeline/streams.h"
+
+namespace svdllm {
+namespace {
+
+// The residual streams of a group of windows take at most this much.
+constexpr int64_t kGroupBytes = int64_t{1} << 29;
+
+double MeanPositions(const Sequences& windows) {
+  return windows.count() == 0 ? 0
+                              : static_cast<double>(windows.tokens()) /
+                                    (2 * static_cast<double>(windows.count()));
+}
+
+Sequences Slice(const Sequences& all, int64_t first, int64_t last) {
+  Sequences part;
+  for (int64_t s = first; s < last; ++s) {
+    const size_t begin = static_cast<size_t>(all.offsets[static_cast<size_t>(s)]);
+    const size_t end = static_cast<size_t>(all.offsets[static_cast<size_t>(s) + 1]);
+    part.Append(std::span<const int32_t>(all.ids).subspan(begin, end - begin));
+  }
+  return part;
+}
+
+}  // namespace
+
+double PerplexityWork(const Checkpoint& checkpoint, const Sequences& windows) {
+  const double tokens = static_cast<double>(windows.tokens());
+  return static_cast<double>(checkpoint.config().num_layers) *
+             BlockFlops(checkpoint.config(), checkpoint.arch(), tokens, MeanPositions(windows)) +
+         HeadFlops(checkpoint.config(), tokens);
+}
+
+absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
+                                                   const EvaluationData& data,
+                                                   const std::string& name, Backend& backend,
+                                                   RunLog& log) {
+  const auto start = std::chrono::steady_clock::now();
+  const ModelConfig& config = checkpoint.config();
+  const Sequences& windows = data.windows;
+  Forward forward(config, checkpoint.arch(), backend);
+  ASSIGN_OR_RETURN(const Head head, LoadHead(checkpoint, backend));
+  const auto check = [&log] { return log.Check(); };
+  double nll = 0;
+  for (int64_t first = 0; first < windows.count();) {
+    int64_t last = first + 1;
+    const auto bytes = [&](int64_t end) {
+      return 4 * config.hidden_size *
+             (windows.offsets[static_cast<size_t>(end)] - windows.offsets[static_cast<size_t>(first)]);
+    };
+    while (last < windows.count() && bytes(last + 1) <= kGroupBytes) ++last;
+    const Sequences group = Slice(windows, first, last);
+    const std::vector<Batch> batches = MakeBatches(group);
+    const double tokens = static_cast<double>(group.tokens());
+    ASSIGN_OR_RETURN(const Matrix x, EmbedSequences(checkpoint, group, backend));
+    for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+      ASSIGN_OR_RETURN(const Block block, LoadBlock(checkpoint, layer, backend));
+      RETURN_IF_ERROR(
+          AdvanceStream(forward, block, batches, x, nullptr, {}, backend, check));
+      RETURN_IF_ERROR(log.Step(
+          BlockFlops(config, checkpoint.arch(), tokens, MeanPositions(group)), "",
+          name + ": windows " + std::to_string(first + 1) + "–" + std::to_string(last) + " of " +
+              std::to_string(windows.count()) + ", layer " + std::to_string(layer + 1) + "/" +
+              std::to_string(config.num_layers)));
+    }
+    for (const Batch& batch : batches) {
+      ASSIGN_OR_RETURN(
+          const double sum,
+          forward.NegativeLogLikelihood(
+              head, batch.offsets,
+              std::span<const int32_t>(group.ids)
+                  .subspan(static_cast<size_t>(batch.first_row), static_cast<size_t>(batch.rows)),
+              x.ref().Rows(batch.first_row, batch.rows)));
+      nll += sum;
+      RETURN_IF_ERROR(log.Check());
+    }
+    RETURN_IF_ERROR(log.Step(HeadFlops(config, tokens)));
+    first = last;
+  }
+  PerplexityResult result;
+  result.name = name;
+  result.windows = windows.count();
+  result.predicted_tokens = windows.tokens() - windows.count();
+  result.leftover_tokens = data.leftover_tokens;
+  result.perplexity = std::exp(nll / static_cast<double>(result.predicted_tokens));
+  result.seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.tokens_per_second = static_cast<double>(windows.tokens()) / result.seconds;
+  return result;
+}
+
+}  // namespace svdllm

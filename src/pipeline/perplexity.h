@@ -1,0 +1,22 @@
+// Perplexity of a checkpoint, dense or factored, over windows of tokens.
+#pragma once
+
+#include "model/checkpoint.h"
+#include "pipeline/run_log.h"
+#include "pipeline/sequences.h"
+
+namespace svdllm {
+
+// exp of the mean over all windows of −ln p(token | what precedes it in its window): a window of n
+// tokens has n − 1 predictions. Every window counts; a logit that is not finite is NUMERICAL_FAILURE.
+// The model is streamed a block at a time over groups of windows, so memory is bounded. Advances the
+// log by PerplexityWork.
+absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
+                                                   const EvaluationData& data,
+                                                   const std::string& name, Backend& backend,
+                                                   RunLog& log);
+
+// In the unit of plan.h.
+double PerplexityWork(const Checkpoint& checkpoint, const Sequences& windows);
+
+}  // namespace svdllm

@@ -1,0 +1,114 @@
+#include "pipeline/report.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+namespace svdllm {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json PerplexitiesJson(const std::vector<PerplexityResult>& perplexities) {
+  Json list = Json::array();
+  for (const PerplexityResult& p : perplexities) {
+    list.push_back({{"name", p.name},
+                    {"perplexity", p.perplexity},
+                    {"predicted_tokens", p.predicted_tokens},
+                    {"windows", p.windows},
+                    {"leftover_tokens", p.leftover_tokens},
+                    {"seconds", p.seconds},
+                    {"prefill_tokens_per_second", p.tokens_per_second}});
+  }
+  return list;
+}
+
+std::vector<PerplexityResult> PerplexitiesFrom(const Json& list) {
+  std::vector<PerplexityResult> perplexities;
+  for (const Json& p : list) {
+    perplexities.push_back({p.at("name"), p.at("perplexity"), p.at("predicted_tokens"),
+                            p.at("windows"), p.at("leftover_tokens"), p.at("seconds"),
+                            p.at("prefill_tokens_per_second")});
+  }
+  return perplexities;
+}
+
+}  // namespace
+
+Json ReportJson(const Checkpoint& source, const CompressSpec& spec, const CompressResult& job,
+                const ArtifactResult& artifact) {
+  Json matrices = Json::array();
+  double worst_excess = 0;
+  for (const MatrixReport& m : artifact.matrices) {
+    worst_excess = std::max(worst_excess, m.rounding_excess);
+    matrices.push_back({{"name", m.name},
+                        {"rows", m.rows},
+                        {"cols", m.cols},
+                        {"rank", m.rank},
+                        {"relative_loss", m.relative_loss},
+                        {"optimum_loss", m.optimum_loss},
+                        {"rounding_excess", m.rounding_excess}});
+  }
+  Json stages = Json::array();
+  for (const StageTime& s : job.stages) {
+    stages.push_back({{"stage", s.stage}, {"seconds", s.seconds}});
+  }
+  return {
+      {"format_version", 1},
+      {"created_by", std::string("svdllm ") + SVDLLM_VERSION},
+      {"job", spec.job_id},
+      {"model", spec.model_uri},
+      {"model_type", source.config().model_type},
+      {"method", MethodName(spec.method)},
+      {"keep_ratio", artifact.keep_ratio},
+      {"allocation", AllocationName(spec.allocation)},
+      {"encoding", "plain"},
+      {"output_format", OutputFormatName(spec.output_format)},
+      {"calibration",
+       {{"samples", spec.calibration.samples},
+        {"seq_len", spec.calibration.seq_len},
+        {"seed", spec.calibration.seed},
+        {"packing",
+         spec.calibration.text.packing == Packing::kDocuments ? "documents" : "concatenated"}}},
+      {"device", job.device},
+      {"before",
+       {{"parameters", job.parameters},
+        {"target_parameters", job.target_parameters},
+        {"weight_bytes", job.weight_bytes},
+        {"perplexities", PerplexitiesJson(job.perplexities)}}},
+      {"after",
+       {{"parameters", artifact.parameters},
+        {"target_parameters", artifact.compressed_parameters},
+        {"weight_bytes", artifact.weight_bytes},
+        {"perplexities", PerplexitiesJson(artifact.perplexities)}}},
+      {"largest_rounding_excess", worst_excess},
+      {"stages", stages},
+      {"peak_host_bytes", job.peak_host_bytes},
+      {"peak_device_bytes", job.peak_device_bytes},
+      {"matrices", matrices},
+  };
+}
+
+absl::StatusOr<OwnArtifact> ArtifactFromReport(const Json& report) {
+  try {
+    OwnArtifact own;
+    ArtifactResult& artifact = own.artifact;
+    own.before = PerplexitiesFrom(report.at("before").at("perplexities"));
+    artifact.keep_ratio = report.at("keep_ratio");
+    const Json& after = report.at("after");
+    artifact.parameters = after.at("parameters");
+    artifact.compressed_parameters = after.at("target_parameters");
+    artifact.weight_bytes = after.at("weight_bytes");
+    artifact.perplexities = PerplexitiesFrom(after.at("perplexities"));
+    for (const Json& m : report.at("matrices")) {
+      artifact.matrices.push_back({m.at("name"), m.at("rows"), m.at("cols"), m.at("rank"),
+                                   m.at("relative_loss"), m.at("optimum_loss"),
+                                   m.at("rounding_excess")});
+    }
+    return own;
+  } catch (const nlohmann::json::exception& error) {
+    return MakeError(absl::StatusCode::kDataLoss, kModelCorrupt,
+                     std::string("compression_report.json: ") + error.what());
+  }
+}
+
+}  // namespace svdllm

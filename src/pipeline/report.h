@@ -1,0 +1,22 @@
+// compression_report.json and the model card: what a job measured, for programs and for people.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "model/checkpoint.h"
+#include "pipeline/artifact_writer.h"
+#include "pipeline/job_spec.h"
+
+namespace svdllm {
+
+nlohmann::ordered_json ReportJson(const Checkpoint& source, const CompressSpec& spec,
+                                  const CompressResult& job, const ArtifactResult& artifact);
+// The artifact's part of a report, read back. MODEL_CORRUPT where it is not one of ours.
+absl::StatusOr<OwnArtifact> ArtifactFromReport(const nlohmann::ordered_json& report);
+
+// README.md with the YAML header that model hubs read.
+std::string ModelCard(const Checkpoint& source, const CompressSpec& spec,
+                      const CompressResult& job, const ArtifactResult& artifact);
+
+}  // namespace svdllm

@@ -1,0 +1,46 @@
+// What every step of a job goes through: the check for cancellation, progress, times by stage.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "linalg/backend.h"
+#include "pipeline/job_spec.h"
+
+namespace svdllm {
+
+// Not thread-safe: belongs to the thread that runs the job.
+class RunLog {
+ public:
+  // total_work is in any unit, as long as Step's work is in the same.
+  RunLog(const RunHooks& hooks, const Backend& backend, double total_work, int64_t layers_total);
+
+  // Time from here on counts for this stage.
+  void Enter(const std::string& stage);
+  // Reports that so much more work is done; returns what the hooks' check says.
+  absl::Status Step(double work, const std::string& module = "", const std::string& message = "");
+  // Only the check.
+  absl::Status Check() const;
+  void LayerDone() { ++progress_.layers_done; }
+  void RestartLayers() { progress_.layers_done = 0; }
+
+  std::vector<StageTime> Stages();
+  int64_t peak_host_bytes() const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  const RunHooks& hooks_;
+  const Backend& backend_;
+  const double total_work_;
+  double done_work_ = 0;
+  Progress progress_;
+  std::vector<StageTime> stages_;  // in the order of their first entry
+  const Clock::time_point start_;
+  Clock::time_point entered_;
+};
+
+// The process's peak resident memory.
+int64_t PeakResidentBytes();
+
+}  // namespace svdllm

@@ -1,0 +1,190 @@
+#include "pipeline/sequences.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "base/files.h"
+
+namespace svdllm {
+namespace {
+
+absl::Status Invalid(std::string_view reason, const std::string& message) {
+  return MakeError(absl::StatusCode::kInvalidArgument, reason, message);
+}
+
+bool EndsWith(const std::string& text, std::string_view suffix) {
+  return text.size() >= suffix.size() &&
+         text.compare(text.size() - suffix.size(), suffix.size(), suffix) == 0;
+}
+
+// A document of a JSON text: a string, or an object's text field.
+absl::StatusOr<std::string> DocumentOf(const nlohmann::json& value, const TextSource& source,
+                                       const std::string& where) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_object()) {
+    const auto field = value.find(source.text_field);
+    if (field != value.end() && field->is_string()) return field->get<std::string>();
+    return Invalid(kDatasetInvalid, where + ": no string field '" + source.text_field + "'");
+  }
+  return Invalid(kDatasetInvalid, where + ": neither a string nor an object");
+}
+
+absl::StatusOr<nlohmann::json> ParseJson(const std::string& text, const std::string& where) {
+  nlohmann::json value = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (value.is_discarded()) return Invalid(kDatasetInvalid, where + ": not valid JSON");
+  return value;
+}
+
+// The whole text as one list of ids.
+std::vector<int32_t> EncodeJoined(const std::vector<std::string>& documents,
+                                  const Tokenizer& tokenizer) {
+  std::string text;
+  for (size_t i = 0; i < documents.size(); ++i) {
+    if (i > 0) text += "\n\n";
+    text += documents[i];
+  }
+  return tokenizer.Encode(text, /*add_special_tokens=*/true);
+}
+
+void AppendDocuments(const std::vector<std::string>& documents, size_t first, int64_t count,
+                     int64_t seq_len, const Tokenizer& tokenizer, Sequences& sequences) {
+  for (size_t i = first; i < documents.size() && sequences.count() < count; ++i) {
+    std::vector<int32_t> ids = tokenizer.Encode(documents[i], /*add_special_tokens=*/true);
+    if (static_cast<int64_t>(ids.size()) > seq_len) ids.resize(static_cast<size_t>(seq_len));
+    if (ids.size() >= 2) sequences.Append(ids);
+  }
+}
+
+// SplitMix64: short, and the same on every platform, which std::uniform_int_distribution is not.
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed) {}
+  uint64_t Below(uint64_t bound) {
+    const uint64_t limit = bound * (UINT64_MAX / bound);
+    uint64_t value;
+    do value = Next();
+    while (value >= limit);
+    return value % bound;
+  }
+
+ private:
+  uint64_t Next() {
+    uint64_t z = (state_ += 0x9e3779b97f4a7c15ull);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return z ^ (z >> 31);
+  }
+  uint64_t state_;
+};
+
+}  // namespace
+
+void Sequences::Append(std::span<const int32_t> sequence) {
+  ids.insert(ids.end(), sequence.begin(), sequence.end());
+  offsets.push_back(static_cast<int64_t>(ids.size()));
+}
+
+absl::StatusOr<std::vector<std::string>> LoadDocuments(const TextSource& source) {
+  absl::StatusOr<std::string> text = ReadFile(source.path);
+  if (!text.ok()) {
+    return MakeError(text.status().code(), kDatasetInvalid, std::string(text.status().message()));
+  }
+  std::vector<std::string> documents;
+  if (EndsWith(source.path, ".jsonl")) {
+    std::istringstream lines(*text);
+    int64_t number = 0;
+    for (std::string line; std::getline(lines, line);) {
+      ++number;
+      if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+      const std::string where = source.path + ": line " + std::to_string(number);
+      ASSIGN_OR_RETURN(const nlohmann::json value, ParseJson(line, where));
+      ASSIGN_OR_RETURN(std::string document, DocumentOf(value, source, where));
+      documents.push_back(std::move(document));
+    }
+  } else if (EndsWith(source.path, ".json")) {
+    ASSIGN_OR_RETURN(const nlohmann::json value, ParseJson(*text, source.path));
+    if (!value.is_array()) return Invalid(kDatasetInvalid, source.path + ": not a JSON array");
+    for (size_t i = 0; i < value.size(); ++i) {
+      ASSIGN_OR_RETURN(
+          std::string document,
+          DocumentOf(value[i], source, source.path + ": element " + std::to_string(i)));
+      documents.push_back(std::move(document));
+    }
+  } else {
+    documents.push_back(*std::move(text));
+  }
+  const bool has_text = std::any_of(documents.begin(), documents.end(), [](const auto& document) {
+    return document.find_first_not_of(" \t\r\n") != std::string::npos;
+  });
+  if (!has_text) return Invalid(kDatasetInvalid, source.path + ": no text in it");
+  return documents;
+}
+
+absl::StatusOr<CalibrationData> DrawCalibration(const CalibrationSpec& spec, int64_t held_out,
+                                                const Tokenizer& tokenizer) {
+  absl::StatusOr<std::vector<std::string>> documents = LoadDocuments(spec.text);
+  if (!documents.ok()) {
+    return MakeError(documents.status().code(), kCalibrationInvalid,
+                     "calibration: " + std::string(documents.status().message()));
+  }
+  CalibrationData data;
+  if (spec.text.packing == Packing::kDocuments) {
+    const size_t first = static_cast<size_t>(spec.first_document);
+    AppendDocuments(*documents, first, spec.samples, spec.seq_len, tokenizer, data.calibration);
+    AppendDocuments(*documents, first + static_cast<size_t>(spec.samples), 4 * held_out,
+                    spec.seq_len, tokenizer, data.held_out);
+    if (data.calibration.count() == 0) {
+      return Invalid(kCalibrationInvalid,
+                     "calibration: " + spec.text.path + " has no document of two tokens or more behind document " +
+                         std::to_string(spec.first_document));
+    }
+    return data;
+  }
+  const std::vector<int32_t> ids = EncodeJoined(*documents, tokenizer);
+  const int64_t total = static_cast<int64_t>(ids.size()), length = spec.seq_len;
+  if (total < length) {
+    return Invalid(kCalibrationInvalid, "calibration: " + spec.text.path + " has " +
+                                            std::to_string(total) +
+                                            " tokens, fewer than one sequence of " +
+                                            std::to_string(length));
+  }
+  const int64_t windows = std::min(held_out, total / 10 / length);
+  const int64_t usable = total - windows * length;
+  const auto slice = [&ids, length](int64_t begin) {
+    return std::span<const int32_t>(ids).subspan(static_cast<size_t>(begin),
+                                                 static_cast<size_t>(length));
+  };
+  Random random(spec.seed);
+  for (int64_t i = 0; i < spec.samples; ++i) {
+    data.calibration.Append(
+        slice(static_cast<int64_t>(random.Below(static_cast<uint64_t>(usable - length + 1)))));
+  }
+  for (int64_t i = 0; i < windows; ++i) data.held_out.Append(slice(usable + i * length));
+  return data;
+}
+
+absl::StatusOr<EvaluationData> CutWindows(const PerplexitySpec& spec, const Tokenizer& tokenizer) {
+  ASSIGN_OR_RETURN(const std::vector<std::string> documents, LoadDocuments(spec.text));
+  EvaluationData data;
+  const int64_t limit = spec.limit > 0 ? spec.limit : INT64_MAX;
+  if (spec.text.packing == Packing::kDocuments) {
+    AppendDocuments(documents, 0, limit, spec.seq_len, tokenizer, data.windows);
+  } else {
+    const std::vector<int32_t> ids = EncodeJoined(documents, tokenizer);
+    const int64_t total = static_cast<int64_t>(ids.size());
+    const int64_t length = std::min(spec.seq_len, total);
+    const int64_t whole = total < 2 ? 0 : total / length;
+    for (int64_t i = 0; i < std::min(whole, limit); ++i) {
+      data.windows.Append(std::span<const int32_t>(ids).subspan(static_cast<size_t>(i * length),
+                                                                static_cast<size_t>(length)));
+    }
+    data.leftover_tokens = total - whole * length;
+  }
+  if (data.windows.count() == 0) {
+    return Invalid(kDatasetInvalid, spec.text.path + ": fewer than two tokens");
+  }
+  return data;
+}
+
+}  // namespace svdllm

@@ -1,0 +1,258 @@
+// The calls of the API side: submission, reading, cancellation, deletion, and durability.
+#include <gmock/gmock.h>
+
+#include <set>
+#include <thread>
+
+#include "job_store_fixture.h"
+
+namespace svdllm {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+TEST_P(JobStoreTest, CreatedJobIsQueuedWithItsFirstEvent) {
+  NewJob job = Make("r1", std::string("bytes\0with zero", 15));
+  job.kind = JobKind::kEvaluate;
+  job.labels = {{"team", "a"}, {"run", ""}};
+  job.timeout_ms = 5000;
+  const auto created = store_->Create(job, kNoLimit);
+  ASSERT_TRUE(created.ok()) << created.status();
+  EXPECT_TRUE(created->created);
+  const Job read = Get(job.id);
+  EXPECT_EQ(read.state, JobState::kQueued);
+  EXPECT_EQ(read.kind, JobKind::kEvaluate);
+  EXPECT_EQ(read.request, job.request);
+  EXPECT_EQ(read.labels, job.labels);
+  EXPECT_EQ(read.timeout_ms, 5000);
+  EXPECT_EQ(read.create_ms, now_ms_);
+  EXPECT_EQ(read.attempt, 0);
+  EXPECT_EQ(read.last_sequence, 1);
+  EXPECT_THAT(States(job.id), ElementsAre(JobState::kQueued));
+}
+
+TEST_P(JobStoreTest, SameRequestIdAnswersWithTheSameJob) {
+  const std::string first = Submit("r1", "payload");
+  const auto again = store_->Create(Make("r1", "payload"), kNoLimit);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_FALSE(again->created);
+  EXPECT_EQ(again->job.id, first);
+  const auto found = store_->FindRequest("r1", "payload");
+  ASSERT_TRUE(found.ok() && found->has_value());
+  EXPECT_EQ((*found)->id, first);
+  EXPECT_NE(Submit("r2", "payload"), first);
+  EXPECT_NE(Submit("", "payload"), Submit("", "payload"));
+  EXPECT_FALSE(store_->FindRequest("", "payload")->has_value());
+}
+
+TEST_P(JobStoreTest, RequestIdOfAnotherPayloadIsRefused) {
+  const std::string first = Submit("r1", "payload");
+  for (const absl::Status& status : {store_->Create(Make("r1", "other"), kNoLimit).status(),
+                                     store_->FindRequest("r1", "other").status()}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(ErrorReason(status), kRequestIdReused);
+    EXPECT_THAT(std::string(status.message()), HasSubstr(first));
+  }
+  EXPECT_EQ(store_->List({})->jobs.size(), 1u);
+}
+
+TEST_P(JobStoreTest, OneJobPerRequestIdUnderConcurrency) {
+  constexpr int kThreads = 8;
+  const auto second = Open();  // as another process would
+  std::vector<std::string> ids(kThreads);
+  std::atomic<int> created{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&, i] {
+      JobStore& store = i % 2 == 0 ? *store_ : *second;
+      for (int round = 0; round < 10; ++round) {
+        const auto result = store.Create(Make("r" + std::to_string(round), "p"), kNoLimit);
+        ASSERT_TRUE(result.ok()) << result.status();
+        if (result->created) ++created;
+        ids[static_cast<size_t>(i)] += result->job.id + " ";
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(created, 10);
+  EXPECT_EQ(std::set<std::string>(ids.begin(), ids.end()).size(), 1u);
+}
+
+TEST_P(JobStoreTest, FullQueueRefusesNewJobsButKnowsOldOnes) {
+  const std::string first = Submit("r1", "p", 2);
+  Submit("r2", "p", 2);
+  const absl::Status full = store_->Create(Make("r3", "p"), 2).status();
+  EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(ErrorReason(full), kQueueFull);
+  EXPECT_EQ(Submit("r1", "p", 2), first);
+  ClaimOne();  // running jobs do not wait
+  EXPECT_NE(Submit("r3", "p", 2), "");
+}
+
+TEST_P(JobStoreTest, UnknownJobsAreNotFoundByName) {
+  for (const absl::Status& status :
+       {store_->Get("nope").status(), store_->Cancel("nope").status(), store_->Delete("nope")}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+    EXPECT_EQ(ErrorReason(status), kJobNotFound);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("jobs/nope"));
+  }
+  EXPECT_TRUE(AllEvents("nope").empty());
+}
+
+TEST_P(JobStoreTest, ListPagesNewestFirstAndSurvivesInsertsAndDeletions) {
+  std::vector<std::string> ids;
+  for (int i = 0; i < 7; ++i) ids.push_back(Submit());
+  ListQuery query;
+  query.page_size = 3;
+  std::vector<std::string> seen;
+  bool disturbed = false;
+  do {
+    const auto page = store_->List(query);
+    ASSERT_TRUE(page.ok()) << page.status();
+    for (const Job& job : page->jobs) seen.push_back(job.id);
+    query.page_token = page->next_page_token;
+    if (!disturbed) {
+      Submit();  // newer than the first page: not seen
+      ASSERT_TRUE(store_->Cancel(ids[0]).ok());
+      ASSERT_TRUE(store_->Delete(ids[0]).ok());
+      disturbed = true;
+    }
+  } while (!query.page_token.empty());
+  EXPECT_THAT(seen, ElementsAre(ids[6], ids[5], ids[4], ids[3], ids[2], ids[1]));
+}
+
+TEST_P(JobStoreTest, LastPageHasNoTokenEvenWhenFull) {
+  for (int i = 0; i < 3; ++i) Submit();
+  ListQuery query;
+  query.page_size = 3;
+  EXPECT_TRUE(store_->List(query)->next_page_token.empty());
+}
+
+TEST_P(JobStoreTest, ListFiltersByStateKindAndLabels) {
+  const auto submit = [&](JobKind kind, std::map<std::string, std::string> labels) {
+    NewJob job = Make("", "p");
+    job.kind = kind;
+    job.labels = std::move(labels);
+    EXPECT_TRUE(store_->Create(job, kNoLimit).ok());
+    return job.id;
+  };
+  const auto list = [&](ListQuery query) {
+    std::vector<std::string> ids;
+    const auto page = store_->List(query);
+    EXPECT_TRUE(page.ok()) << page.status();
+    for (const Job& job : page->jobs) ids.push_back(job.id);
+    return ids;
+  };
+  const std::string a = submit(JobKind::kCompressModel, {{"team", "x"}, {"run", "1"}});
+  const std::string b = submit(JobKind::kEvaluate, {{"team", "x"}});
+  const std::string c = submit(JobKind::kEvaluate, {{"team", "y"}, {"run", "1"}});
+  ASSERT_TRUE(store_->Cancel(b).ok());
+  ListQuery by_state;
+  by_state.states = {JobState::kQueued, JobState::kFailed};
+  EXPECT_THAT(list(by_state), ElementsAre(c, a));
+  ListQuery by_kind;
+  by_kind.kinds = {JobKind::kEvaluate};
+  EXPECT_THAT(list(by_kind), ElementsAre(c, b));
+  ListQuery by_labels;
+  by_labels.labels = {{"team", "x"}, {"run", "1"}};
+  EXPECT_THAT(list(by_labels), ElementsAre(a));
+  ListQuery both = by_kind;
+  both.labels = {{"team", "x"}};
+  EXPECT_THAT(list(both), ElementsAre(b));
+}
+
+TEST_P(JobStoreTest, PageTokensOfOtherFiltersAreRefused) {
+  for (int i = 0; i < 3; ++i) Submit();
+  ListQuery query;
+  query.page_size = 1;
+  query.page_token = store_->List(query)->next_page_token;
+  ASSERT_FALSE(query.page_token.empty());
+  query.states = {JobState::kQueued};
+  EXPECT_EQ(store_->List(query).status().code(), absl::StatusCode::kInvalidArgument);
+  for (const char* token : {"x", "-", "99999999999999999999999-abc", "1-abc", "'; DROP TABLE jobs"}) {
+    ListQuery bad;
+    bad.page_token = token;
+    EXPECT_EQ(store_->List(bad).status().code(), absl::StatusCode::kInvalidArgument) << token;
+  }
+}
+
+TEST_P(JobStoreTest, QueuedJobIsCancelledAtOnceAndNeverClaimed) {
+  const std::string id = Submit();
+  ASSERT_TRUE(store_->Cancel(id).ok());
+  EXPECT_EQ(Get(id).state, JobState::kCancelled);
+  EXPECT_EQ(Get(id).end_ms, now_ms_);
+  EXPECT_TRUE(NothingToClaim());
+  ASSERT_TRUE(store_->Cancel(id).ok()) << "cancelling twice is harmless";
+  EXPECT_THAT(States(id), ElementsAre(JobState::kQueued, JobState::kCancelled));
+}
+
+TEST_P(JobStoreTest, EndedJobsCannotBeCancelled) {
+  const std::string id = Submit();
+  ASSERT_TRUE(store_->Finish(ClaimOne(), Succeeded("r")).ok());
+  const absl::Status status = store_->Cancel(id).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(ErrorReason(status), kJobStateReason);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("SUCCEEDED"));
+}
+
+TEST_P(JobStoreTest, OnlyEndedJobsAreDeletedAndTakeTheirEventsWithThem) {
+  const std::string id = Submit("r1");
+  EXPECT_EQ(store_->Delete(id).code(), absl::StatusCode::kFailedPrecondition);
+  const Lease lease = ClaimOne();
+  EXPECT_EQ(store_->Delete(id).code(), absl::StatusCode::kFailedPrecondition);
+  ASSERT_TRUE(store_->Finish(lease, Succeeded("r")).ok());
+  ASSERT_TRUE(store_->Delete(id).ok());
+  EXPECT_EQ(store_->Get(id).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_TRUE(AllEvents(id).empty());
+  EXPECT_EQ(Get(Submit("r1")).last_sequence, 1) << "its request_id is free again";
+}
+
+TEST_P(JobStoreTest, EverythingIsThereAfterReopening) {
+  const std::string queued = Submit("r1");
+  const std::string done = Submit("r2");
+  ASSERT_TRUE(store_->Cancel(queued).ok());
+  const Lease lease = ClaimOne();
+  const NewEvent event{EventKind::kProgress, "half"};
+  ASSERT_TRUE(store_->Append(lease, {&event, 1}).ok());
+  store_.reset();
+  store_ = Open();
+  EXPECT_EQ(Get(queued).state, JobState::kCancelled);
+  EXPECT_EQ(Get(done).state, JobState::kRunning);
+  EXPECT_EQ(Get(done).progress, "half");
+  ASSERT_TRUE(store_->Finish(lease, Succeeded("r")).ok()) << "leases outlive the process";
+  EXPECT_EQ(Get(done).result, "r");
+}
+
+TEST_P(JobStoreTest, VersionChangesWithEveryWriteOfAnyConnection) {
+  const auto other = Open();
+  const int64_t before = *store_->Version();
+  EXPECT_EQ(*store_->Version(), before);
+  const std::string id = Submit();
+  const int64_t after = *store_->Version();
+  EXPECT_NE(after, before);
+  ASSERT_TRUE(other->Cancel(id).ok());
+  EXPECT_NE(*store_->Version(), after);
+}
+
+TEST_P(JobStoreTest, StatsCountStatesAndTheOldestWaiting) {
+  EXPECT_EQ(store_->Stats()->oldest_queued_ms, 0);
+  Submit();
+  now_ms_ += 1000;
+  Submit();
+  ClaimOne();
+  const auto stats = store_->Stats();
+  ASSERT_TRUE(stats.ok());
+  EXPECT_EQ(stats->jobs.size(), 6u);
+  EXPECT_EQ(stats->jobs.at(JobState::kQueued), 1);
+  EXPECT_EQ(stats->jobs.at(JobState::kRunning), 1);
+  EXPECT_EQ(stats->jobs.at(JobState::kFailed), 0);
+  EXPECT_EQ(stats->oldest_queued_ms, now_ms_);
+  EXPECT_TRUE(store_->CheckWritable().ok());
+}
+
+INSTANTIATE_TEST_SUITE_P(Stores, JobStoreTest, ::testing::ValuesIn(Implementations()),
+                         [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace svdllm

@@ -1,0 +1,94 @@
+#include <gtest/gtest.h>
+
+#include "model/architecture.h"
+#include "model/config.h"
+#include "tests/fuzz/mutator.h"
+
+namespace svdllm {
+namespace {
+
+// What the code behind a configuration relies on.
+void CheckInvariants(const ModelConfig& config) {
+  ASSERT_NE(FindArchitecture(config.family), nullptr);
+  ASSERT_GT(config.vocab_size, 0);
+  ASSERT_GT(config.num_layers, 0);
+  ASSERT_GT(config.max_position_embeddings, 0);
+  ASSERT_GT(config.num_kv_heads, 0);
+  ASSERT_EQ(config.num_heads % config.num_kv_heads, 0);
+  ASSERT_GT(config.head_dim, 0);
+  ASSERT_EQ(config.head_dim % 2, 0);
+  ASSERT_GT(config.norm_eps, 0);
+  ASSERT_GT(config.rope.theta, 0);
+  ASSERT_GT(config.rope.factor, 0);
+  for (int id = 0; id < kNumLinears; ++id) {
+    const LinearShape shape = ShapeOf(config, static_cast<LinearId>(id));
+    ASSERT_GT(shape.rows, 0);
+    ASSERT_GT(shape.cols, 0);
+    ASSERT_LE(shape.rows * shape.cols, int64_t{1} << 40);
+  }
+  for (const LowRankModule& module : config.low_rank) ASSERT_GT(module.rank, 0);
+}
+
+TEST(ConfigFuzz, AnyTextIsParsedOrRefused) {
+  const std::vector<std::string> seeds = {
+      R"({"model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 172,
+          "num_hidden_layers": 5, "num_attention_heads": 8, "num_key_value_heads": 4,
+          "rope_theta": 10000.0, "rope_scaling": null, "torch_dtype": "float32"})",
+      R"({"model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 172,
+          "num_hidden_layers": 5, "num_attention_heads": 8, "head_dim": 8, "dtype": "bfloat16",
+          "rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0,
+          "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 8192}})",
+      R"({"model_type": "lowrank_llama", "vocab_size": 9, "hidden_size": 8, "intermediate_size": 9,
+          "num_hidden_layers": 1, "num_attention_heads": 2, "low_rank_config": {"format_version": 1,
+          "method": "svd", "keep_ratio": 0.8, "encoding": "plain", "modules":
+          {"model.layers.0.self_attn.q_proj": {"rank": 3}}}})",
+  };
+  const std::vector<std::string> words = {"{",
+                                          "}",
+                                          "[",
+                                          "]",
+                                          "\"",
+                                          ",",
+                                          ":",
+                                          "null",
+                                          "true",
+                                          "-1",
+                                          "0",
+                                          "1e400",
+                                          "0.5",
+                                          "4294967296",
+                                          "18446744073709551615",
+                                          "\"linear\"",
+                                          "\"dynamic\"",
+                                          "\"yarn\"",
+                                          "\"rope_scaling\"",
+                                          "\"rope_type\"",
+                                          "\"factor\"",
+                                          "\"layer_types\": [",
+                                          "\"sliding_window\": 5,",
+                                          "\"quantization_config\": {},",
+                                          "\"head_dim\": 6,",
+                                          "\xff",
+                                          "\\ud800",
+                                          "[[[[[[[[[[[["};
+  testing::Mutator mutator(seeds, words);
+  int64_t accepted = 0;
+  const int64_t runs = testing::ForFuzzSeconds([&] {
+    const auto config = ParseModelConfig(mutator.Next());
+    if (config.ok()) {
+      ++accepted;
+      CheckInvariants(*config);
+    } else {
+      const std::string reason = ErrorReason(config.status());
+      EXPECT_TRUE(reason == kModelCorrupt || reason == kUnsupportedArchitecture) << config.status();
+    }
+  });
+  EXPECT_GT(runs, 100);
+  EXPECT_GT(accepted, 0);
+  RecordProperty("runs", static_cast<int>(runs));
+  RecordProperty("accepted", static_cast<int>(accepted));
+}
+
+}  // namespace
+}  // namespace svdllm

@@ -1,0 +1,143 @@
+#include "client/text_output.h"
+
+#include <gmock/gmock.h>
+#include <google/protobuf/text_format.h>
+#include <gtest/gtest.h>
+
+#include "client/format.h"
+#include "client/json_output.h"
+
+namespace svdllm::cli {
+namespace {
+
+using testing::EndsWith;
+using testing::HasSubstr;
+using testing::Not;
+
+template <typename Message>
+Message Parse(const std::string& text) {
+  Message message;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &message));
+  return message;
+}
+
+TEST(FormatTest, Numbers) {
+  EXPECT_EQ(Count(0), "0");
+  EXPECT_EQ(Count(999), "999");
+  EXPECT_EQ(Count(1000), "1,000");
+  EXPECT_EQ(Count(134515008), "134,515,008");
+  EXPECT_EQ(Count(-123456), "-123,456");
+  EXPECT_EQ(Bytes(999), "999 B");
+  EXPECT_EQ(Bytes(1000), "1.0 kB");
+  EXPECT_EQ(Bytes(999'960), "1.0 MB");
+  EXPECT_EQ(Bytes(269'030'016), "269.0 MB");
+  EXPECT_EQ(Seconds(0.84), "0.8s");
+  EXPECT_EQ(Seconds(9.97), "10s");
+  EXPECT_EQ(Seconds(59.7), "1m00s");
+  EXPECT_EQ(Seconds(3725), "1h02m");
+  EXPECT_EQ(Seconds(90000), "1d01h");
+  EXPECT_EQ(Seconds(-1), "0s");
+  EXPECT_EQ(Perplexity(17.324), "17.32");
+  EXPECT_EQ(Perplexity(136000), "1.36e+05");
+  EXPECT_EQ(Change(200, 150), " (-25.0 %)");
+  EXPECT_EQ(Time({}), "-");
+}
+
+TEST(FormatTest, TablesAlignByWhatIsSeen) {
+  EXPECT_EQ(Table({{"name", "n"}, {"a → b", "5"}, {"c", "1,000"}}),
+            "name       n\na → b      5\nc      1,000\n");
+}
+
+TEST(FormatTest, ControlCharactersDoNotReachTheTerminal) {
+  EXPECT_EQ(Printable("a\x1b[1m\tb\n"), "a?[1m\tb\n");
+}
+
+constexpr char kCompressed[] = R"(
+    name: 'jobs/7' state: SUCCEEDED start_time { seconds: 100 } end_time { seconds: 233 }
+    attempt: 1 max_attempts: 3
+    compress_model_request { model: 'file:///m' method: SVD_LLM keep_ratios: 0.8 keep_ratios: 0.6 }
+    compress_model_result {
+      parameters: 1000 weight_bytes: 2000 device: 'cpu' peak_host_bytes: 1200000000
+      perplexities { name: 'perplexity' perplexity: 17.32 }
+      artifacts { keep_ratio: 0.8 uri: 'file:///a/keep-0.80' parameters: 830 weight_bytes: 1660
+                  perplexities { name: 'perplexity' perplexity: 22.111 } }
+      artifacts { keep_ratio: 0.6 uri: 'file:///a/keep-0.60' parameters: 650 weight_bytes: 1300 }
+    })";
+
+TEST(TextOutputTest, SummaryOfACompression) {
+  EXPECT_EQ(JobSummary(Parse<v1::Job>(kCompressed)),
+            "jobs/7 succeeded after 2m13s (SVD_LLM, cpu, peak memory 1.2 GB)\n"
+            "\n"
+            "keep ratio     parameters             bytes     perplexity  artifact\n"
+            "     dense          1,000            2.0 kB          17.32\n"
+            "       0.8  830 (-17.0 %)  1.7 kB (-17.0 %)  17.32 → 22.11  file:///a/keep-0.80\n"
+            "       0.6  650 (-35.0 %)  1.3 kB (-35.0 %)              -  file:///a/keep-0.60\n");
+}
+
+TEST(TextOutputTest, SummaryOfAnEvaluation) {
+  const std::string text = JobSummary(Parse<v1::Job>(R"(
+      name: 'jobs/8' state: SUCCEEDED evaluate_result { parameters: 1000 weight_bytes: 2000
+        perplexities { name: 'wiki' perplexity: 21.5 windows: 16 predicted_tokens: 8176
+                       tokens_per_second: 1234.5 seconds: 6.6 } })"));
+  EXPECT_THAT(text, HasSubstr("1,000 parameters, 2.0 kB\n"));
+  EXPECT_THAT(text, HasSubstr("wiki       21.50       16          8,176     1,234  6.6s\n"));
+}
+
+TEST(TextOutputTest, DetailsOfAJobThatRuns) {
+  const std::string text = JobDetails(Parse<v1::Job>(R"(
+      name: 'jobs/9' kind: EVALUATE state: RUNNING attempt: 2 max_attempts: 3
+      labels { key: 'team' value: 'x' } start_time { seconds: 100 }
+      evaluate_request { model: 'file:///m' tasks { name: 'perplexity' dataset { uri: 'file:///d' } } }
+      attempts { number: 1 outcome: 'lost' error { reason: 'WORKER_DIED' message: 'signal 9' } }
+      progress { stage: 'evaluate' percent: 40 layers_done: 4 layers_total: 10 eta { seconds: 30 } })"));
+  EXPECT_THAT(text, HasSubstr("state     RUNNING\n"));
+  EXPECT_THAT(text, HasSubstr("tasks     perplexity on file:///d\n"));
+  EXPECT_THAT(text, HasSubstr("attempt   2 of at most 3\n"));
+  EXPECT_THAT(text, HasSubstr("1: lost -, signal 9 (WORKER_DIED)"));
+  EXPECT_THAT(text, HasSubstr("label     team=x\n"));
+  EXPECT_THAT(text, HasSubstr("progress  40% evaluate, layer 4/10, ETA 30s\n"));
+}
+
+TEST(TextOutputTest, ListsJobsOrSaysThatThereAreNone) {
+  EXPECT_EQ(JobList({}), "no jobs\n");
+  v1::ListJobsResponse list;
+  *list.add_jobs() = Parse<v1::Job>(kCompressed);
+  EXPECT_THAT(JobList(list), HasSubstr("SVD_LLM"));
+  EXPECT_THAT(JobList(list), HasSubstr("0.8,0.6"));
+}
+
+TEST(TextOutputTest, PlanIsAbridgedToKindsOfMatrices) {
+  const std::string text = PlanText(Parse<v1::Job>(R"(
+      compress_model_request { model: 'file:///m' }
+      plan {
+        parameters: 1000 target_parameters: 900 weight_bytes: 2000 scratch_bytes: 5000
+        expected_time { seconds: 90 } ranks_are_final: false
+        artifacts { keep_ratio: 0.8 parameters: 830 weight_bytes: 1660 uri: 'file:///o/keep-0.80'
+          matrices { name: 'model.layers.0.mlp.up_proj' rows: 96 cols: 64 rank: 30 }
+          matrices { name: 'model.layers.1.mlp.up_proj' rows: 96 cols: 64 rank: 28 }
+          matrices { name: 'model.layers.1.mlp.small' rows: 4 cols: 4 rank: 0 } }
+        artifacts { keep_ratio: 0.6 parameters: 650 weight_bytes: 1300
+          matrices { name: 'model.layers.0.mlp.up_proj' rows: 96 cols: 64 rank: 20 }
+          matrices { name: 'model.layers.1.mlp.up_proj' rows: 96 cols: 64 rank: 20 }
+          matrices { name: 'lm_head' rows: 9 cols: 9 rank: 2 } }
+      })"));
+  EXPECT_THAT(text, HasSubstr("mlp.up_proj       2      96 × 64        28–30           20\n"));
+  EXPECT_THAT(text, HasSubstr("mlp.small         1        4 × 4        dense            -\n"));
+  EXPECT_THAT(text, HasSubstr("lm_head           1        9 × 9            -            2\n"));
+  EXPECT_THAT(text, HasSubstr("(named after the job)"));
+  EXPECT_THAT(text, HasSubstr("about 1m30s"));
+  EXPECT_THAT(text, HasSubstr("the uniform ones"));
+}
+
+TEST(JsonOutputTest, ErrorsWithInvalidTextAreJsonStill) {
+  EXPECT_THAT(ErrorToJson(absl::InternalError("\xff")), HasSubstr("\"code\": \"INTERNAL\""));
+}
+
+TEST(JsonOutputTest, OneLineIsOneLine) {
+  const std::string text = ToJson(v1::Job(), JsonLayout::kOneLine);
+  EXPECT_EQ(text.find('\n'), text.size() - 1);
+  EXPECT_THAT(text, HasSubstr("\"state\":\"JOB_STATE_UNSPECIFIED\""));
+}
+
+}  // namespace
+}  // namespace svdllm::cli
