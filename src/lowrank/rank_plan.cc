@@ -9,8 +9,13 @@
 namespace svdllm {
 namespace {
 
-// A matrix keeps at least this share whatever its loss says.
+// A matrix keeps at least this share whatever its loss says, and what rank 1 takes.
 constexpr double kSmallestKeep = 0.02;
+
+double LeastKeep(const AllocationItem& item) {
+  return std::max(kSmallestKeep, static_cast<double>(FactorCost(item.rows, item.cols, 1)) /
+                                     static_cast<double>(item.rows * item.cols));
+}
 
 double TailLoss(const std::vector<double>& spectrum, int64_t rank) {
   double sum = 0;
@@ -64,13 +69,15 @@ std::vector<int64_t> AllocateV2(const std::vector<AllocationItem>& items, double
   std::vector<int64_t> ranks(items.size(), 0);
   for (const auto& [name, members] : groups) {
     std::vector<double> weights;
+    double least = 0;
     for (const size_t i : members) {
       const AllocationItem& item = items[i];
+      least = std::max(least, LeastKeep(item));
       const double loss = TailLoss(item.spectrum, RankFor(item.rows, item.cols, keep_ratio));
       weights.push_back(1.0 / std::log(std::max(loss, std::numbers::e)));
     }
     const std::vector<double> removed =
-        SharesWithMean(weights, 1 - keep_ratio, 1 - std::min(kSmallestKeep, keep_ratio));
+        SharesWithMean(weights, 1 - keep_ratio, 1 - std::min(least, keep_ratio));
     for (size_t i = 0; i < members.size(); ++i) {
       const AllocationItem& item = items[members[i]];
       ranks[members[i]] = RankFor(item.rows, item.cols, 1 - removed[i]);

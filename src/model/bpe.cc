@@ -7,11 +7,12 @@
 namespace svdllm {
 namespace {
 
-// Longer words hardly come again.
+// Longer words hardly come again as a whole: their parts do.
 constexpr size_t kLongestRemembered = 256;
 
+uint64_t PairKey(uint32_t left, uint32_t right) { return uint64_t{left} << 32 | right; }
 uint64_t PairKey(int32_t left, int32_t right) {
-  return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
+  return PairKey(static_cast<uint32_t>(left), static_cast<uint32_t>(right));
 }
 
 std::string ByteToken(unsigned byte) {
@@ -43,6 +44,13 @@ absl::StatusOr<BpeModel> BpeModel::Create(Vocabulary vocabulary, const MergeList
     const char32_t c = DecodeChar(token, 0);
     if (c < model.char_ids_.size()) model.char_ids_[c] = id;
   }
+  // A word may be cut only where its parts' tokens are the word's: not if it may be one token as a
+  // whole, nor if tokens that are not spelled as their text take part in merges.
+  model.may_cut_ = !options.ignore_merges;
+  const auto spelled = [&](int32_t id) {
+    return id != model.unk_id_ &&
+           std::count(model.byte_ids_.begin(), model.byte_ids_.end(), id) == 0;
+  };
   model.merges_.reserve(merges.size());
   for (size_t rank = 0; rank < merges.size(); ++rank) {
     const auto& [left, right] = merges[rank];
@@ -50,6 +58,13 @@ absl::StatusOr<BpeModel> BpeModel::Create(Vocabulary vocabulary, const MergeList
     ASSIGN_OR_RETURN(const int32_t right_id, require(right));
     ASSIGN_OR_RETURN(const int32_t id, require(left + right));
     model.merges_[PairKey(left_id, right_id)] = {static_cast<int32_t>(rank), id};
+    if (left.empty() || right.empty() || !spelled(left_id) || !spelled(right_id)) {
+      model.may_cut_ = false;
+    } else {
+      model.joints_.insert(
+          PairKey(static_cast<uint32_t>(DecodeChar(left, PreviousChar(left, left.size()))),
+                  static_cast<uint32_t>(DecodeChar(right, 0))));
+    }
   }
   return model;
 }
@@ -137,7 +152,39 @@ void BpeModel::MergeSymbols(Scratch* scratch) const {
   }
 }
 
+bool BpeModel::MayJoin(std::string_view left, std::string_view right) const {
+  // Unknown characters may fuse.
+  if (CharId(left) < 0 || CharId(right) < 0) return true;
+  return joints_.contains(PairKey(static_cast<uint32_t>(DecodeChar(left, 0)),
+                                  static_cast<uint32_t>(DecodeChar(right, 0))));
+}
+
+void BpeModel::EncodeLong(std::string_view word, Scratch* scratch,
+                          std::vector<int32_t>* ids) const {
+  size_t begin = 0;
+  size_t last = 0;
+  for (size_t pos = CharLength(word[0]); pos < word.size();) {
+    const size_t length = CharLength(word[pos]);
+    if (!MayJoin(word.substr(last, pos - last), word.substr(pos, length))) {
+      EncodePart(word.substr(begin, pos - begin), scratch, ids);
+      begin = pos;
+    }
+    last = pos;
+    pos += length;
+  }
+  EncodePart(word.substr(begin), scratch, ids);
+}
+
 void BpeModel::Encode(std::string_view word, Scratch* scratch, std::vector<int32_t>* ids) const {
+  if (may_cut_ && word.size() > kLongestRemembered) {
+    EncodeLong(word, scratch, ids);
+  } else {
+    EncodePart(word, scratch, ids);
+  }
+}
+
+void BpeModel::EncodePart(std::string_view word, Scratch* scratch,
+                          std::vector<int32_t>* ids) const {
   const bool remember = word.size() <= kLongestRemembered;
   if (remember) {
     const auto it = scratch->seen.find(word);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "base/status.h"
 
 namespace svdllm {
@@ -67,6 +68,9 @@ class BpeModel {
     int32_t rank, id;
   };
   int32_t CharId(std::string_view c) const;
+  bool MayJoin(std::string_view left, std::string_view right) const;
+  void EncodePart(std::string_view word, Scratch* scratch, std::vector<int32_t>* ids) const;
+  void EncodeLong(std::string_view word, Scratch* scratch, std::vector<int32_t>* ids) const;
   void SplitCharacters(std::string_view word, std::vector<Scratch::Symbol>* symbols) const;
   void MergeSymbols(Scratch* scratch) const;
   void PushCandidate(int32_t pos, Scratch* scratch) const;
@@ -75,6 +79,10 @@ class BpeModel {
   std::vector<int32_t> char_ids_;  // of the characters below U+10000, -1 where there is none
   absl::flat_hash_map<uint64_t, Merge> merges_;  // by the pair of ids
   std::array<int32_t, 256> byte_ids_{};          // of <0xNN>
+  // The pairs of characters that some merge joins, the left token's last and the right one's first.
+  // Between others a long word may be cut and its parts encoded on their own.
+  absl::flat_hash_set<uint64_t> joints_;
+  bool may_cut_ = true;
   BpeOptions options_;
   int32_t unk_id_ = -1;
 };

@@ -19,6 +19,7 @@ import json
 import pathlib
 import random
 import shutil
+import sys
 import tempfile
 import time
 
@@ -38,6 +39,8 @@ class Stages:
 
     @contextlib.contextmanager
     def __call__(self, name):
+        if name not in self.seconds:
+            print(f"{name} ...", file=sys.stderr, flush=True)
         begin = time.perf_counter()
         yield
         if self._device.type == "cuda":
@@ -123,9 +126,9 @@ def write_artifact(source, out, model, dtype, factors, keep_ratio):
         "auto_map": {"AutoConfig": "configuration_svdllm.LowRankLlamaConfig",
                      "AutoModel": "modeling_svdllm.LowRankLlamaModel",
                      "AutoModelForCausalLM": "modeling_svdllm.LowRankLlamaForCausalLM"},
-        "low_rank_config": {"format_version": 1, "method": "svd_llm", "keep_ratio": keep_ratio,
-                            "encoding": "plain",
-                            "modules": {name: {"rank": len(a)} for name, (a, _) in factors.items()}},
+        "low_rank_config": {
+            "format_version": 1, "method": "svd_llm", "keep_ratio": keep_ratio, "encoding": "plain",
+            "modules": {name: {"rank": len(a)} for name, (a, _) in factors.items()}},
     })
     (out / "config.json").write_text(json.dumps(config, indent=2))
     copied = list(ASSETS.glob("*_svdllm.py")) + list(source.glob("*token*")) + \

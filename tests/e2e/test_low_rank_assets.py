@@ -150,7 +150,8 @@ class LowRankAssets(unittest.TestCase):
 
     def test_generates_with_cache_as_the_dense_model_does(self):
         dense, loaded = self.check()
-        options = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+        options = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0,
+                   "eos_token_id": None}
         prompt = self.ids[:, :5]
         mask = torch.ones_like(prompt)
         self.assertTrue(torch.equal(loaded.generate(prompt, attention_mask=mask, **options),

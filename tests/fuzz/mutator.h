@@ -1,6 +1,7 @@
 // Random changes to texts and bytes, the same ones in every run.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>

@@ -64,7 +64,8 @@ class Model:
             raise ValueError(f"rope scaling is not covered by this reference: {rope}")
         self.embedding = self.tensor("model.embed_tokens.weight")
         self.final_norm = self.tensor("model.norm.weight")
-        self.head = self.embedding if c.get("tie_word_embeddings") else self.tensor("lm_head.weight")
+        tied = c.get("tie_word_embeddings")
+        self.head = self.embedding if tied else self.tensor("lm_head.weight")
 
     def has(self, name):
         return name in self._files
@@ -154,7 +155,7 @@ def run_block(model, block, x, tap=None):
 
 
 def perplexity(model, blocks, sequences):
-    """(exp of the mean NLL of ids[1:], predicted tokens), each sequence scored from its own start."""
+    """(exp of the mean NLL of ids[1:], predicted tokens); each sequence from its own start."""
     total, count = 0.0, 0
     for ids in sequences:
         x = model.embed(ids)

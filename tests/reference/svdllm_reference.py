@@ -75,7 +75,7 @@ def factorise(method, w, stats, prefix_stats, site, rank):
     b = vectors[:, :rank]
     a = b.T @ w
     if method == "svd_llm_update":
-        # Same row space; B refitted to W X', X' from the compressed prefix through this dense block.
+        # Same row space; B refitted to W X': the compressed prefix through this dense block.
         h = prefix_stats.gram[site]
         b = np.linalg.lstsq(a @ h @ a.T, (w @ h @ a.T).T, rcond=1e-15)[0].T
     return a, b
@@ -172,7 +172,8 @@ def golden_command(args):
                    "ok": abs(value - expected["perplexity"]) < 1e-5
                    and count == expected["predicted_tokens"]})
     for method in args.methods.split(","):
-        name = next(key for key in published if key == method or key.startswith(method + ", target W X',"))
+        name = next(key for key in published
+                    if key == method or key.startswith(f"{method}, target W X',"))
         for ratio in args.keep_ratio.split(","):
             blocks, stored = compress(model, calibration, method, float(ratio))
             value, _ = perplexity(model, blocks, evaluation)
@@ -226,7 +227,8 @@ def main():
     ppl = commands.add_parser("perplexity")
     for command in (check, ppl):
         command.add_argument("--ids", type=pathlib.Path, required=True)
-    for command, run in ((golden, golden_command), (check, check_command), (ppl, perplexity_command)):
+    for command, run in ((golden, golden_command), (check, check_command),
+                         (ppl, perplexity_command)):
         command.add_argument("--model", required=True)
         command.set_defaults(run=run)
     args = parser.parse_args()

@@ -192,7 +192,7 @@ def cases():
                                        "add_eos_token": True}
     yield "sentencepiece_new", s, {}, {**llama, "legacy": False, "added_tokens_decoder": pad}
     yield "sentencepiece_new_no_prefix", s, {}, {**llama, "legacy": False, "add_prefix_space": False}
-    # Pieces that span words, and a model with a normalizer of its own: encoded as a whole.
+    # Pieces that span words, and a model that drops spaces: encoded as a whole.
     for name in ("phrases.model", "unigram.model"):
         for legacy in (True, False):
             yield f"{name[:7]}_legacy_{legacy}", name, {}, {**llama, "legacy": legacy}
@@ -224,7 +224,6 @@ def main():
     bases = {"sentencepiece.model": model,
              "phrases.model": train_sentencepiece(split_by_whitespace=False),
              "unigram.model": train_sentencepiece(model_type="unigram", vocab_size=350,
-                                                  normalization_rule_name="nmt_nfkc",
                                                   remove_extra_whitespaces=True)}
     for name, value in (("byte_level.json", train_byte_level()), ("metaspace.json",
                                                                 metaspace_from(model))):

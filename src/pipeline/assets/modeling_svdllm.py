@@ -46,9 +46,9 @@ def swap_linears(base_model, config):
             parent = base_model.get_submodule(parent_path)
             dense = getattr(parent, name)
         except AttributeError:
-            raise ValueError(f"low_rank_config lists {path}, which the model does not have") from None
+            raise ValueError(f"low_rank_config lists {path}: the model has none") from None
         if not isinstance(dense, nn.Linear):
-            raise ValueError(f"low_rank_config lists {path}, which is not a linear layer")
+            raise ValueError(f"low_rank_config lists {path}: not a linear layer")
         setattr(parent, name, LowRankLinear(dense, rank))
         factored.setdefault(parent, []).append(name)
     for parent, names in factored.items():

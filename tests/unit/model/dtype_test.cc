@@ -233,29 +233,29 @@ TEST(ConvertElements, EveryPairLengthAndAlignment) {
   }
 }
 
-// Against copying as many bytes: far slower means that a loop no longer runs on vectors.
+// Against copying as many bytes: never near it means that a loop no longer runs on vectors. One
+// round of many is enough, since other tests share the machine.
 TEST(ConvertElements, Bf16ToFloatRunsAtMemorySpeed) {
+#if !defined(__OPTIMIZE__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "not an optimised build";
+#endif
   constexpr size_t kCount = size_t{1} << 24;
   const std::vector<uint16_t> halves(kCount, 0x3f80);
   std::vector<float> floats(kCount), copy(kCount);
-  const auto best_of = [](auto&& body) {
-    double best = 1e9;
-    for (int i = 0; i < 5; ++i) {
-      const auto begin = std::chrono::steady_clock::now();
-      body();
-      best = std::min(
-          best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
-    }
-    return best;
+  const auto seconds = [](auto&& body) {
+    const auto begin = std::chrono::steady_clock::now();
+    body();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   };
-  const double convert = best_of(
-      [&] { ConvertElements(halves.data(), DType::kBF16, floats.data(), DType::kF32, kCount); });
-  const double memory = best_of([&] { std::memcpy(copy.data(), floats.data(), kCount * 4); });
-  EXPECT_EQ(floats[kCount - 1], 1.0f);
-  EXPECT_EQ(copy[0], 1.0f);
-  RecordProperty("convert_us", static_cast<int>(convert * 1e6));
-  RecordProperty("memcpy_us", static_cast<int>(memory * 1e6));
-  EXPECT_LT(convert, 4 * memory);  // about 1 on an idle machine; tests share theirs
+  double best = 1e9;
+  for (int round = 0; round < 30 && best > 2; ++round) {
+    const double convert = seconds(
+        [&] { ConvertElements(halves.data(), DType::kBF16, floats.data(), DType::kF32, kCount); });
+    const double memory = seconds([&] { std::memcpy(copy.data(), floats.data(), kCount * 4); });
+    best = std::min(best, convert / memory);
+  }
+  EXPECT_EQ(copy[kCount - 1], 1.0f);
+  EXPECT_LT(best, 2);
 }
 
 }  // namespace

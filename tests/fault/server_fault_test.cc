@@ -1,0 +1,345 @@
+// The promises that concern dying: bounded recovery, fencing, poison bound, graceful stop, full disks.
+#include <arpa/inet.h>
+#include <gmock/gmock.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <thread>
+
+#include "server_process.h"
+#include "svdllm/rpc/error_details.pb.h"
+#include "svdllm/v1/compression.grpc.pb.h"
+
+namespace svdllm {
+namespace {
+
+using ::testing::AnyOf;
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+class ServerFaultTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    directory_ = ::testing::TempDir() + "server_fault_" + std::to_string(std::random_device()());
+    model_ = directory_ + "/model";
+    std::filesystem::create_directories(model_);
+    std::ofstream(model_ + "/config.json") << "{}";
+    std::ofstream(directory_ + "/text.txt") << "some text";
+  }
+  void TearDown() override {
+    if (HasFailure() && server_ != nullptr) std::cerr << server_->Log();
+    stub_.reset();
+    server_.reset();
+    std::filesystem::remove_all(directory_);
+  }
+
+  std::vector<std::string> Arguments(std::vector<std::string> more) const {
+    std::vector<std::string> arguments = {"--listen=127.0.0.1:0", "--http_listen=127.0.0.1:0",
+                                          "--data_dir=" + directory_ + "/data",
+                                          "--drain_seconds=0.5"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+  void Start(std::vector<std::string> more = {}, int64_t max_file_bytes = 0) {
+    server_.reset();
+    server_ = std::make_unique<testing::ServerProcess>(
+        FAKE_SERVER, Arguments(std::move(more)), directory_ + "/log", std::vector<std::string>{},
+        max_file_bytes);
+    ASSERT_TRUE(server_->AwaitServing()) << server_->Log();
+    stub_ = v1::CompressionService::NewStub(
+        grpc::CreateChannel("127.0.0.1:" + std::to_string(server_->grpc_port()),
+                            grpc::InsecureChannelCredentials()));
+  }
+  // What a program that ends by itself says and its exit status.
+  std::pair<int, std::string> RunToEnd(const std::vector<std::string>& arguments,
+                                       const std::vector<std::string>& environment = {}) {
+    testing::ServerProcess process(FAKE_SERVER, arguments, directory_ + "/other_log", environment);
+    const int status = process.Wait();
+    return {status, process.Log()};
+  }
+
+  grpc::Status Submit(int64_t steps, int64_t step_ms, v1::Job& job) {
+    v1::CompressModelRequest request;
+    request.set_model(model_);
+    request.add_keep_ratios(0.5);
+    request.mutable_calibration()->mutable_text()->set_uri(directory_ + "/text.txt");
+    request.mutable_calibration()->set_samples(steps);
+    request.mutable_calibration()->set_seq_len(step_ms);
+    grpc::ClientContext context;
+    return stub_->CompressModel(&context, request, &job);
+  }
+  std::string Submit(int64_t steps, int64_t step_ms) {
+    v1::Job job;
+    const grpc::Status status = Submit(steps, step_ms, job);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return job.name();
+  }
+  v1::Job Get(const std::string& name) {
+    v1::GetJobRequest request;
+    request.set_name(name);
+    grpc::ClientContext context;
+    v1::Job job;
+    const grpc::Status status = stub_->GetJob(&context, request, &job);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return job;
+  }
+  // Polls; a minute at most.
+  v1::Job Await(const std::string& name, const std::function<bool(const v1::Job&)>& condition) {
+    v1::Job job;
+    for (int i = 0; i < 6000; ++i) {
+      job = Get(name);
+      if (condition(job) || HasFailure()) return job;
+      usleep(10'000);
+    }
+    ADD_FAILURE() << "did not get there: " << job.ShortDebugString();
+    return job;
+  }
+  v1::Job AwaitEnd(const std::string& name) {
+    return Await(name, [](const v1::Job& job) { return job.state() >= v1::SUCCEEDED; });
+  }
+  v1::Job AwaitProgress(const std::string& name) {
+    return Await(name, [](const v1::Job& job) {
+      return job.state() == v1::RUNNING && job.progress().layers_done() > 0;
+    });
+  }
+  std::string Http(const std::string& path) {
+    const int connection = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<uint16_t>(server_->http_port()));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    std::string reply;
+    if (connect(connection, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0) {
+      const std::string request = "GET " + path + " HTTP/1.1\r\n\r\n";
+      send(connection, request.data(), request.size(), MSG_NOSIGNAL);
+      char buffer[65536];
+      ssize_t size;
+      while ((size = recv(connection, buffer, sizeof(buffer), 0)) > 0) {
+        reply.append(buffer, static_cast<size_t>(size));
+      }
+    }
+    close(connection);
+    return reply;
+  }
+  static std::string ReasonOf(const grpc::Status& status) {
+    google::rpc::Status rich;
+    google::rpc::ErrorInfo info;
+    rich.ParseFromString(status.error_details());
+    for (const auto& any : rich.details()) any.UnpackTo(&info);
+    return info.reason();
+  }
+
+  std::string directory_, model_;
+  std::unique_ptr<testing::ServerProcess> server_;
+  std::unique_ptr<v1::CompressionService::Stub> stub_;
+};
+
+TEST_F(ServerFaultTest, KilledWorkersJobRunsAgainAtOnce) {
+  Start();
+  const std::string name = Submit(10, 50);
+  AwaitProgress(name);
+  const auto killed = steady_clock::now();
+  kill(server_->worker_pid(), SIGKILL);
+  Await(name, [](const v1::Job& job) { return job.attempt() == 2; });
+  const auto recovery = steady_clock::now() - killed;
+  EXPECT_LT(recovery, std::chrono::seconds(35));
+  std::cout << "runs again after "
+            << std::chrono::duration_cast<milliseconds>(recovery).count() << " ms\n";
+  const v1::Job job = AwaitEnd(name);
+  EXPECT_EQ(job.state(), v1::SUCCEEDED);
+  ASSERT_EQ(job.attempts_size(), 2);
+  EXPECT_EQ(job.attempts(0).outcome(), "lost");
+  EXPECT_EQ(job.attempts(0).error().reason(), "WORKER_DIED");
+  EXPECT_THAT(job.attempts(0).error().message(), HasSubstr("signal 9"));
+  EXPECT_THAT(Http("/metrics"), HasSubstr("svdllm_leases_lost_total 1"));
+  EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/data/work") ||
+              !std::filesystem::exists(directory_ + "/data/work/" + name.substr(5)));
+}
+
+TEST_F(ServerFaultTest, JobThatKillsItsWorkerFailsAfterThreeAttemptsAndTheNextRuns) {
+  Start();
+  std::ofstream(model_ + "/crash") << "x";
+  const v1::Job job = AwaitEnd(Submit(2, 1));
+  EXPECT_EQ(job.state(), v1::FAILED);
+  EXPECT_EQ(job.error().reason(), "ATTEMPTS_EXHAUSTED");
+  EXPECT_THAT(job.attempts(), SizeIs(3));
+  std::filesystem::remove(model_ + "/crash");
+  EXPECT_EQ(AwaitEnd(Submit(2, 1)).state(), v1::SUCCEEDED);
+}
+
+TEST_F(ServerFaultTest, KilledServerTakesItsWorkerAlongAndItsSuccessorResumesAtOnce) {
+  Start();
+  const std::string running = Submit(20, 50);
+  const std::string waiting = Submit(2, 1);
+  AwaitProgress(running);
+  const pid_t worker = server_->worker_pid();
+  server_->Signal(SIGKILL);
+  EXPECT_EQ(server_->Wait(), -SIGKILL);
+  for (int i = 0; i < 500 && kill(worker, 0) == 0; ++i) usleep(10'000);
+  EXPECT_NE(kill(worker, 0), 0) << "an orphan goes on";
+  Start();
+  const auto started = steady_clock::now();
+  Await(running, [](const v1::Job& job) { return job.attempt() == 2; });
+  EXPECT_LT(steady_clock::now() - started, std::chrono::seconds(10)) << "long before the lease";
+  EXPECT_EQ(AwaitEnd(running).state(), v1::SUCCEEDED);
+  EXPECT_EQ(AwaitEnd(waiting).state(), v1::SUCCEEDED);
+}
+
+TEST_F(ServerFaultTest, EverySubmissionAnsweredWithOkSurvivesKillingTheServer) {
+  std::vector<std::string> accepted;
+  for (int round = 0; round < 3; ++round) {
+    Start({"--role=api"});
+    std::thread killer([&] {
+      usleep(static_cast<useconds_t>(100'000 + 70'000 * round));
+      server_->Signal(SIGKILL);
+    });
+    v1::Job job;
+    while (Submit(1, 1, job).ok()) accepted.push_back(job.name());
+    killer.join();
+    EXPECT_EQ(server_->Wait(), -SIGKILL);
+  }
+  Start({"--role=api"});
+  EXPECT_GT(accepted.size(), 0u);
+  std::cout << accepted.size() << " accepted\n";
+  for (const std::string& name : accepted) EXPECT_EQ(Get(name).state(), v1::QUEUED) << name;
+}
+
+TEST_F(ServerFaultTest, SigtermDrainsGivesTheJobBackAndExitsZero) {
+  Start();
+  const std::string name = Submit(20, 50);
+  AwaitProgress(name);
+  grpc::Status watched;
+  std::vector<v1::JobEvent> events;
+  std::thread watcher([&] {
+    grpc::ClientContext context;
+    v1::WatchJobRequest request;
+    request.set_name(name);
+    const auto reader = stub_->WatchJob(&context, request);
+    for (v1::JobEvent event; reader->Read(&event);) events.push_back(event);
+    watched = reader->Finish();
+  });
+  usleep(100'000);
+  const auto told = steady_clock::now();
+  server_->Signal(SIGTERM);
+  std::string ready;
+  for (int i = 0; i < 30 && ready.find("503") == std::string::npos; ++i) {
+    ready = Http("/readyz");
+    usleep(5'000);
+  }
+  EXPECT_THAT(ready, HasSubstr("503"));
+  EXPECT_EQ(Get(name).name(), name) << "still serving";
+  EXPECT_EQ(server_->Wait(), 0) << server_->Log();
+  std::cout << "drained in "
+            << std::chrono::duration_cast<milliseconds>(steady_clock::now() - told).count()
+            << " ms\n";
+  watcher.join();
+  EXPECT_EQ(watched.error_code(), grpc::StatusCode::UNAVAILABLE);
+  ASSERT_FALSE(events.empty());
+  EXPECT_EQ(events.back().state_change().state(), v1::QUEUED) << "the stream tells of it";
+
+  Start({"--role=api"});
+  v1::Job job = Get(name);
+  EXPECT_EQ(job.state(), v1::QUEUED);
+  EXPECT_EQ(job.attempt(), 0) << "not counted";
+  EXPECT_EQ(job.attempts(0).outcome(), "released");
+  server_->Signal(SIGTERM);
+  EXPECT_EQ(server_->Wait(), 0);
+  Start();
+  job = AwaitEnd(name);
+  EXPECT_EQ(job.state(), v1::SUCCEEDED);
+  EXPECT_EQ(job.attempt(), 1);
+}
+
+TEST_F(ServerFaultTest, FrozenWorkerLosesItsLeaseAndChangesNothingAfterwards) {
+  Start({"--lease_seconds=1"});
+  const std::string name = Submit(20, 50);
+  AwaitProgress(name);
+  kill(server_->worker_pid(), SIGSTOP);
+  const v1::Job taken = Await(name, [](const v1::Job& job) { return job.state() == v1::QUEUED; });
+  EXPECT_THAT(taken.attempts(0).error().message(), HasSubstr("lease ran out"));
+  const int64_t sequence = taken.last_sequence();
+  kill(server_->worker_pid(), SIGCONT);
+  const v1::Job job = AwaitEnd(name);
+  EXPECT_EQ(job.state(), v1::SUCCEEDED);
+  EXPECT_EQ(job.attempt(), 2);
+  // The next event after the lease was taken is the next attempt's: the thawed one wrote nothing.
+  grpc::ClientContext context;
+  v1::WatchJobRequest request;
+  request.set_name(name);
+  request.set_after_sequence(sequence);
+  const auto reader = stub_->WatchJob(&context, request);
+  v1::JobEvent event;
+  ASSERT_TRUE(reader->Read(&event));
+  EXPECT_EQ(event.state_change().state(), v1::RUNNING);
+  EXPECT_EQ(event.attempt(), 2);
+  while (reader->Read(&event)) EXPECT_EQ(event.attempt(), 2);
+  EXPECT_TRUE(reader->Finish().ok());
+  const std::string metrics = Http("/metrics");
+  EXPECT_THAT(metrics, HasSubstr("svdllm_leases_lost_total 1"));
+  EXPECT_THAT(metrics, ::testing::Not(HasSubstr("svdllm_fenced_writes_total 0")));
+}
+
+TEST_F(ServerFaultTest, WorkerOfItsOwnServesAnApiWithoutOne) {
+  Start({"--role=api"});
+  const std::string name = Submit(2, 1);
+  testing::ServerProcess worker(FAKE_SERVER, Arguments({"--role=worker"}), directory_ + "/w_log");
+  EXPECT_EQ(AwaitEnd(name).state(), v1::SUCCEEDED);
+  worker.Signal(SIGTERM);
+  EXPECT_EQ(worker.Wait(), 0);
+}
+
+TEST_F(ServerFaultTest, FullDiskRefusesSubmissionsAndLeavesTheServerAnswering) {
+  Start({"--role=api"}, /*max_file_bytes=*/400'000);
+  const std::string first = Submit(1, 1);
+  v1::Job job;
+  grpc::Status status;
+  for (int i = 0; i < 2000 && status.ok(); ++i) status = Submit(1, 1, job);
+  EXPECT_THAT(status.error_code(),
+              AnyOf(grpc::StatusCode::UNAVAILABLE, grpc::StatusCode::RESOURCE_EXHAUSTED));
+  EXPECT_EQ(ReasonOf(status), "STORE_UNAVAILABLE") << status.error_message();
+  EXPECT_EQ(Get(first).state(), v1::QUEUED);
+  EXPECT_THAT(Http("/livez"), HasSubstr("200 OK"));
+  EXPECT_THAT(Http("/readyz"), HasSubstr("503"));
+}
+
+TEST_F(ServerFaultTest, TwoServersNeverShareADirectory) {
+  Start({"--role=api"});
+  const auto [status, log] = RunToEnd(Arguments({"--role=api"}));
+  EXPECT_EQ(status, 1);
+  EXPECT_THAT(log, HasSubstr("another server runs in " + directory_));
+}
+
+TEST_F(ServerFaultTest, BadSettingsAreRefusedByName) {
+  const auto expect = [&](const std::vector<std::string>& arguments, const std::string& text,
+                          const std::vector<std::string>& environment = {}) {
+    const auto [status, log] = RunToEnd(arguments, environment);
+    EXPECT_EQ(status, 2) << log;
+    EXPECT_THAT(log, HasSubstr(text));
+  };
+  expect({}, "--data_dir: is required");
+  expect(Arguments({"--listen=0.0.0.0:7070"}), "--listen: 0.0.0.0:7070 can be reached");
+  expect(Arguments({"--http_listen=10.0.0.1:1"}), "--http_listen: 10.0.0.1:1 can be reached");
+  expect(Arguments({"--listen=nonsense"}), "nonsense");
+  expect(Arguments({"--role=king"}), "\"king\" is none of all, api, worker");
+  expect(Arguments({"--lease_seconds=0"}), "--lease_seconds");
+  expect(Arguments({"extra"}), "unexpected argument extra");
+  expect({}, "--role: \"queen\"", {"SVDLLM_ROLE=queen", "SVDLLM_DATA_DIR=" + directory_});
+  expect({}, "SVDLLM_QUEUE_LIMIT", {"SVDLLM_QUEUE_LIMIT=many"});
+  expect({"--role=king"}, "\"king\"", {"SVDLLM_ROLE=queen", "SVDLLM_DATA_DIR=" + directory_});
+  const auto [status, help] = RunToEnd({"--help"});
+  EXPECT_EQ(status, 0);
+  EXPECT_THAT(help, HasSubstr("--data_dir"));
+  EXPECT_THAT(help, HasSubstr("SVDLLM_DATA_DIR"));
+}
+
+}  // namespace
+}  // namespace svdllm

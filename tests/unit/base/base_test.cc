@@ -1,0 +1,85 @@
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "base/digest.h"
+#include "base/files.h"
+#include "base/logging.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/temp_dir.h"
+
+namespace svdllm {
+namespace {
+
+absl::StatusOr<int> Half(int x) {
+  if (x % 2 != 0) return absl::InvalidArgumentError("odd");
+  return x / 2;
+}
+absl::StatusOr<int> Quarter(int x) {
+  ASSIGN_OR_RETURN(const int half, Half(x));
+  return Half(half);
+}
+
+TEST(StatusTest, MacrosReturnTheError) {
+  EXPECT_EQ(*Quarter(8), 2);
+  EXPECT_EQ(Quarter(6).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(StatusTest, ReasonSurvivesAnnotation) {
+  const absl::Status status =
+      Annotate(MakeError(absl::StatusCode::kNotFound, kModelNotFound, "x"), "loading");
+  EXPECT_STATUS(status, kNotFound, kModelNotFound, {"loading: x"});
+  EXPECT_EQ(ErrorReason(absl::InternalError("x")), "");
+  EXPECT_TRUE(Annotate(absl::OkStatus(), "x").ok());
+}
+
+TEST(DigestTest, KnownAnswers) {
+  EXPECT_EQ(Sha256(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  EXPECT_EQ(Sha256("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+TEST(FilesTest, AtomicWriteReplacesAndLeavesNothingBehind) {
+  testing::TempDir dir;
+  const std::string path = dir.File("a");
+  ASSERT_OK(WriteFileAtomic(path, "one"));
+  ASSERT_OK(WriteFileAtomic(path, "two"));
+  EXPECT_EQ(*ReadFile(path), "two");
+  EXPECT_EQ(testing::ListDir(dir.path()), "a");
+  EXPECT_EQ(*Sha256OfFile(path), Sha256("two"));
+}
+
+TEST(FilesTest, ErrorsNameThePath) {
+  testing::TempDir dir;
+  EXPECT_STATUS(ReadFile(dir.File("none")), kNotFound, "", {"/none"});
+  EXPECT_STATUS(ReadFile(dir.path()), kInvalidArgument, "", {dir.path(), "regular"});
+  EXPECT_STATUS(WriteFileAtomic(dir.File("no/such/dir"), "x"), kNotFound, "", {"no/such/dir"});
+  ASSERT_OK(WriteFileAtomic(dir.File("big"), "12345"));
+  EXPECT_STATUS(ReadFile(dir.File("big"), 4), kInvalidArgument, "", {"big", "5 bytes"});
+  EXPECT_STATUS(ErrnoToStatus(ENOSPC, "write", "p"), kResourceExhausted, kScratchFull, {"p"});
+}
+
+TEST(FilesTest, AnEmptyFileMaps) {
+  testing::TempDir dir;
+  ASSERT_OK(WriteFileAtomic(dir.File("empty"), ""));
+  EXPECT_EQ(*ReadFile(dir.File("empty")), "");
+}
+
+TEST(LoggingTest, LinesAreJsonWhateverTheyHold) {
+  ::testing::internal::CaptureStderr();
+  SetLogContext({{"role", "test"}});
+  Log(LogLevel::kInfo, "a \"quoted\"\nline \xff", {{"key", "value % {}"}});
+  SetLogContext({});
+  const std::string line = ::testing::internal::GetCapturedStderr();
+  EXPECT_EQ(std::count(line.begin(), line.end(), '\n'), 1);
+  const auto json = nlohmann::json::parse(line, nullptr, false);
+  ASSERT_TRUE(json.is_object()) << line;
+  EXPECT_EQ(json["level"], "info");
+  EXPECT_EQ(json["role"], "test");
+  EXPECT_EQ(json["key"], "value % {}");
+  EXPECT_EQ(json["message"].get<std::string>().rfind("a \"quoted\"\nline ", 0), 0u);
+}
+
+}  // namespace
+}  // namespace svdllm

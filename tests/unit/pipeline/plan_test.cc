@@ -1,0 +1,83 @@
+#include "pipeline/plan.h"
+
+#include "job_fixture.h"
+
+namespace svdllm {
+namespace {
+
+class PlanTest : public JobFixture {};
+
+TEST_F(PlanTest, PredictsWhatTheRunDoes) {
+  CompressSpec spec = Spec("plan");
+  spec.keep_ratios = {0.5, 0.8};
+  const auto plan = PlanCompress(spec);
+  ASSERT_OK(plan);
+  const auto result = Run(spec);
+  ASSERT_OK(result);
+  EXPECT_EQ(plan->parameters, result->parameters);
+  EXPECT_EQ(plan->target_parameters, result->target_parameters);
+  ASSERT_EQ(plan->artifacts.size(), 2u);
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(plan->artifacts[i].parameters, result->artifacts[i].parameters);
+    EXPECT_EQ(plan->artifacts[i].weight_bytes, result->artifacts[i].weight_bytes);
+    for (size_t m = 0; m < plan->artifacts[i].matrices.size(); ++m) {
+      EXPECT_EQ(plan->artifacts[i].matrices[m].rank, result->artifacts[i].matrices[m].rank);
+    }
+  }
+  EXPECT_GT(plan->peak_host_bytes, 0);
+  EXPECT_GT(plan->expected_seconds, 0);
+  EXPECT_TRUE(plan->ranks_are_final);
+}
+
+TEST_F(PlanTest, RefusesWithTheFieldsName) {
+  const auto refused = [this](auto change, const char* field) {
+    CompressSpec spec = Spec("x");
+    change(spec);
+    EXPECT_STATUS(PlanCompress(spec), kInvalidArgument, kInvalidField, {field});
+  };
+  refused([](CompressSpec& s) { s.keep_ratios = {}; }, "keep_ratios");
+  refused([](CompressSpec& s) { s.keep_ratios = {0}; }, "keep_ratios");
+  refused([](CompressSpec& s) { s.keep_ratios = {1.5}; }, "keep_ratios");
+  refused([](CompressSpec& s) { s.keep_ratios = {std::nan("")}; }, "keep_ratios");
+  refused([](CompressSpec& s) { s.keep_ratios = {0.5, 0.5}; }, "keep_ratios");
+  refused([](CompressSpec& s) { s.calibration.samples = 0; }, "calibration.samples");
+  refused([](CompressSpec& s) { s.calibration.seq_len = 1; }, "calibration.seq_len");
+  refused([](CompressSpec& s) { s.calibration.seq_len = 129; }, "max_position_embeddings");
+  refused([](CompressSpec& s) { s.asvd_alpha = 2; }, "asvd_alpha");
+}
+
+TEST_F(PlanTest, DefaultsFollowTheModel) {
+  CompressSpec spec = Spec("d");
+  spec.calibration.seq_len = 0;
+  const auto plan = PlanCompress(spec);
+  ASSERT_OK(plan);
+  EXPECT_EQ(plan->calibration_seq_len, 128) << "the tiny model's positions, fewer than 2048";
+}
+
+TEST_F(PlanTest, AnArtifactIsNotCompressedAgain) {
+  ASSERT_OK(Run(Spec("once")));
+  CompressSpec again = Spec("twice");
+  again.model_dir = Artifact("once");
+  EXPECT_STATUS(PlanCompress(again), kInvalidArgument, kUnsupportedArchitecture,
+                {"compressed already"});
+}
+
+TEST_F(PlanTest, EvaluateIsCheckedBeforehand) {
+  EvaluateSpec spec;
+  spec.model_dir = model_;
+  PerplexitySpec task;
+  task.name = "perplexity";
+  task.text.path = text_;
+  spec.perplexities = {task};
+  EXPECT_OK(CheckEvaluate(spec));
+  spec.perplexities[0].text.path = dir_.File("none.txt");
+  EXPECT_STATUS(CheckEvaluate(spec), kNotFound, kDatasetInvalid, {"tasks[0]", "none.txt"});
+  spec.perplexities[0].text.path = text_;
+  spec.perplexities[0].seq_len = 4096;
+  EXPECT_STATUS(CheckEvaluate(spec), kInvalidArgument, kInvalidField, {"tasks[0].seq_len"});
+  spec.model_dir = dir_.File("nowhere");
+  EXPECT_STATUS(CheckEvaluate(spec), kNotFound, kModelNotFound, {"nowhere"});
+}
+
+}  // namespace
+}  // namespace svdllm
