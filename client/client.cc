@@ -141,7 +141,7 @@ struct Client::Impl {
         // A try cut short by our own deadline says less than the failure before it.
         if (!(absl::IsDeadlineExceeded(status) && absl::IsUnavailable(last))) last = status;
         if (tries != nullptr) ++*tries;
-        if (!absl::IsUnavailable(status)) break;
+        if (!absl::IsUnavailable(status) || options.stop.stop_requested()) break;
       }
       const milliseconds pause = backoff.Next();
       if (Clock::now() + pause >= give_up) break;
@@ -260,7 +260,7 @@ absl::Status Client::Watch(const std::string& name, int64_t after_sequence,
     const int64_t sequence_before = sequence;
     const Clock::time_point opened = Clock::now();
     last = impl_->WatchOnce(name, &sequence, on_event);
-    if (!IsBroken(last)) break;
+    if (!IsBroken(last) || options.stop.stop_requested()) break;
     const Clock::time_point closed = Clock::now();
     if (sequence > sequence_before || (connected && closed - opened >= kStreamWasUp)) {
       give_up = closed + options.reconnect_timeout;

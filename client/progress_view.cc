@@ -13,6 +13,7 @@ namespace {
 constexpr std::chrono::milliseconds kRedraw{100};
 constexpr double kLayerLineSeconds = 0.5;
 constexpr double kSilenceSeconds = 30;
+constexpr double kFurtherPercent = 10;
 constexpr int kBarCells = 24;
 
 double SecondsOf(const google::protobuf::Timestamp& time) {
@@ -24,7 +25,8 @@ double Percent(const v1::Progress& progress) {
 }
 
 std::string Layers(const v1::Progress& progress) {
-  if (progress.layers_total() <= 0) return "";
+  // 0 in stages that do not go by layers, too.
+  if (progress.layers_done() <= 0 || progress.layers_total() <= 0) return "";
   return absl::StrFormat("  layer %d/%d", progress.layers_done(), progress.layers_total());
 }
 
@@ -44,7 +46,8 @@ std::string StateLine(const v1::JobEvent& event) {
   if (change.state() == v1::RUNNING && event.attempt() > 1) {
     absl::StrAppend(&text, " (attempt ", event.attempt(), ")");
   }
-  if (change.has_error()) {
+  // Why a job has failed stands in the result, which follows.
+  if (change.has_error() && change.state() != v1::FAILED) {
     absl::StrAppend(&text, ": ", change.error().message(), " (", change.error().reason(), ")");
   }
   return text;
@@ -99,6 +102,7 @@ void ProgressView::Show(const v1::JobEvent& event) {
         attempt_ = event.attempt();
         stages_.clear();
         layers_done_ = -1;
+        last_percent_ = 0;
       }
       Clear();  // the bar belongs to the state that has ended
       Say(StateLine(event));
@@ -134,7 +138,12 @@ void ProgressView::ShowProgress(const v1::JobEvent& event) {
   const bool new_stage = stages_.insert(progress.stage()).second;
   const bool new_layer = progress.layers_done() != layers_done_;
   const double silent = now - last_line_seconds_;
-  if (!new_stage && !(new_layer && silent >= kLayerLineSeconds) && silent < kSilenceSeconds) return;
+  const bool further = progress.percent() - last_percent_ >= kFurtherPercent;
+  if (!new_stage && !further && !(new_layer && silent >= kLayerLineSeconds) &&
+      silent < kSilenceSeconds) {
+    return;
+  }
+  last_percent_ = progress.percent();
   layers_done_ = progress.layers_done();
   last_line_seconds_ = now;
   out_ << Printable(PlainLine(progress)) << "\n" << std::flush;

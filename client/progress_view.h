@@ -11,8 +11,8 @@
 namespace svdllm::cli {
 
 // On a terminal one line that is redrawn, with whatever else happens printed above it. Elsewhere
-// lines only, of which a long job prints few: one a state, a stage and a layer, and one every half
-// minute where neither changes. Not thread-safe.
+// lines only, of which a long job prints few: one a state, a stage and a layer, or, within
+// these, every ten percent and every half minute. Not thread-safe.
 class ProgressView {
  public:
   ProgressView(std::ostream& out, bool terminal, int columns);
@@ -39,6 +39,7 @@ class ProgressView {
   int attempt_ = 0;
   std::set<std::string> stages_;  // of this attempt
   int64_t layers_done_ = -1;
+  double last_percent_ = 0;
 };
 
 // "calibrate [####------]  41%  layer 12/30  model.layers.11.mlp.down_proj  ETA 2m10s", cut to

@@ -1,5 +1,6 @@
 #include "server/api_server.h"
 
+#include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
@@ -43,6 +44,13 @@ double ResidentBytes(const std::string& process) {
   return static_cast<double>(resident * sysconf(_SC_PAGESIZE));
 }
 
+// gRPC's own lines in the form of ours.
+void LogFromGrpc(gpr_log_func_args* line) {
+  const LogLevel level =
+      line->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarning : LogLevel::kDebug;
+  Log(level, line->message, {{"source", "grpc"}});
+}
+
 class ApiServerImpl final : public ApiServer {
  public:
   ApiServerImpl(const ApiServerOptions& options, JobStore& store, ArtifactStore& artifacts,
@@ -65,7 +73,7 @@ class ApiServerImpl final : public ApiServer {
                      .Help("Open WatchJob streams.")
                      .Register(registry_)
                      .Add({});
-    restarts_ = &prometheus::BuildGauge()
+    restarts_ = &prometheus::BuildCounter()
                      .Name(kWorkerRestarts)
                      .Help("Times the worker process was started again.")
                      .Register(registry_)
@@ -104,7 +112,7 @@ class ApiServerImpl final : public ApiServer {
   StoreCollector collector_;
   prometheus::Family<prometheus::Gauge>* memory_ = nullptr;
   prometheus::Gauge* watchers_ = nullptr;
-  prometheus::Gauge* restarts_ = nullptr;
+  prometheus::Counter* restarts_ = nullptr;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<HttpServer> http_;
   int port_ = 0;
@@ -116,6 +124,7 @@ class ApiServerImpl final : public ApiServer {
 };
 
 absl::Status ApiServerImpl::Listen() {
+  gpr_set_log_function(LogFromGrpc);
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
@@ -137,14 +146,17 @@ absl::Status ApiServerImpl::Listen() {
   if (!options_.http_listen.empty()) {
     ASSIGN_OR_RETURN(
         http_,
-        HttpServer::Start(options_.http_listen,
-                          {{"/metrics",
-                            [this] {
-                              return HttpResponse{200, "text/plain; version=0.0.4; charset=utf-8",
-                                                  Metrics()};
-                            }},
-                           {"/livez", [] { return HttpResponse{200, "text/plain", "ok\n"}; }},
-                           {"/readyz", [this] { return Ready(); }}}));
+        HttpServer::Start(
+            options_.http_listen,
+            {{"/metrics",
+              [this] {
+                return HttpResponse{200, "text/plain; version=0.0.4; charset=utf-8", Metrics()};
+              }},
+             {"/livez",
+              [] {
+                return HttpResponse{200, "text/plain", "ok\n"};
+              }},
+             {"/readyz", [this] { return Ready(); }}}));
   }
   SetHealth("liveness", true);
   SetHealth("readiness", CheckReady().ok());
@@ -170,8 +182,7 @@ absl::Status ApiServerImpl::CheckReady() {
 HttpResponse ApiServerImpl::Ready() {
   const absl::Status status = CheckReady();
   if (status.ok()) return {200, "text/plain", "ok\n"};
-  return {503, "text/plain",
-          std::string(status.message().data(), status.message().size()) + "\n"};
+  return {503, "text/plain", std::string(status.message().data(), status.message().size()) + "\n"};
 }
 
 bool ApiServerImpl::Sample(StoreSample& sample) {
@@ -194,7 +205,9 @@ std::string ApiServerImpl::Metrics() {
     const int64_t pid = options_.worker_pid();
     memory_->Add({{"process", "worker"}}).Set(pid > 0 ? ResidentBytes(std::to_string(pid)) : 0);
   }
-  if (options_.worker_restarts) restarts_->Set(static_cast<double>(options_.worker_restarts()));
+  if (options_.worker_restarts) {
+    restarts_->Increment(static_cast<double>(options_.worker_restarts()) - restarts_->Value());
+  }
   watchers_->Set(static_cast<double>(hub_.size()));
   auto families = registry_.Collect();
   for (auto& family : collector_.Collect()) families.push_back(std::move(family));

@@ -30,8 +30,7 @@ class ApiServer {
  public:
   // Serves when it returns. The references outlive the server. Errors name the address.
   static absl::StatusOr<std::unique_ptr<ApiServer>> Start(const ApiServerOptions& options,
-                                                          JobStore& store,
-                                                          ArtifactStore& artifacts,
+                                                          JobStore& store, ArtifactStore& artifacts,
                                                           const Operations& operations);
   virtual ~ApiServer() = default;
 

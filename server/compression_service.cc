@@ -94,8 +94,7 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::JobEvent>,
     auto events = store_.Events(job_id_, sent_, kWatchBatch);
     if (!events.ok()) return End(events.status());
     if (events->empty() && IsTerminal(job->state)) return End(absl::OkStatus());
-    batch_.assign(std::make_move_iterator(events->begin()),
-                  std::make_move_iterator(events->end()));
+    batch_.assign(std::make_move_iterator(events->begin()), std::make_move_iterator(events->end()));
   }
 
   void End(const absl::Status& status) {
@@ -147,9 +146,9 @@ grpc::ServerUnaryReactor* CompressionService::Unary(const char* method,
   return reactor;
 }
 
-grpc::ServerUnaryReactor* CompressionService::CompressModel(
-    grpc::CallbackServerContext* context, const v1::CompressModelRequest* request,
-    v1::Job* response) {
+grpc::ServerUnaryReactor* CompressionService::CompressModel(grpc::CallbackServerContext* context,
+                                                            const v1::CompressModelRequest* request,
+                                                            v1::Job* response) {
   return Unary("CompressModel", context,
                [&] { return Assign(api_.CompressModel(*request), response); });
 }

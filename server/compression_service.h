@@ -1,5 +1,5 @@
-// The gRPC face of JobApi: adapters, nothing else. Includes generated gRPC code: only server.cc and the
-// .cc of this header include it.
+// The gRPC face of JobApi: adapters, nothing else. Includes generated gRPC code: only server.cc and
+// the .cc of this header include it.
 #pragma once
 
 #include "server/job_api.h"

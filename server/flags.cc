@@ -50,10 +50,21 @@ ABSL_FLAG(int64_t, supervisor_pid, 0,
 namespace svdllm {
 namespace {
 
-constexpr const char* kFlags[] = {
-    "listen",        "http_listen",   "data_dir",          "role",      "devices",
-    "model_roots",   "artifact_root", "queue_limit",       "lease_seconds", "drain_seconds",
-    "grace_seconds", "log_level",     "max_request_bytes", "worker_id", "insecure_allow_remote"};
+constexpr const char* kFlags[] = {"listen",
+                                  "http_listen",
+                                  "data_dir",
+                                  "role",
+                                  "devices",
+                                  "model_roots",
+                                  "artifact_root",
+                                  "queue_limit",
+                                  "lease_seconds",
+                                  "drain_seconds",
+                                  "grace_seconds",
+                                  "log_level",
+                                  "max_request_bytes",
+                                  "worker_id",
+                                  "insecure_allow_remote"};
 
 absl::Status Invalid(const std::string& flag, const std::string& why) {
   return absl::InvalidArgumentError("--" + flag + ": " + why);
@@ -80,9 +91,12 @@ void PrintHelp() {
   std::printf(
       "svdllm-server: compresses language models as a service.\n\n"
       "  svdllm-server --data_dir=DIR [--listen=127.0.0.1:7070] [--model_roots=DIR,...] ...\n\n"
-      "Every flag can also be set in the environment, --data_dir as SVDLLM_DATA_DIR and so on; the\n"
-      "command line wins. Logs are JSON lines on standard error. SIGTERM drains: the running job is\n"
-      "given back to the queue, and the exit status is 0. 1: it could not run; 2: bad settings.\n\n");
+      "Every flag can also be set in the environment, --data_dir as SVDLLM_DATA_DIR and so on; "
+      "the\n"
+      "command line wins. Logs are JSON lines on standard error. SIGTERM drains: the running job "
+      "is\n"
+      "given back to the queue, and the exit status is 0. 1: it could not run; 2: bad "
+      "settings.\n\n");
   for (const char* name : kFlags) {
     const absl::CommandLineFlag* flag = absl::FindCommandLineFlag(name);
     std::printf("  --%s (default: \"%s\")\n      %s\n", name, flag->DefaultValue().c_str(),

@@ -31,8 +31,8 @@ struct ServerOptions {
   int64_t supervisor_pid = 0;
 };
 
-// The environment's settings first, then the command line's, so that the command line wins. Prints and
-// exits for --help and --version. INVALID_ARGUMENT names the flag and what is wrong with it.
+// The environment's settings first, then the command line's, so that the command line wins. Prints
+// and exits for --help and --version. INVALID_ARGUMENT names the flag and what is wrong with it.
 absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv);
 
 }  // namespace svdllm

@@ -69,10 +69,7 @@ void SetRequest(const v1::EvaluateRequest& request, v1::Job& job) {
 
 JobApi::JobApi(JobStore& store, ArtifactStore& artifacts, const Operations& operations,
                ApiOptions options)
-    : store_(store),
-      artifacts_(artifacts),
-      operations_(operations),
-      options_(std::move(options)) {}
+    : store_(store), artifacts_(artifacts), operations_(operations), options_(std::move(options)) {}
 
 absl::Status JobApi::Check(v1::CompressModelRequest& request, const std::string& id,
                            v1::Job& preview) {
@@ -154,8 +151,8 @@ absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const v1::ListJobsRequest&
   std::vector<FieldViolation> violations;
   if (request.page_size() < 0) violations.push_back({"page_size", "must not be negative"});
   ListQuery query;
-  query.page_size = request.page_size() > 0 ? std::min(request.page_size(), kMaxPageSize)
-                                            : kDefaultPageSize;
+  query.page_size =
+      request.page_size() > 0 ? std::min(request.page_size(), kMaxPageSize) : kDefaultPageSize;
   query.page_token = request.page_token();
   for (const int state : request.states()) {
     if (state == 0 || !v1::JobState_IsValid(state)) {

@@ -48,8 +48,8 @@ struct World {
 absl::Status OpenWorld(const ServerOptions& options, World& world) {
   std::error_code error;
   std::filesystem::create_directories(options.data_dir, error);
-  if (error) return absl::InvalidArgumentError("--data_dir: " + options.data_dir + ": " +
-                                               error.message());
+  if (error)
+    return absl::InvalidArgumentError("--data_dir: " + options.data_dir + ": " + error.message());
   SqliteStoreOptions store;
   store.path = options.data_dir + "/jobs.db";
   ASSIGN_OR_RETURN(world.store, OpenSqliteJobStore(store));

@@ -24,8 +24,8 @@ std::string ProcessorName() {
 }
 
 DeviceInfo CpuDevice() {
-  return {"cpu", ProcessorName() + ", " + std::to_string(std::thread::hardware_concurrency()) +
-                     " threads",
+  return {"cpu",
+          ProcessorName() + ", " + std::to_string(std::thread::hardware_concurrency()) + " threads",
           int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE)};
 }
 

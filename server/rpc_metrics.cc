@@ -17,8 +17,8 @@ prometheus::Labels LabelsOf(const std::string& type, const std::string& method) 
 }  // namespace
 
 RpcMetrics::RpcMetrics(prometheus::Registry& registry)
-    : started_(prometheus::BuildCounter().Name(kGrpcStarted).Help("RPCs started.").Register(
-          registry)),
+    : started_(
+          prometheus::BuildCounter().Name(kGrpcStarted).Help("RPCs started.").Register(registry)),
       handled_(prometheus::BuildCounter()
                    .Name(kGrpcHandled)
                    .Help("RPCs completed, by status code.")

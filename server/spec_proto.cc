@@ -57,8 +57,7 @@ class Checker {
   }
 
  private:
-  void Canonical(const std::string& field, absl::StatusOr<std::string> resolved,
-                 std::string& uri) {
+  void Canonical(const std::string& field, absl::StatusOr<std::string> resolved, std::string& uri) {
     if (resolved.ok()) {
       uri = *std::move(resolved);
       return;
@@ -92,8 +91,7 @@ void Checker::Common(const Request& request) {
           "at most " + std::to_string(kMaxLabels) + " labels");
   for (const auto& [key, value] : request.labels()) {
     Require(!key.empty() && key.size() <= kMaxLabelBytes && value.size() <= kMaxLabelBytes,
-            "labels[" + key.substr(0, 32) + "]",
-            "keys have 1 to 128 bytes, values at most 128");
+            "labels[" + key.substr(0, 32) + "]", "keys have 1 to 128 bytes, values at most 128");
   }
   const auto& timeout = request.timeout();
   Require(timeout.seconds() >= 0 && timeout.nanos() >= 0 && timeout.nanos() < 1'000'000'000 &&
@@ -120,8 +118,7 @@ absl::StatusOr<TextSource> FetchText(const ArtifactStore& store, const v1::TextS
   TextSource source;
   ASSIGN_OR_RETURN(source.path, Fetch(store, text.uri(), scratch_dir, reason, what));
   source.text_field = text.text_field();
-  source.packing =
-      text.packing() == v1::DOCUMENTS ? Packing::kDocuments : Packing::kConcatenated;
+  source.packing = text.packing() == v1::DOCUMENTS ? Packing::kDocuments : Packing::kConcatenated;
   return source;
 }
 
@@ -147,8 +144,7 @@ void ResolveKeepRatios(Checker& check, v1::CompressModelRequest& request) {
   for (int i = 0; i < ratios->size(); ++i) {
     const bool valid = ratios->Get(i) > 0 && ratios->Get(i) <= 1;  // false for NaN
     all_valid &= valid;
-    check.Require(valid, "keep_ratios[" + std::to_string(i) + "]",
-                  "must be above 0 and at most 1");
+    check.Require(valid, "keep_ratios[" + std::to_string(i) + "]", "must be above 0 and at most 1");
   }
   if (!all_valid) return;
   std::sort(ratios->begin(), ratios->end(), std::greater<>());
@@ -167,8 +163,7 @@ absl::Status ResolveRequest(const ArtifactStore& store, const std::string& defau
   check.Require(v1::Method_IsValid(request.method()), "method", "is not a known value");
   ResolveKeepRatios(check, request);
   if (request.allocation() == v1::ALLOCATION_UNSPECIFIED) request.set_allocation(v1::UNIFORM);
-  check.Require(v1::Allocation_IsValid(request.allocation()), "allocation",
-                "is not a known value");
+  check.Require(v1::Allocation_IsValid(request.allocation()), "allocation", "is not a known value");
   if (request.output_format() == v1::OUTPUT_FORMAT_UNSPECIFIED) {
     request.set_output_format(v1::FACTORED);
   }
@@ -207,8 +202,7 @@ absl::Status ResolveRequest(const ArtifactStore& store, v1::EvaluateRequest& req
   check.Common(request);
   check.Input("model", *request.mutable_model());
   check.Require(request.tasks_size() > 0, "tasks", "at least one is required");
-  check.Require(request.tasks_size() <= kMaxTasks, "tasks",
-                "at most " + std::to_string(kMaxTasks));
+  check.Require(request.tasks_size() <= kMaxTasks, "tasks", "at most " + std::to_string(kMaxTasks));
   std::set<std::string> labels;
   for (int i = 0; i < request.tasks_size(); ++i) {
     v1::EvaluationTask& task = *request.mutable_tasks(i);
@@ -240,9 +234,8 @@ absl::StatusOr<CompressSpec> ToSpec(const v1::CompressModelRequest& request,
       request.output_format() == v1::DENSE ? OutputFormat::kDense : OutputFormat::kFactored;
   spec.asvd_alpha = request.asvd_alpha();
   const v1::Calibration& calibration = request.calibration();
-  ASSIGN_OR_RETURN(spec.calibration.text,
-                   FetchText(store, calibration.text(), scratch_dir, kCalibrationInvalid,
-                             "calibration.text"));
+  ASSIGN_OR_RETURN(spec.calibration.text, FetchText(store, calibration.text(), scratch_dir,
+                                                    kCalibrationInvalid, "calibration.text"));
   spec.calibration.samples = calibration.samples();
   spec.calibration.seq_len = calibration.seq_len();
   spec.calibration.seed = calibration.seed();
@@ -268,9 +261,8 @@ absl::StatusOr<EvaluateSpec> ToSpec(const v1::EvaluateRequest& request, const Ar
     const v1::EvaluationTask& task = request.tasks(i);
     PerplexitySpec perplexity;
     perplexity.name = task.label();
-    ASSIGN_OR_RETURN(perplexity.text,
-                     FetchText(store, task.dataset(), scratch_dir, kDatasetInvalid,
-                               "tasks[" + std::to_string(i) + "].dataset"));
+    ASSIGN_OR_RETURN(perplexity.text, FetchText(store, task.dataset(), scratch_dir, kDatasetInvalid,
+                                                "tasks[" + std::to_string(i) + "].dataset"));
     perplexity.seq_len = task.seq_len();
     perplexity.limit = task.limit();
     spec.perplexities.push_back(std::move(perplexity));

@@ -1,6 +1,6 @@
 // Requests as messages, and as what the pipeline takes. A request is resolved once, when it is
-// submitted: checked, defaults filled in, URIs in canonical form. What is stored, shown and run is the
-// resolved request.
+// submitted: checked, defaults filled in, URIs in canonical form. What is stored, shown and run is
+// the resolved request.
 #pragma once
 
 #include <string>
@@ -25,7 +25,8 @@ absl::Status ResolveRequest(const ArtifactStore& store, const std::string& defau
 absl::Status ResolveRequest(const ArtifactStore& store, v1::EvaluateRequest& request);
 
 // A resolved request as the pipeline takes it, its inputs fetched: scratch_dir takes what has to be
-// copied. Errors name what is missing, with MODEL_NOT_FOUND, CALIBRATION_INVALID or DATASET_INVALID.
+// copied. Errors name what is missing, with MODEL_NOT_FOUND, CALIBRATION_INVALID or
+// DATASET_INVALID.
 absl::StatusOr<CompressSpec> ToSpec(const v1::CompressModelRequest& request,
                                     const ArtifactStore& store, const std::string& scratch_dir);
 absl::StatusOr<EvaluateSpec> ToSpec(const v1::EvaluateRequest& request, const ArtifactStore& store,

@@ -1,4 +1,5 @@
-// Errors as callers of the API see them: google.rpc.Status with ErrorInfo, BadRequest and RetryInfo.
+// Errors as callers of the API see them: google.rpc.Status with ErrorInfo, BadRequest and
+// RetryInfo.
 #pragma once
 
 #include <string>

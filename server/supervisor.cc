@@ -42,15 +42,14 @@ void Supervisor::Join(int64_t grace_ms) {
   RequestStop();
   {
     std::unique_lock<std::mutex> lock(mutex_);
-    const bool ended =
-        wake_.wait_for(lock, milliseconds(grace_ms), [this] { return pid_ == 0; });
+    const bool ended = wake_.wait_for(lock, milliseconds(grace_ms), [this] { return pid_ == 0; });
     if (!ended && pid_ > 0) kill(pid_, SIGKILL);
   }
   thread_.join();
 }
 
-// The thread that starts the worker lives as long as the worker should: the worker's death signal is
-// tied to it.
+// The thread that starts the worker lives as long as the worker should: the worker's death signal
+// is tied to it.
 void Supervisor::Run() {
   milliseconds pause = kFirstPause;
   for (int64_t n = 1;; ++n) {
@@ -130,7 +129,8 @@ std::string Supervisor::Await(pid_t pid) {
 }
 
 void Supervisor::ReleaseJobs(const std::string& worker_id, const std::string& why) {
-  // Retried: the job would otherwise wait for its lease to run out, which is the bound, not the aim.
+  // Retried: the job would otherwise wait for its lease to run out, which is the bound, not the
+  // aim.
   for (int i = 0; i < 5; ++i) {
     const auto released = store_.ReleaseWorkers(worker_id, why);
     if (released.ok()) {

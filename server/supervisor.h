@@ -1,4 +1,5 @@
-// Keeps one worker process running: starts it, gives its job back the moment it dies, starts it again.
+// Keeps one worker process running: starts it, gives its job back the moment it dies, starts it
+// again.
 #pragma once
 
 #include <sys/types.h>

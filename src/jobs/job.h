@@ -93,8 +93,8 @@ struct Event {
   std::string payload;                 // the other kinds
 };
 
-// A worker's right to a job. The token grows with every claim in the store, so that whoever holds an
-// older one is told apart from the holder for ever.
+// A worker's right to a job. The token grows with every claim in the store, so that whoever holds
+// an older one is told apart from the holder for ever.
 struct Lease {
   std::string job_id;
   int64_t token = 0;

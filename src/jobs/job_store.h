@@ -1,14 +1,14 @@
 // The queue and the record of all jobs: the one place where a job's state changes.
 //
-// Durability: once a call has returned OK, what it wrote survives the death of the process and of the
-// machine. Atomicity: each call happens entirely or not at all, and its events with it.
-// Fencing: every call with a Lease whose token is no longer the job's current one changes nothing of
-// the job and returns ABORTED with reason LEASE_LOST.
-// States:
+// Durability: once a call has returned OK, what it wrote survives the death of the process and of
+// the machine. Atomicity: each call happens entirely or not at all, and its events with it.
+// Fencing: every call with a Lease whose token is no longer the job's current one changes nothing
+// of the job and returns ABORTED with reason LEASE_LOST. States:
 //   QUEUED ─Claim▸ RUNNING ─Finish▸ SUCCEEDED | FAILED
 //     │ ▴            │ └────Release, worker died▸ QUEUED (or FAILED after kMaxAttempts)
 //     └─Cancel▸ CANCELLED ◂─Finish, Release, worker died─ CANCELLING ◂─Cancel─ RUNNING
-// Events of a job are numbered from 1 without gaps; the last one of an ended job is its state event.
+// Events of a job are numbered from 1 without gaps; the last one of an ended job is its state
+// event.
 //
 // Thread-safe; several processes may open one store. Errors of the storage itself carry reason
 // STORE_UNAVAILABLE: RESOURCE_EXHAUSTED where the disk is full, else UNAVAILABLE.
@@ -68,16 +68,16 @@ struct ClaimedJob {
 struct Outcome {
   enum class Kind { kSucceeded, kFailed, kCancelled };
   Kind kind = Kind::kSucceeded;
-  std::string result;            // kSucceeded
-  std::vector<NewEvent> events;  // kSucceeded: stored in front of the state event
+  std::string result;                      // kSucceeded
+  std::vector<NewEvent> events;            // kSucceeded: stored in front of the state event
   std::map<std::string, double> counters;  // added to StoreStats.counters
   JobError error;                          // kFailed
   bool retry = false;  // kFailed: queued again after a pause while attempts are left
 };
 
 struct StoreStats {
-  std::map<JobState, int64_t> jobs;  // every state is there
-  int64_t oldest_queued_ms = 0;      // creation time; 0: nothing is queued
+  std::map<JobState, int64_t> jobs;        // every state is there
+  int64_t oldest_queued_ms = 0;            // creation time; 0: nothing is queued
   std::map<std::string, double> counters;  // metrics.h names them; they only grow
 };
 
@@ -126,8 +126,8 @@ class JobStore {
   // Ends every attempt whose lease has run out: QUEUED again, FAILED with ATTEMPTS_EXHAUSTED where
   // this was the last attempt, CANCELLED where it was CANCELLING. Returns how many.
   virtual absl::StatusOr<int> ExpireLeases() = 0;
-  // The same at once for all leases of workers whose id begins with worker_prefix; why goes into the
-  // attempt's error.
+  // The same at once for all leases of workers whose id begins with worker_prefix; why goes into
+  // the attempt's error.
   virtual absl::StatusOr<int> ReleaseWorkers(const std::string& worker_prefix,
                                              const std::string& why) = 0;
 };
@@ -139,8 +139,8 @@ struct SqliteStoreOptions {
   int64_t retry_pause_ms = 2000;  // before the second attempt of a retried failure; then doubled
 };
 
-// A store in one SQLite file (WAL, synchronous=FULL). Creates it where absent; refuses a file that a
-// newer version of this program has written (FAILED_PRECONDITION).
+// A store in one SQLite file (WAL, synchronous=FULL). Creates it where absent; refuses a file that
+// a newer version of this program has written (FAILED_PRECONDITION).
 absl::StatusOr<std::unique_ptr<JobStore>> OpenSqliteJobStore(const SqliteStoreOptions& options);
 
 }  // namespace svdllm

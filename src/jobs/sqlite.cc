@@ -39,8 +39,8 @@ Query::Query(SqliteDb& db, const std::string& sql, Prepare) : db_(db) {
   sqlite3_stmt*& cached = db.statements_[sql];
   if (cached == nullptr) {
     const int size = static_cast<int>(sql.size());
-    Check(sqlite3_prepare_v3(db.db_, sql.data(), size, SQLITE_PREPARE_PERSISTENT, &cached,
-                             nullptr));
+    Check(
+        sqlite3_prepare_v3(db.db_, sql.data(), size, SQLITE_PREPARE_PERSISTENT, &cached, nullptr));
   }
   statement_ = cached;
 }
@@ -66,8 +66,8 @@ void Query::Bind(double value) {
 void Query::Bind(std::string_view value) {
   if (!status_.ok()) return;
   const char* data = value.data() != nullptr ? value.data() : "";  // a null pointer would bind NULL
-  Check(sqlite3_bind_text64(statement_, ++bound_, data, value.size(), SQLITE_TRANSIENT,
-                            SQLITE_UTF8));
+  Check(
+      sqlite3_bind_text64(statement_, ++bound_, data, value.size(), SQLITE_TRANSIENT, SQLITE_UTF8));
 }
 
 void Query::Bind(Blob value) {

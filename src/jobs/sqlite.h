@@ -1,5 +1,5 @@
-// A thin, non-throwing layer over SQLite's C interface: connections, cached statements, transactions.
-// Not thread-safe: whoever owns a connection serialises its use.
+// A thin, non-throwing layer over SQLite's C interface: connections, cached statements,
+// transactions. Not thread-safe: whoever owns a connection serialises its use.
 #pragma once
 
 #include <sqlite3.h>

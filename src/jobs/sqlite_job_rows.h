@@ -36,8 +36,8 @@ absl::Status SetState(SqliteDb& db, JobRow& row, int64_t now_ms, JobState state,
 // Records the running attempt as ended, and counts it.
 absl::Status EndAttempt(SqliteDb& db, const JobRow& row, int64_t now_ms, std::string_view outcome,
                         const JobError* error);
-// The job of an attempt that ended without a verdict: CANCELLED where it was CANCELLING, FAILED with
-// ATTEMPTS_EXHAUSTED after the last attempt, else QUEUED until not_before_ms.
+// The job of an attempt that ended without a verdict: CANCELLED where it was CANCELLING, FAILED
+// with ATTEMPTS_EXHAUSTED after the last attempt, else QUEUED until not_before_ms.
 absl::StatusOr<JobState> RequeueOrFail(SqliteDb& db, JobRow& row, int64_t now_ms,
                                        int64_t not_before_ms, const JobError& error);
 absl::Status AddToCounter(SqliteDb& db, const std::string& name, double value);

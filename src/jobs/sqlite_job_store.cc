@@ -34,9 +34,9 @@ absl::StatusOr<std::optional<Job>> FindByRequestId(SqliteDb& db, const std::stri
   }
   if (id.empty()) return std::nullopt;
   if (digest != payload_digest) {
-    return MakeError(absl::StatusCode::kInvalidArgument, kRequestIdReused,
-                     "request_id " + request_id + " has been used for another request (jobs/" + id +
-                         ")");
+    return MakeError(
+        absl::StatusCode::kInvalidArgument, kRequestIdReused,
+        "request_id " + request_id + " has been used for another request (jobs/" + id + ")");
   }
   ASSIGN_OR_RETURN(JobRow row, FindJob(db, id));
   RETURN_IF_ERROR(LoadAttempts(db, row));
@@ -114,9 +114,9 @@ absl::StatusOr<CreateResult> SqliteJobStore::Create(const NewJob& job, int64_t m
       RETURN_IF_ERROR(count.status());
     }
     if (queued >= max_queued) {
-      return MakeError(absl::StatusCode::kResourceExhausted, kQueueFull,
-                       std::to_string(queued) + " jobs are waiting, the limit is " +
-                           std::to_string(max_queued));
+      return MakeError(
+          absl::StatusCode::kResourceExhausted, kQueueFull,
+          std::to_string(queued) + " jobs are waiting, the limit is " + std::to_string(max_queued));
     }
     const int64_t now = Now();
     Query insert(db,
@@ -253,8 +253,8 @@ absl::StatusOr<std::vector<Event>> SqliteJobStore::Events(const std::string& id,
     event.kind = static_cast<EventKind>(query.Int(3));
     event.state = static_cast<JobState>(query.Int(4));
     if (!query.IsNull(5)) {
-      event.error = JobError{static_cast<absl::StatusCode>(query.Int(5)), query.Bytes(6),
-                             query.Bytes(7)};
+      event.error =
+          JobError{static_cast<absl::StatusCode>(query.Int(5)), query.Bytes(6), query.Bytes(7)};
     }
     event.payload = query.Bytes(8);
     events.push_back(std::move(event));

@@ -11,8 +11,8 @@
 
 namespace svdllm {
 
-// Two connections, so that reads go on while a write waits for the disk or for another process, and a
-// third that only watches for changes.
+// Two connections, so that reads go on while a write waits for the disk or for another process, and
+// a third that only watches for changes.
 class SqliteJobStore : public JobStore {
  public:
   explicit SqliteJobStore(SqliteStoreOptions options) : options_(std::move(options)) {}
@@ -51,8 +51,8 @@ class SqliteJobStore : public JobStore {
 
   int64_t Now() const { return options_.now_ms(); }
   absl::Status OpenConnection(Connection& connection);
-  // Runs change(db) in a transaction that is committed where it returns OK. Counts refused writes of
-  // stale leases.
+  // Runs change(db) in a transaction that is committed where it returns OK. Counts refused writes
+  // of stale leases.
   template <typename Function>
   absl::Status Write(const Function& change);
   absl::StatusOr<int> EndLostAttempts(SqliteDb& db, const std::string& condition,

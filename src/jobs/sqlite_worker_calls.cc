@@ -60,9 +60,9 @@ absl::Status SqliteJobStore::Append(const Lease& lease, std::span<const NewEvent
     for (const NewEvent& event : events) {
       RETURN_IF_ERROR(AddEvent(db, row, Now(), event.kind, event.payload));
       if (event.kind != EventKind::kProgress) continue;
-      RETURN_IF_ERROR(Query(db, "UPDATE jobs SET progress = ? WHERE seq = ?", Blob{event.payload},
-                            row.seq)
-                          .Run());
+      RETURN_IF_ERROR(
+          Query(db, "UPDATE jobs SET progress = ? WHERE seq = ?", Blob{event.payload}, row.seq)
+              .Run());
     }
     return absl::OkStatus();
   });

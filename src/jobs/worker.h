@@ -1,5 +1,5 @@
-// Runs jobs from a store, one at a time: claim, run the handler, finish. The lease is renewed from a
-// thread of its own, so a long matrix step does not lose it.
+// Runs jobs from a store, one at a time: claim, run the handler, finish. The lease is renewed from
+// a thread of its own, so a long matrix step does not lose it.
 #pragma once
 
 #include <atomic>

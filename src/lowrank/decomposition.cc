@@ -27,6 +27,12 @@ absl::StatusOr<std::vector<double>> ToHost(MatrixRef x, Backend& backend) {
   return host;
 }
 
+double TailSum(const std::vector<double>& spectrum, int64_t rank) {
+  double sum = 0;
+  for (size_t j = spectrum.size(); j > static_cast<size_t>(rank); --j) sum += spectrum[j - 1];
+  return sum;
+}
+
 double Trace(const std::vector<double>& k, int64_t p) {
   double trace = 0;
   for (int64_t i = 0; i < p; ++i) trace += k[static_cast<size_t>(i * p + i)];
@@ -70,8 +76,8 @@ absl::Status Verify(const Decomposition& d, MatrixRef k, double trace, Backend& 
   const MatrixRef leading = d.vectors.ref().Rows(0, rank);
   ASSIGN_OR_RETURN(const Matrix projected, Product(false, false, leading, k, backend));
   ASSIGN_OR_RETURN(const double explained, backend.Dot(projected, leading));
-  const double tail = d.Tail(rank);
-  if (std::fabs(trace - explained - tail) <= 1e-6 * tail + 1e-11 * trace) return absl::OkStatus();
+  const double tail = TailSum(d.spectrum, rank);
+  if (std::fabs(trace - explained - tail) <= 1e-6 * std::fabs(tail) + 1e-11 * trace) return absl::OkStatus();
   return MakeError(absl::StatusCode::kInternal, kNumericalFailure,
                    "eigendecomposition: unexplained energy " + std::to_string(trace - explained) +
                        " against " + std::to_string(tail) + " from the eigenvalues");
@@ -112,7 +118,6 @@ absl::StatusOr<std::vector<Decomposition>> DecomposeBatch(std::span<const Decomp
   for (size_t i = 0; i < decompositions.size(); ++i) {
     Decomposition& d = decompositions[i];
     ASSIGN_OR_RETURN(d.spectrum, ToHost(d.values, backend));
-    for (double& value : d.spectrum) value = std::max(value, 0.0);
     if (want_vectors) RETURN_IF_ERROR(Verify(d, ks[i], traces[i], backend));
   }
   return decompositions;
@@ -179,11 +184,7 @@ absl::Status SolveSingular(MatrixRef m, MatrixRef b, Backend& backend) {
 
 }  // namespace
 
-double Decomposition::Tail(int64_t rank) const {
-  double sum = 0;
-  for (size_t j = spectrum.size(); j > static_cast<size_t>(rank); --j) sum += spectrum[j - 1];
-  return sum;
-}
+double Decomposition::Tail(int64_t rank) const { return std::max(TailSum(spectrum, rank), 0.0); }
 
 absl::StatusOr<std::vector<Decomposition>> Decompose(std::span<const DecomposeItem> items,
                                                      Backend& backend) {

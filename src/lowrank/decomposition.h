@@ -28,10 +28,12 @@ struct Decomposition {
   Matrix c;        // [p, n]; empty where m ≤ n, C = W
   Matrix values;   // [1, p] λ, descending
   Matrix vectors;  // [p, p], row j is u_j (in the coordinates of Q); empty after DecomposeValues
-  std::vector<double> spectrum;  // λ on the host, negative rounding errors clamped to 0
+  // λ on the host. A Gram matrix of fewer tokens than channels has eigenvalues of zero, which the
+  // single-precision products behind it turn into small ones of either sign.
+  std::vector<double> spectrum;
 
   MatrixRef core() const { return c.empty() ? w.ref() : c.ref(); }
-  // Σ_{j>rank} λ_j, summed from the smallest.
+  // Σ_{j>rank} λ_j, summed from the smallest; 0 where rounding makes it negative.
   double Tail(int64_t rank) const;
 };
 

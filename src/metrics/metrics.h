@@ -1,5 +1,5 @@
-// Every metric name in one place. Base units; counters end in _total; no job id, model or URI is ever
-// a label.
+// Every metric name in one place. Base units; counters end in _total; no job id, model or URI is
+// ever a label.
 //
 // Workers are processes of their own, so what they count goes through the job store: a counter is a
 // row whose key is the metric's name and label value, "svdllm_job_attempts_total|lost". The process

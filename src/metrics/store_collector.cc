@@ -50,7 +50,8 @@ double Value(const std::map<std::string, double>& counters, const std::string& k
 
 // Rows "svdllm_stage_duration_seconds|calibrate|sum", "…|count", "…|le3".
 MetricFamily StageHistogram(const std::map<std::string, double>& counters) {
-  MetricFamily family = Family(kStageDuration, "Time a stage of a job took.", MetricType::Histogram);
+  MetricFamily family =
+      Family(kStageDuration, "Time a stage of a job took.", MetricType::Histogram);
   const std::string prefix = CounterKey(kStageDuration, "");
   for (auto it = counters.lower_bound(prefix); it != counters.end(); ++it) {
     const std::string& key = it->first;

@@ -189,7 +189,7 @@ absl::StatusOr<MatrixReport> BlockCompressor::CompressMatrix(
                          std::string(DTypeName(stored.dtype)));
   }
   const bool is_optimum = updated == nullptr && metric.output_gram.data == nullptr;
-  if (is_optimum && std::fabs(exact_loss - tail) > 1e-6 * tail + 1e-10 * total) {
+  if (is_optimum && std::fabs(std::max(exact_loss, 0.0) - tail) > 1e-6 * tail + 1e-10 * total) {
     return MakeError(
         absl::StatusCode::kInternal, kNumericalFailure,
         fmt::format("factorise: {}: loss {} of the factors against {} from the eigenvalues",

@@ -38,8 +38,7 @@ class JobStoreTest : public ::testing::TestWithParam<StoreImplementation> {
 
   void SetUp() override {
     directory_ = ::testing::TempDir() + "job_store_" +
-                 ::testing::UnitTest::GetInstance()->current_test_info()->name() + "_" +
-                 NewJobId();
+                 ::testing::UnitTest::GetInstance()->current_test_info()->name() + "_" + NewJobId();
     for (char& c : directory_) {
       if (c == '/' && &c > &directory_[::testing::TempDir().size()]) c = '_';
     }

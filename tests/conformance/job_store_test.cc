@@ -170,7 +170,8 @@ TEST_P(JobStoreTest, PageTokensOfOtherFiltersAreRefused) {
   ASSERT_FALSE(query.page_token.empty());
   query.states = {JobState::kQueued};
   EXPECT_EQ(store_->List(query).status().code(), absl::StatusCode::kInvalidArgument);
-  for (const char* token : {"x", "-", "99999999999999999999999-abc", "1-abc", "'; DROP TABLE jobs"}) {
+  for (const char* token :
+       {"x", "-", "99999999999999999999999-abc", "1-abc", "'; DROP TABLE jobs"}) {
     ListQuery bad;
     bad.page_token = token;
     EXPECT_EQ(store_->List(bad).status().code(), absl::StatusCode::kInvalidArgument) << token;

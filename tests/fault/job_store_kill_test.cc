@@ -14,7 +14,8 @@ namespace {
 
 constexpr size_t kIdBytes = 21;
 
-// Creates, claims, reports and finishes jobs until it is killed; writes the id of each after its OK.
+// Creates, claims, reports and finishes jobs until it is killed; writes the id of each after its
+// OK.
 [[noreturn]] void CreateForEver(const std::string& path, int pipe) {
   SqliteStoreOptions options;
   options.path = path;

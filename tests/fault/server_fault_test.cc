@@ -1,4 +1,5 @@
-// The promises that concern dying: bounded recovery, fencing, poison bound, graceful stop, full disks.
+// The promises that concern dying: bounded recovery, fencing, poison bound, graceful stop, full
+// disks.
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
@@ -20,11 +21,11 @@
 namespace svdllm {
 namespace {
 
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
-using std::chrono::milliseconds;
-using std::chrono::steady_clock;
 
 class ServerFaultTest : public ::testing::Test {
  protected:
@@ -51,13 +52,12 @@ class ServerFaultTest : public ::testing::Test {
   }
   void Start(std::vector<std::string> more = {}, int64_t max_file_bytes = 0) {
     server_.reset();
-    server_ = std::make_unique<testing::ServerProcess>(
-        FAKE_SERVER, Arguments(std::move(more)), directory_ + "/log", std::vector<std::string>{},
-        max_file_bytes);
+    server_ = std::make_unique<testing::ServerProcess>(FAKE_SERVER, Arguments(std::move(more)),
+                                                       directory_ + "/log",
+                                                       std::vector<std::string>{}, max_file_bytes);
     ASSERT_TRUE(server_->AwaitServing()) << server_->Log();
-    stub_ = v1::CompressionService::NewStub(
-        grpc::CreateChannel("127.0.0.1:" + std::to_string(server_->grpc_port()),
-                            grpc::InsecureChannelCredentials()));
+    stub_ = v1::CompressionService::NewStub(grpc::CreateChannel(
+        "127.0.0.1:" + std::to_string(server_->grpc_port()), grpc::InsecureChannelCredentials()));
   }
   // What a program that ends by itself says and its exit status.
   std::pair<int, std::string> RunToEnd(const std::vector<std::string>& arguments,
@@ -152,8 +152,8 @@ TEST_F(ServerFaultTest, KilledWorkersJobRunsAgainAtOnce) {
   Await(name, [](const v1::Job& job) { return job.attempt() == 2; });
   const auto recovery = steady_clock::now() - killed;
   EXPECT_LT(recovery, std::chrono::seconds(35));
-  std::cout << "runs again after "
-            << std::chrono::duration_cast<milliseconds>(recovery).count() << " ms\n";
+  std::cout << "runs again after " << std::chrono::duration_cast<milliseconds>(recovery).count()
+            << " ms\n";
   const v1::Job job = AwaitEnd(name);
   EXPECT_EQ(job.state(), v1::SUCCEEDED);
   ASSERT_EQ(job.attempts_size(), 2);

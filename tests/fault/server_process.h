@@ -10,8 +10,9 @@ namespace svdllm::testing {
 
 class ServerProcess {
  public:
-  // Runs program with arguments (without argv[0]) and these variables ("NAME=value") in addition; its
-  // standard output and error go to the file log. max_file_bytes: no file it writes may grow beyond.
+  // Runs program with arguments (without argv[0]) and these variables ("NAME=value") in addition;
+  // its standard output and error go to the file log. max_file_bytes: no file it writes may grow
+  // beyond.
   ServerProcess(const std::string& program, const std::vector<std::string>& arguments,
                 const std::string& log, const std::vector<std::string>& environment = {},
                 int64_t max_file_bytes = 0);

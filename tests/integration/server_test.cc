@@ -23,12 +23,12 @@
 namespace svdllm {
 namespace {
 
+using std::chrono::milliseconds;
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::UnorderedElementsAre;
-using std::chrono::milliseconds;
 
 std::string Uuid(int n) {
   char text[64];
@@ -93,10 +93,9 @@ class ServerTest : public ::testing::Test {
     stub_ = v1::CompressionService::NewStub(channel_);
   }
   void StartWorker() {
-    worker_ = std::make_unique<Worker>(*store_,
-                                       MakeJobHandler(operations_, *artifacts_,
-                                                      directory_ + "/work"),
-                                       WorkerOptions{"w1", 30000, 10});
+    worker_ = std::make_unique<Worker>(
+        *store_, MakeJobHandler(operations_, *artifacts_, directory_ + "/work"),
+        WorkerOptions{"w1", 30000, 10});
     worker_thread_ = std::thread([this] { worker_->Run(); });
   }
   void StopWorker() {
@@ -129,8 +128,7 @@ class ServerTest : public ::testing::Test {
 
   template <typename Request, typename Response>
   grpc::Status Call(grpc::Status (v1::CompressionService::Stub::*method)(grpc::ClientContext*,
-                                                                         const Request&,
-                                                                         Response*),
+                                                                         const Request&, Response*),
                     const Request& request, Response& response) {
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
@@ -393,11 +391,11 @@ TEST_F(ServerTest, EveryBadFieldIsNamedAtOnce) {
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   const Details details = DetailsOf(status);
   EXPECT_EQ(details.info.reason(), "INVALID_FIELD");
-  EXPECT_THAT(details.fields(),
-              UnorderedElementsAre("request_id", "labels[]", "timeout", "model", "method",
-                                   "keep_ratios[0]", "keep_ratios[1]", "calibration.text.uri",
-                                   "calibration.samples", "calibration.seq_len", "asvd_alpha",
-                                   "evaluation.limit"));
+  EXPECT_THAT(
+      details.fields(),
+      UnorderedElementsAre("request_id", "labels[]", "timeout", "model", "method", "keep_ratios[0]",
+                           "keep_ratios[1]", "calibration.text.uri", "calibration.samples",
+                           "calibration.seq_len", "asvd_alpha", "evaluation.limit"));
   v1::EvaluateRequest evaluation = Evaluation();
   *evaluation.add_tasks() = evaluation.tasks(0);
   evaluation.mutable_tasks(0)->set_name("arc");
@@ -556,8 +554,8 @@ TEST_F(ServerTest, ServerInfoSaysWhatThereIs) {
 }
 
 int ServerTest::Health(const std::string& service) {
-  // HealthCheckRequest{service = 1}; HealthCheckResponse{status = 1}: google.rpc.Status begins alike
-  // (code = 1), BadRequest.FieldViolation too (field = 1).
+  // HealthCheckRequest{service = 1}; HealthCheckResponse{status = 1}: google.rpc.Status begins
+  // alike (code = 1), BadRequest.FieldViolation too (field = 1).
   google::rpc::BadRequest::FieldViolation request;
   request.set_field(service);
   google::rpc::Status response;
@@ -565,8 +563,8 @@ int ServerTest::Health(const std::string& service) {
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(5));
   const grpc::internal::RpcMethod method("/grpc.health.v1.Health/Check",
                                          grpc::internal::RpcMethod::NORMAL_RPC, channel_);
-  const grpc::Status status = grpc::internal::BlockingUnaryCall(channel_.get(), method, &context,
-                                                                request, &response);
+  const grpc::Status status =
+      grpc::internal::BlockingUnaryCall(channel_.get(), method, &context, request, &response);
   return status.ok() ? response.code() : -static_cast<int>(status.error_code());
 }
 

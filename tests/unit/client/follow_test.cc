@@ -93,6 +93,17 @@ TEST(ProgressViewTest, PlainOutputGoesOnInALongStep) {
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2);
 }
 
+TEST(ProgressViewTest, PlainOutputShowsTensOfPercentWithinAStage) {
+  std::vector<v1::JobEvent> events;
+  for (int percent = 0; percent <= 100; ++percent) {
+    events.push_back(ProgressEvent("evaluate", 0, percent * 10));
+    events.back().mutable_progress()->set_percent(percent);
+  }
+  const std::string text = Show(events, false);
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 11);
+  EXPECT_THAT(text, HasSubstr(" 50%  evaluate\n"));
+}
+
 TEST(ProgressViewTest, TerminalRedrawsOneLineAndCleansUp) {
   const std::string text = Show(SampleEvents(40), true);
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3);  // the states

@@ -10,9 +10,7 @@
 namespace svdllm::cli {
 namespace {
 
-using testing::EndsWith;
 using testing::HasSubstr;
-using testing::Not;
 
 template <typename Message>
 Message Parse(const std::string& text) {

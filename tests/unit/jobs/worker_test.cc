@@ -15,8 +15,8 @@
 namespace svdllm {
 namespace {
 
-using ::testing::HasSubstr;
 using std::chrono::milliseconds;
+using ::testing::HasSubstr;
 
 class WorkerTest : public ::testing::Test {
  protected:
@@ -37,8 +37,8 @@ class WorkerTest : public ::testing::Test {
   }
 
   void StartWorker(JobHandler handler, int64_t lease_ms = 30000) {
-    worker_ = std::make_unique<Worker>(*store_, std::move(handler),
-                                       WorkerOptions{"w1", lease_ms, 10});
+    worker_ =
+        std::make_unique<Worker>(*store_, std::move(handler), WorkerOptions{"w1", lease_ms, 10});
     thread_ = std::thread([this] { worker_->Run(); });
   }
   void StopWorker() {
@@ -86,8 +86,8 @@ TEST_F(WorkerTest, RunsJobsAndKeepsWhatTheyAnswer) {
   StartWorker([](JobContext& context) -> absl::StatusOr<HandlerResult> {
     context.Report({EventKind::kProgress, "half"});
     RETURN_IF_ERROR(context.BeginPublish());
-    return HandlerResult{context.job().request + " done", {{EventKind::kArtifact, "uri"}},
-                         {{"n", 2}}};
+    return HandlerResult{
+        context.job().request + " done", {{EventKind::kArtifact, "uri"}}, {{"n", 2}}};
   });
   const std::string a = Submit();
   const std::string b = Submit();

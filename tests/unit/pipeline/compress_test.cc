@@ -164,7 +164,8 @@ TEST_F(CompressTest, BiasesStayAndHalfPrecisionReportsWhatRoundingCosts) {
   ASSERT_OK(checkpoint);
   const auto bias = checkpoint->Tensor("model.layers.1.mlp.down_proj.low_rank_b.bias");
   ASSERT_OK(bias);
-  const auto source = Checkpoint::Open(model_)->Tensor("model.layers.1.mlp.down_proj.bias");
+  const auto dense = Checkpoint::Open(model_);
+  const auto source = dense->Tensor("model.layers.1.mlp.down_proj.bias");
   EXPECT_EQ(std::memcmp(bias->bytes.data(), source->bytes.data(), bias->bytes.size()), 0);
   EXPECT_EQ(checkpoint->Tensor("model.layers.0.self_attn.q_proj.low_rank_a.weight")->dtype,
             DType::kBF16);
