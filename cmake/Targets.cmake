@@ -17,6 +17,16 @@ function(svdllm_library name)
   target_link_libraries(svdllm_${name} PUBLIC svdllm_options ${ARG_DEPS} PRIVATE ${ARG_PRIVATE_DEPS})
 endfunction()
 
+# svdllm_module(NAME SOURCES ... DEPS ...): a shared object that base/module.h opens at run time.
+set(SVDLLM_MODULE_DIR ${CMAKE_BINARY_DIR}/modules)
+function(svdllm_module name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_library(svdllm_${name} MODULE ${ARG_SOURCES})
+  target_link_libraries(svdllm_${name} PRIVATE svdllm_options ${ARG_DEPS})
+  set_target_properties(svdllm_${name} PROPERTIES PREFIX "" CXX_VISIBILITY_PRESET hidden
+    LIBRARY_OUTPUT_DIRECTORY ${SVDLLM_MODULE_DIR})
+endfunction()
+
 # svdllm_test(NAME SOURCES ... DEPS ... [LABELS ...] [TIMEOUT s]): one test binary, one ctest entry.
 function(svdllm_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})

@@ -87,7 +87,7 @@ def check_pod_security(stateful_set):
                 if name_of_resource not in resources.get(bound, {}):
                     yield f"container {name} has no {bound} of {name_of_resource}"
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-            if probe not in container:
+            if container in spec["containers"] and probe not in container:
                 yield f"container {name} has no {probe}"
         if ":" not in container["image"]:
             yield f"container {name}: image {container['image']} has no tag"

@@ -10,5 +10,9 @@ list(TRANSFORM SVDLLM_TOKENIZER_SOURCES PREPEND ${CMAKE_CURRENT_LIST_DIR}/)
 svdllm_library(tokenizer
   SOURCES ${SVDLLM_TOKENIZER_SOURCES}
   DEPS svdllm_base absl::flat_hash_map absl::flat_hash_set
-  PRIVATE_DEPS PkgConfig::PCRE2 PkgConfig::SENTENCEPIECE PkgConfig::UTF8PROC
-    nlohmann_json::nlohmann_json)
+  PRIVATE_DEPS PkgConfig::PCRE2 PkgConfig::UTF8PROC nlohmann_json::nlohmann_json)
+
+svdllm_module(sentencepiece
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/sentencepiece_module.cc
+  DEPS PkgConfig::SENTENCEPIECE)
+add_dependencies(svdllm_tokenizer svdllm_sentencepiece)

@@ -1,11 +1,69 @@
 #include "model/tokenizer_sentencepiece.h"
 
-#include <sentencepiece_processor.h>
-
 #include <cstddef>
 #include <cstdint>
 
+#include "base/module.h"
+#include "model/sentencepiece_module.h"
+
 namespace svdllm {
+
+// A processor behind the module's C interface.
+class SentencePieceProcessor {
+ public:
+  static std::unique_ptr<SentencePieceProcessor> Load(std::string_view serialized,
+                                                      std::string* error) {
+    static const absl::StatusOr<void*> module =
+        OpenModule(kSentencePieceModule, kSentencePieceSymbol);
+    if (!module.ok()) {
+      *error = std::string(module.status().message());
+      return nullptr;
+    }
+    const auto* api = static_cast<const SentencePieceApi*>(*module);
+    if (api->version != kSentencePieceApiVersion) {
+      *error = std::string(kSentencePieceModule) + ": of another version of this program";
+      return nullptr;
+    }
+    const auto on_error = [](void* text, const char* message) {
+      *static_cast<std::string*>(text) = message;
+    };
+    void* processor = api->load(serialized.data(), serialized.size(), on_error, error);
+    if (processor == nullptr) return nullptr;
+    return std::unique_ptr<SentencePieceProcessor>(new SentencePieceProcessor(api, processor));
+  }
+  SentencePieceProcessor(const SentencePieceProcessor&) = delete;
+  SentencePieceProcessor& operator=(const SentencePieceProcessor&) = delete;
+  ~SentencePieceProcessor() { api_->destroy(processor_); }
+
+  // Replaces what is in ids.
+  void Encode(std::string_view text, std::vector<int>* ids) const {
+    const auto on_ids = [](void* out, const int* data, size_t size) {
+      static_cast<std::vector<int>*>(out)->assign(data, data + size);
+    };
+    api_->encode(processor_, text.data(), text.size(), on_ids, ids);
+  }
+  int PieceToId(std::string_view piece) const {
+    return api_->piece_to_id(processor_, piece.data(), piece.size());
+  }
+  std::string IdToPiece(int id) const {
+    std::string piece;
+    const auto on_piece = [](void* out, const char* data, size_t size) {
+      static_cast<std::string*>(out)->assign(data, size);
+    };
+    api_->id_to_piece(processor_, id, on_piece, &piece);
+    return piece;
+  }
+  bool IsUnknown(int id) const { return api_->is_unknown(processor_, id); }
+  int GetPieceSize() const { return api_->size(processor_); }
+
+ private:
+  SentencePieceProcessor(const SentencePieceApi* api, void* processor)
+      : api_(api), processor_(processor) {}
+
+  const SentencePieceApi* api_;
+  void* processor_;
+};
+
 namespace {
 
 // A normalizer_spec (field 3 of ModelProto) with add_dummy_prefix (field 3) false. Appended to a
@@ -125,17 +183,13 @@ std::optional<SentencePieceModel> SentencePieceModel::Parse(std::string serializ
                      spec.escape_spaces;
   if (!legacy || plain) serialized.append(kNoDummyPrefix);
   SentencePieceModel model;
-  model.processor_ = std::make_unique<sentencepiece::SentencePieceProcessor>();
-  const auto status = model.processor_->LoadFromSerializedProto(serialized);
-  if (!status.ok()) {
-    *error = status.ToString();
-    return std::nullopt;
-  }
+  model.processor_ = SentencePieceProcessor::Load(serialized, error);
+  if (model.processor_ == nullptr) return std::nullopt;
   model.legacy_ = legacy;
   model.unk_token_ = unk_token;
   if (!legacy) {
     std::vector<int> ids;
-    model.processor_->Encode(unk_token, &ids).IgnoreError();
+    model.processor_->Encode(unk_token, &ids);
     model.unk_token_length_ = ids.size();
   }
   model.by_word_ = plain && model.Find(kSpacePiece) >= 0;
@@ -145,7 +199,8 @@ std::optional<SentencePieceModel> SentencePieceModel::Parse(std::string serializ
   // Not by word after all: load it again, as the library wants it.
   if (plain && !model.by_word_ && legacy) {
     serialized.resize(serialized.size() - kNoDummyPrefix.size());
-    model.processor_->LoadFromSerializedProto(serialized).IgnoreError();
+    model.processor_ = SentencePieceProcessor::Load(serialized, error);
+    if (model.processor_ == nullptr) return std::nullopt;
   }
   model.add_dummy_prefix_ = legacy && spec.dummy_prefix;
   return model;
@@ -160,10 +215,10 @@ void SentencePieceModel::EncodeWhole(std::string_view text, std::vector<int32_t>
     // SentencePiece would strip leading spaces here; transformers shields them with the text of
     // the unknown token, and drops that token's pieces.
     const std::string shielded = unk_token_ + std::string(text);
-    processor_->Encode(shielded, &pieces).IgnoreError();
+    processor_->Encode(shielded, &pieces);
     if (pieces.size() >= unk_token_length_) skip = unk_token_length_;
   } else {
-    processor_->Encode(text, &pieces).IgnoreError();
+    processor_->Encode(text, &pieces);
   }
   ids->insert(ids->end(), pieces.begin() + static_cast<std::ptrdiff_t>(skip), pieces.end());
 }
@@ -181,14 +236,14 @@ void SentencePieceModel::Encode(std::string_view text, Seen* seen,
     const bool prefix = pos == 0 && add_dummy_prefix_;
     pos = end;
     if (prefix) {
-      processor_->Encode(" " + std::string(word), &pieces).IgnoreError();
+      processor_->Encode(" " + std::string(word), &pieces);
       ids->insert(ids->end(), pieces.begin(), pieces.end());
       continue;
     }
     const auto [it, is_new] = seen->try_emplace(word, ids->size(), 0);
     auto& [begin, count] = it->second;
     if (is_new) {
-      processor_->Encode(word, &pieces).IgnoreError();
+      processor_->Encode(word, &pieces);
       count = pieces.size();
       ids->insert(ids->end(), pieces.begin(), pieces.end());
     } else {

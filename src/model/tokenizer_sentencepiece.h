@@ -1,7 +1,4 @@
 // tokenizer.model: SentencePiece, used as transformers' LlamaTokenizer uses it.
-//
-// Free of Abseil: SentencePiece's header declares an absl::string_view that is at odds with the
-// distribution's, so that no source can include both.
 #pragma once
 
 #include <cstdint>
@@ -13,18 +10,16 @@
 #include <utility>
 #include <vector>
 
-namespace sentencepiece {
-class SentencePieceProcessor;
-}
-
 namespace svdllm {
+
+class SentencePieceProcessor;
 
 // Immutable, thread-safe.
 class SentencePieceModel {
  public:
   // serialized: the file's content. With legacy, the model's own settings decide whether every text
   // gets a space in front; without, texts are taken as they are. Nothing, and *error, where the
-  // content is not a model.
+  // content is not a model, or SentencePiece is not installed.
   static std::optional<SentencePieceModel> Parse(std::string serialized, bool legacy,
                                                  const std::string& unk_token, std::string* error);
   SentencePieceModel(SentencePieceModel&&) noexcept;
@@ -43,7 +38,7 @@ class SentencePieceModel {
   SentencePieceModel();
   void EncodeWhole(std::string_view text, std::vector<int32_t>* ids) const;
 
-  std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;
+  std::unique_ptr<SentencePieceProcessor> processor_;
   bool legacy_ = true;
   std::string unk_token_;
   size_t unk_token_length_ = 0;

@@ -25,6 +25,7 @@ ServerProcess::ServerProcess(const std::string& program, const std::vector<std::
   for (char** variable = environ; *variable != nullptr; ++variable) variables.push_back(*variable);
   for (const std::string& variable : environment) variables.push_back(variable.c_str());
   variables.push_back(nullptr);
+  unlink(log.c_str());  // nothing of a predecessor's may be taken for its own
   pid_ = fork();
   if (pid_ != 0) return;
   const int file = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_TRUNC, 0644);
@@ -48,8 +49,9 @@ ServerProcess::~ServerProcess() {
 bool ServerProcess::AwaitServing() {
   for (int i = 0; i < 6000; ++i) {
     if (!FromLog("http_port").empty()) return true;
-    int status = 0;
-    if (kill(pid_, 0) != 0) return false;
+    siginfo_t ended{};  // left to Wait
+    waitid(P_PID, static_cast<id_t>(pid_), &ended, WEXITED | WNOHANG | WNOWAIT);
+    if (ended.si_pid == pid_) return false;
     usleep(10'000);
   }
   return false;

@@ -81,7 +81,9 @@ TEST_F(WatchHubTest, WatchersComeAndGoWhileOthersAreWoken) {
       for (int n = 0; n < 100; ++n) {
         const auto watcher = std::make_shared<CountingWatcher>();
         ASSERT_TRUE(hub.Add(watcher));
-        if (n % 10 == 0) ASSERT_TRUE(store_->CheckWritable().ok());
+        if (n % 10 == 0) {
+          ASSERT_TRUE(store_->CheckWritable().ok());
+        }
       }
     });
   }
