@@ -29,7 +29,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kLeaseCheck(1000);
 constexpr int kReadyChecks = 5;  // lease checks between two readiness checks
-constexpr milliseconds kShutdownPatience(3000);
+constexpr milliseconds kShutdownPatience(2000);
 
 int64_t WallMs() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();

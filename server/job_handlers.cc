@@ -52,7 +52,7 @@ class ProgressSink {
     pending_ = ToProto(progress).SerializeAsString();
     if (!step && now - stored_at_ < kProgressInterval) return;
     if (progress.stage != stage_) {
-      Log(LogLevel::kInfo, "stage",
+      Log(LogLevel::kDebug, "stage",
           {{"job", context_.job().id},
            {"attempt", std::to_string(context_.job().attempt)},
            {"stage", progress.stage}});

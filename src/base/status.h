@@ -13,10 +13,10 @@
 #define SVDLLM_CONCAT_(a, b) SVDLLM_CONCAT_INNER_(a, b)
 
 // Returns the expression's status from the enclosing function unless it is OK.
-#define RETURN_IF_ERROR(expr)                          \
-  do {                                                 \
-    absl::Status svdllm_status_ = (expr);              \
-    if (!svdllm_status_.ok()) return svdllm_status_;   \
+#define RETURN_IF_ERROR(expr)                        \
+  do {                                               \
+    absl::Status svdllm_status_ = (expr);            \
+    if (!svdllm_status_.ok()) return svdllm_status_; \
   } while (false)
 
 // ASSIGN_OR_RETURN(auto x, F()): x = *F(), or returns F()'s error.

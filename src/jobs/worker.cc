@@ -200,7 +200,7 @@ void Worker::EndAttempt(JobContext& context, absl::StatusOr<HandlerResult> resul
       if (stored.ok()) context.ended_ = true;
     }
     if (stored.ok()) {
-      LogFields fields = Fields(context, status);
+      LogFields fields = status.ok() ? Fields(context) : Fields(context, status);
       fields.emplace_back("state", JobStateName(state));
       Log(LogLevel::kInfo, "attempt ended", fields);
       return;

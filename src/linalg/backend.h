@@ -22,9 +22,10 @@ struct AttentionShape {
 
 // One symmetric eigenproblem of a batch: k = Σ_j values[j] · vectors[j]ᵀ vectors[j].
 struct EigenProblem {
-  MatrixRef k;        // F64 [n, n], symmetric, only the lower triangle is read; destroyed
-  MatrixRef values;   // F64 [1, n], descending
-  MatrixRef vectors;  // F64 [n, n], row j the unit eigenvector of values[j]; data == nullptr: values only
+  MatrixRef k;       // F64 [n, n], symmetric, only the lower triangle is read; destroyed
+  MatrixRef values;  // F64 [1, n], descending
+  MatrixRef
+      vectors;  // F64 [n, n], row j the unit eigenvector of values[j]; data == nullptr: values only
 };
 
 // Not thread-safe: one worker owns one. Activations and weights are F32, statistics and
@@ -34,7 +35,7 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  virtual std::string Name() const = 0;  // "cpu: <model>, 2 threads"
+  virtual std::string Name() const = 0;   // "cpu: <model>, 2 threads"
   virtual int64_t PeakBytes() const = 0;  // of memory obtained through New since the start
 
   // Memory. New returns zeros; RESOURCE_EXHAUSTED with reason HOST_OUT_OF_MEMORY or
@@ -52,9 +53,9 @@ class Backend {
   // Products. c = alpha · op(a) op(b) + beta · c; all F32 or all F64; op transposes where asked.
   virtual absl::Status Gemm(bool transpose_a, bool transpose_b, double alpha, MatrixRef a,
                             MatrixRef b, double beta, MatrixRef c) = 0;
-  // gram += xᵀ x, its lower triangle only: x F32 [tokens, n], gram F64 [n, n]. Products are F32 over
-  // chunks of tokens, their sum is F64 (an F32 sum loses the small eigenvalues that decide what is
-  // dropped).
+  // gram += xᵀ x, its lower triangle only: x F32 [tokens, n], gram F64 [n, n]. Products are F32
+  // over chunks of tokens, their sum is F64 (an F32 sum loses the small eigenvalues that decide
+  // what is dropped).
   virtual absl::Status AccumulateGram(MatrixRef x, MatrixRef gram) = 0;
   // Copies the lower triangle of a [n, n] over the upper one.
   virtual absl::Status MirrorLower(MatrixRef a) = 0;
@@ -67,8 +68,9 @@ class Backend {
   virtual absl::Status SymmetricEigen(std::span<const EigenProblem> problems) = 0;
   // w = q r with qᵀ q = I: w [m, n] with m >= n (destroyed), q [m, n], r [n, n] upper triangular.
   virtual absl::Status ThinQr(MatrixRef w, MatrixRef q, MatrixRef r) = 0;
-  // Solves x · a = b for x: a [k, k] symmetric positive definite (destroyed), b [m, k] is overwritten
-  // by x. FAILED_PRECONDITION where a is not numerically positive definite; b is then unchanged.
+  // Solves x · a = b for x: a [k, k] symmetric positive definite (destroyed), b [m, k] is
+  // overwritten by x. FAILED_PRECONDITION where a is not numerically positive definite; b is then
+  // unchanged.
   virtual absl::Status SolveSpd(MatrixRef a, MatrixRef b) = 0;
   // x[i, j] *= scale[i] (rows) or scale[j] (columns); scale F64 [1, rows or cols], x F64.
   virtual absl::Status ScaleRows(MatrixRef x, MatrixRef scale) = 0;

@@ -134,8 +134,8 @@ class CpuBackend final : public Backend {
   }
 
   absl::Status Transpose(MatrixRef from, MatrixRef to) override {
-    RETURN_IF_ERROR(Expect(from.rows == to.cols && from.cols == to.rows &&
-                               Is(from, DType::kF64) && Is(to, DType::kF64),
+    RETURN_IF_ERROR(Expect(from.rows == to.cols && from.cols == to.rows && Is(from, DType::kF64) &&
+                               Is(to, DType::kF64),
                            "Transpose", {from, to}));
     ForRows(to, [&](int64_t j) {
       for (int64_t i = 0; i < from.rows; ++i) to.row<double>(j)[i] = from.row<double>(i)[j];
@@ -171,9 +171,9 @@ class CpuBackend final : public Backend {
 
   absl::Status AccumulateGram(MatrixRef x, MatrixRef gram) override {
     const int64_t n = x.cols;
-    RETURN_IF_ERROR(Expect(Is(x, DType::kF32) && Is(gram, DType::kF64) && gram.rows == n &&
-                               gram.cols == n,
-                           "AccumulateGram", {x, gram}));
+    RETURN_IF_ERROR(
+        Expect(Is(x, DType::kF32) && Is(gram, DType::kF64) && gram.rows == n && gram.cols == n,
+               "AccumulateGram", {x, gram}));
     gram_chunk_.resize(static_cast<size_t>(n * n));
     float* chunk = gram_chunk_.data();
     for (int64_t begin = 0; begin < x.rows; begin += kGramChunk) {
@@ -210,18 +210,17 @@ class CpuBackend final : public Backend {
   absl::Status SymmetricEigen(std::span<const EigenProblem> problems) override {
     for (const EigenProblem& p : problems) {
       const int64_t n = p.k.rows;
-      RETURN_IF_ERROR(Expect(p.k.cols == n && Is(p.k, DType::kF64) && p.values.cols == n &&
-                                 (p.vectors.data == nullptr ||
-                                  (p.vectors.rows == n && p.vectors.cols == n)),
-                             "SymmetricEigen", {p.k, p.values, p.vectors}));
+      RETURN_IF_ERROR(
+          Expect(p.k.cols == n && Is(p.k, DType::kF64) && p.values.cols == n &&
+                     (p.vectors.data == nullptr || (p.vectors.rows == n && p.vectors.cols == n)),
+                 "SymmetricEigen", {p.k, p.values, p.vectors}));
     }
     // The reduction to tridiagonal form is bound by memory and hardly gains from a second thread:
     // several problems at a time, one thread each, largest first, do.
     std::vector<size_t> order(problems.size());
     std::iota(order.begin(), order.end(), size_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-      return problems[a].k.rows > problems[b].k.rows;
-    });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return problems[a].k.rows > problems[b].k.rows; });
     std::vector<absl::Status> results(problems.size());
 #pragma omp parallel for schedule(dynamic, 1) if (problems.size() > 1)
     for (size_t i = 0; i < order.size(); ++i) {
@@ -240,9 +239,9 @@ class CpuBackend final : public Backend {
   }
 
   absl::Status SolveSpd(MatrixRef a, MatrixRef b) override {
-    RETURN_IF_ERROR(Expect(a.rows == a.cols && b.cols == a.rows && Is(a, DType::kF64) &&
-                               Is(b, DType::kF64),
-                           "SolveSpd", {a, b}));
+    RETURN_IF_ERROR(
+        Expect(a.rows == a.cols && b.cols == a.rows && Is(a, DType::kF64) && Is(b, DType::kF64),
+               "SolveSpd", {a, b}));
     return cpu::SolveSpd(a, b);
   }
 
@@ -265,8 +264,8 @@ class CpuBackend final : public Backend {
   }
 
   absl::StatusOr<double> Dot(MatrixRef a, MatrixRef b) override {
-    RETURN_IF_ERROR(Expect(SameShape(a, b) && Is(a, DType::kF64) && Is(b, DType::kF64), "Dot",
-                           {a, b}));
+    RETURN_IF_ERROR(
+        Expect(SameShape(a, b) && Is(a, DType::kF64) && Is(b, DType::kF64), "Dot", {a, b}));
     double sum = 0;
     for (int64_t i = 0; i < a.rows; ++i) {
       sum += cblas_ddot(static_cast<blasint>(a.cols), a.row<double>(i), 1, b.row<double>(i), 1);
@@ -365,8 +364,8 @@ class CpuBackend final : public Backend {
           cpu::ScaleRow(s, visible, 1.0f / sum);
           std::fill(s + visible, s + keys, 0.0f);
         }
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, dim, cols, 1.0f,
-                    scores.data(), cols, vh, static_cast<blasint>(v.stride), 0.0f, oh,
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, dim, cols, 1.0f, scores.data(),
+                    cols, vh, static_cast<blasint>(v.stride), 0.0f, oh,
                     static_cast<blasint>(out.stride));
       }
     }
@@ -375,17 +374,15 @@ class CpuBackend final : public Backend {
 
   absl::Status SiluMul(MatrixRef gate, MatrixRef up) override {
     RETURN_IF_ERROR(Expect(SameShape(gate, up) && Is(gate, DType::kF32), "SiluMul", {gate, up}));
-    ForRows(gate, [&](int64_t i) {
-      cpu::SiluMulRow(gate.row<float>(i), up.row<float>(i), gate.cols);
-    });
+    ForRows(gate,
+            [&](int64_t i) { cpu::SiluMulRow(gate.row<float>(i), up.row<float>(i), gate.cols); });
     return absl::OkStatus();
   }
 
-  absl::StatusOr<double> CrossEntropy(MatrixRef logits,
-                                      std::span<const int32_t> targets) override {
-    RETURN_IF_ERROR(Expect(static_cast<int64_t>(targets.size()) == logits.rows &&
-                               Is(logits, DType::kF32),
-                           "CrossEntropy", {logits}));
+  absl::StatusOr<double> CrossEntropy(MatrixRef logits, std::span<const int32_t> targets) override {
+    RETURN_IF_ERROR(
+        Expect(static_cast<int64_t>(targets.size()) == logits.rows && Is(logits, DType::kF32),
+               "CrossEntropy", {logits}));
     for (const int32_t t : targets) {
       if (t >= logits.cols) return Misuse("CrossEntropy", "a target is outside the vocabulary");
     }

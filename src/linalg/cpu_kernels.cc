@@ -43,7 +43,8 @@ inline __attribute__((always_inline)) float Exp(float x) {
   std::memcpy(&fa, &a, 4);
   std::memcpy(&fb, &b, 4);
   const float y = p * fa * fb;
-  return x < -87.3f ? 0.0f : (x > 88.7f ? std::numeric_limits<float>::infinity() : (x == x ? y : x));
+  return x < -87.3f ? 0.0f
+                    : (x > 88.7f ? std::numeric_limits<float>::infinity() : (x == x ? y : x));
 }
 
 // Sums in F64 over independent lanes, so that the order is fixed and the loop vectorises.

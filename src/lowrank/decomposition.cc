@@ -77,7 +77,8 @@ absl::Status Verify(const Decomposition& d, MatrixRef k, double trace, Backend& 
   ASSIGN_OR_RETURN(const Matrix projected, Product(false, false, leading, k, backend));
   ASSIGN_OR_RETURN(const double explained, backend.Dot(projected, leading));
   const double tail = TailSum(d.spectrum, rank);
-  if (std::fabs(trace - explained - tail) <= 1e-6 * std::fabs(tail) + 1e-11 * trace) return absl::OkStatus();
+  if (std::fabs(trace - explained - tail) <= 1e-6 * std::fabs(tail) + 1e-11 * trace)
+    return absl::OkStatus();
   return MakeError(absl::StatusCode::kInternal, kNumericalFailure,
                    "eigendecomposition: unexplained energy " + std::to_string(trace - explained) +
                        " against " + std::to_string(tail) + " from the eigenvalues");
@@ -154,8 +155,7 @@ absl::StatusOr<Factors> Balance(const Decomposition& d, Matrix u, Matrix v, Back
   return factors;
 }
 
-absl::StatusOr<Matrix> Residual(const Decomposition& d, MatrixRef approximation,
-                                Backend& backend) {
+absl::StatusOr<Matrix> Residual(const Decomposition& d, MatrixRef approximation, Backend& backend) {
   ASSIGN_OR_RETURN(Matrix residual, CopyOf(approximation, backend));
   ASSIGN_OR_RETURN(const Matrix minus_one, backend.New(1, d.w.cols(), DType::kF64));
   const std::vector<double> values(static_cast<size_t>(d.w.cols()), -1.0);

@@ -42,16 +42,17 @@ struct DecomposeItem {
   Metric metric;
 };
 
-// Decomposes several matrices, their eigenproblems in one batch. NUMERICAL_FAILURE where a metric is not
-// finite, or where the trace that the eigenvectors explain does not match the eigenvalues to 1e-6.
+// Decomposes several matrices, their eigenproblems in one batch. NUMERICAL_FAILURE where a metric
+// is not finite, or where the trace that the eigenvectors explain does not match the eigenvalues to
+// 1e-6.
 absl::StatusOr<std::vector<Decomposition>> Decompose(std::span<const DecomposeItem> items,
                                                      Backend& backend);
 // Spectra only, a fraction of the work.
 absl::StatusOr<std::vector<Decomposition>> DecomposeValues(std::span<const DecomposeItem> items,
                                                            Backend& backend);
 
-// W′ = b a. Balanced: row i of a and column i of b have the same norm, so that neither overflows nor
-// loses digits in a 16-bit format.
+// W′ = b a. Balanced: row i of a and column i of b have the same norm, so that neither overflows
+// nor loses digits in a 16-bit format.
 struct Factors {
   Matrix a;  // [k, n]
   Matrix b;  // [m, k]

@@ -1,5 +1,5 @@
-// The compression methods: a static table. All of them minimise ‖(W − W′) R‖_F over rank(W′) ≤ k and
-// differ in R, that is, in what they know of the layer's inputs X:
+// The compression methods: a static table. All of them minimise ‖(W − W′) R‖_F over rank(W′) ≤ k
+// and differ in R, that is, in what they know of the layer's inputs X:
 //
 //   svd             R = I
 //   asvd            R = diag(mean|x|^α)

@@ -23,8 +23,8 @@ double TailLoss(const std::vector<double>& spectrum, int64_t rank) {
   return std::sqrt(std::max(sum, 0.0));
 }
 
-// Scales weights to shares with the given mean, none above the limit: what a capped share cannot take
-// goes to the rest.
+// Scales weights to shares with the given mean, none above the limit: what a capped share cannot
+// take goes to the rest.
 std::vector<double> SharesWithMean(const std::vector<double>& weights, double mean, double limit) {
   std::vector<double> shares(weights.size(), 0.0);
   std::vector<bool> capped(weights.size(), false);

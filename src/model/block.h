@@ -32,8 +32,8 @@ struct Head {
   Matrix w;     // F32 [vocab, hidden]
 };
 
-// A tensor as F32 [rows, cols] (a vector is one row). MODEL_CORRUPT, naming it, where a value is NaN
-// or infinite.
+// A tensor as F32 [rows, cols] (a vector is one row). MODEL_CORRUPT, naming it, where a value is
+// NaN or infinite.
 absl::StatusOr<Matrix> LoadTensor(const Checkpoint& checkpoint, const std::string& name,
                                   Backend& backend);
 absl::StatusOr<Block> LoadBlock(const Checkpoint& checkpoint, int64_t layer, Backend& backend);

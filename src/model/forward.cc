@@ -53,8 +53,8 @@ absl::Status Forward::ApplyRope(int64_t heads, std::span<const int64_t> offsets,
     const int64_t length = offsets[s + 1] - offsets[s];
     ASSIGN_OR_RETURN(const RopeTable* table, rope_.Get(config_, length, backend_));
     const int64_t own[] = {0, length};
-    RETURN_IF_ERROR(backend_.Rope(x.Rows(offsets[s], length), heads, table->cosines,
-                                  table->sines, own));
+    RETURN_IF_ERROR(
+        backend_.Rope(x.Rows(offsets[s], length), heads, table->cosines, table->sines, own));
   }
   return absl::OkStatus();
 }
@@ -79,8 +79,8 @@ absl::Status Forward::RunBlock(const Block& block, std::span<const int64_t> offs
   RETURN_IF_ERROR(ApplyRope(config_.num_heads, offsets, q));
   RETURN_IF_ERROR(ApplyRope(config_.num_kv_heads, offsets, k));
   ASSIGN_OR_RETURN(const MatrixRef mixed, Buffer("mixed", tokens, q_cols));
-  RETURN_IF_ERROR(backend_.Attention(
-      q, k, v, {config_.num_heads, config_.num_kv_heads, head_dim}, offsets, mixed));
+  RETURN_IF_ERROR(backend_.Attention(q, k, v, {config_.num_heads, config_.num_kv_heads, head_dim},
+                                     offsets, mixed));
   RETURN_IF_ERROR(observe(Site::kOIn, mixed));
   RETURN_IF_ERROR(Apply(block, LinearId::kO, mixed, normed, observer));
   RETURN_IF_ERROR(backend_.Add(normed, x));

@@ -34,10 +34,9 @@ class Forward {
                         const BlockObserver& observer = {});
 
   // Sum over the sequences of −log p(ids[t + 1] | ids[..t]), natural logarithm, from the residual
-  // stream x behind the last block; every sequence of length n has n − 1 predictions. NUMERICAL_FAILURE where a logit is
-  // not finite.
-  absl::StatusOr<double> NegativeLogLikelihood(const Head& head,
-                                               std::span<const int64_t> offsets,
+  // stream x behind the last block; every sequence of length n has n − 1 predictions.
+  // NUMERICAL_FAILURE where a logit is not finite.
+  absl::StatusOr<double> NegativeLogLikelihood(const Head& head, std::span<const int64_t> offsets,
                                                std::span<const int32_t> ids, MatrixRef x);
   // Logits F32 [tokens, vocab] of rows of x.
   absl::Status Logits(const Head& head, MatrixRef x, MatrixRef logits);

@@ -23,8 +23,7 @@ class RopeCache {
  public:
   // For one or several sequences of at most this length; where depends_on_length is true, for
   // sequences of exactly this length.
-  absl::StatusOr<const RopeTable*> Get(const ModelConfig& config, int64_t length,
-                                       Backend& backend);
+  absl::StatusOr<const RopeTable*> Get(const ModelConfig& config, int64_t length, Backend& backend);
   // True where sequences of different lengths need tables of their own.
   static bool DependsOnLength(const ModelConfig& config, int64_t length);
 

@@ -57,7 +57,12 @@ int Size(const void* processor) { return Of(processor).GetPieceSize(); }
 }  // namespace
 }  // namespace svdllm
 
-extern "C" __attribute__((visibility("default"))) const svdllm::SentencePieceApi
-    svdllm_sentencepiece_api = {
-        svdllm::kSentencePieceApiVersion, svdllm::Load,      svdllm::Destroy,   svdllm::Encode,
-        svdllm::PieceToId,                svdllm::IdToPiece, svdllm::IsUnknown, svdllm::Size};
+extern "C" __attribute__((visibility("default")))
+const svdllm::SentencePieceApi svdllm_sentencepiece_api = {svdllm::kSentencePieceApiVersion,
+                                                           svdllm::Load,
+                                                           svdllm::Destroy,
+                                                           svdllm::Encode,
+                                                           svdllm::PieceToId,
+                                                           svdllm::IdToPiece,
+                                                           svdllm::IsUnknown,
+                                                           svdllm::Size};

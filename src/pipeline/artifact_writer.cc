@@ -23,10 +23,20 @@ constexpr char kReport[] = "compression_report.json";
 
 // Copied byte for byte where the source has them.
 constexpr std::string_view kCopiedFiles[] = {
-    "tokenizer.json",  "tokenizer.model",       "tokenizer_config.json", "special_tokens_map.json",
-    "vocab.json",      "added_tokens.json",     "merges.txt",            "chat_template.jinja",
-    "LICENSE",         "generation_config.json", "LICENSE.txt",          "NOTICE",
-    "USE_POLICY.md",   "tokenizer.model.v3",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "added_tokens.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "LICENSE",
+    "generation_config.json",
+    "LICENSE.txt",
+    "NOTICE",
+    "USE_POLICY.md",
+    "tokenizer.model.v3",
 };
 
 bool Exists(const std::string& path) {
@@ -118,9 +128,9 @@ absl::StatusOr<ArtifactWriter> ArtifactWriter::Create(const Checkpoint& checkpoi
   for (size_t i = 0; i < shards.size(); ++i) {
     writer.shard_names_.push_back(
         fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size()));
-    ASSIGN_OR_RETURN(SafetensorsWriter shard,
-                     SafetensorsWriter::Create(staging_dir + "/" + writer.shard_names_.back(),
-                                               shards[i]));
+    ASSIGN_OR_RETURN(
+        SafetensorsWriter shard,
+        SafetensorsWriter::Create(staging_dir + "/" + writer.shard_names_.back(), shards[i]));
     writer.shards_.push_back(std::move(shard));
   }
   return writer;
@@ -176,8 +186,7 @@ absl::Status ArtifactWriter::FinishWeights() {
   for (SafetensorsWriter& shard : shards_) RETURN_IF_ERROR(shard.Finish());
   Json index = {{"metadata", {{"total_size", weight_bytes_}}}, {"weight_map", Json::object()}};
   for (const auto& [name, shard] : shard_of_) index["weight_map"][name] = shard_names_[shard];
-  RETURN_IF_ERROR(
-      WriteFileAtomic(dir_ + "/model.safetensors.index.json", index.dump(2) + "\n"));
+  RETURN_IF_ERROR(WriteFileAtomic(dir_ + "/model.safetensors.index.json", index.dump(2) + "\n"));
   RETURN_IF_ERROR(WriteFileAtomic(dir_ + "/config.json", ConfigJson()));
   for (const std::string_view name : kCopiedFiles) {
     const std::string from = checkpoint_->dir() + "/" + std::string(name);
@@ -189,10 +198,10 @@ absl::Status ArtifactWriter::FinishWeights() {
 }
 
 absl::Status ArtifactWriter::FinishArtifact(const CompressResult& job, ArtifactResult& artifact) {
-  RETURN_IF_ERROR(WriteFileAtomic(
-      dir_ + "/" + kReport, ReportJson(*checkpoint_, *spec_, job, artifact).dump(2) + "\n"));
-  RETURN_IF_ERROR(WriteFileAtomic(dir_ + "/README.md",
-                                  ModelCard(*checkpoint_, *spec_, job, artifact)));
+  RETURN_IF_ERROR(WriteFileAtomic(dir_ + "/" + kReport,
+                                  ReportJson(*checkpoint_, *spec_, job, artifact).dump(2) + "\n"));
+  RETURN_IF_ERROR(
+      WriteFileAtomic(dir_ + "/README.md", ModelCard(*checkpoint_, *spec_, job, artifact)));
   Json files = Json::object();
   for (const std::string& name : FilesOf(dir_)) {
     if (name == kManifest) continue;

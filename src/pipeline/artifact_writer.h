@@ -43,8 +43,8 @@ class ArtifactWriter {
   const std::string& dir() const { return dir_; }
   double keep_ratio() const { return keep_ratio_; }
   const std::vector<int64_t>& ranks() const { return ranks_; }
-  int64_t parameters() const { return parameters_; }        // of the whole model, stored
-  int64_t weight_bytes() const { return weight_bytes_; }    // of its tensors
+  int64_t parameters() const { return parameters_; }                // of the whole model, stored
+  int64_t weight_bytes() const { return weight_bytes_; }            // of its tensors
   int64_t target_parameters() const { return target_parameters_; }  // stored for the targets
 
  private:
@@ -68,8 +68,8 @@ class ArtifactWriter {
 
 // An artifact that an earlier attempt of a job published before it died.
 struct OwnArtifact {
-  ArtifactResult artifact;                  // its uri is left empty
-  std::vector<PerplexityResult> before;     // of the dense model
+  ArtifactResult artifact;               // its uri is left empty
+  std::vector<PerplexityResult> before;  // of the dense model
 };
 // NOT_FOUND where local directory dir holds no artifact of this job.
 absl::StatusOr<OwnArtifact> ReadOwnArtifact(const std::string& dir, const std::string& job_id);

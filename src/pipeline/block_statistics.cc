@@ -85,9 +85,8 @@ absl::Status BlockStatistics::Finish(const std::string& layer, double asvd_alpha
     ASSIGN_OR_RETURN(const bool finite, backend_->AllFinite(matrix));
     if (!finite) {
       return MakeError(absl::StatusCode::kInternal, kNumericalFailure,
-                       "calibrate: " + layer + " " +
-                           std::string(SiteName(static_cast<Site>(i))) + ": non-finite " +
-                           (s.gram.empty() ? "activations" : "Gram matrix"));
+                       "calibrate: " + layer + " " + std::string(SiteName(static_cast<Site>(i))) +
+                           ": non-finite " + (s.gram.empty() ? "activations" : "Gram matrix"));
     }
     if (s.scale.empty()) continue;
     std::vector<double> scale(static_cast<size_t>(s.scale.cols()));

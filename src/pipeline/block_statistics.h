@@ -15,9 +15,8 @@ namespace svdllm {
 // gathered instead, with some rows of the input beside it to measure what rounding costs.
 class BlockStatistics {
  public:
-  static absl::StatusOr<BlockStatistics> Create(const ModelConfig& config,
-                                                const Architecture& arch, Statistic statistic,
-                                                Backend& backend);
+  static absl::StatusOr<BlockStatistics> Create(const ModelConfig& config, const Architecture& arch,
+                                                Statistic statistic, Backend& backend);
 
   // Adds what passes through RunBlock. Must not outlive this object, nor be used after a move.
   BlockObserver Observer();
@@ -37,10 +36,10 @@ class BlockStatistics {
 
  private:
   struct SiteStatistic {
-    Matrix gram;             // F64 [n, n], or [m, m] where output is set
-    Matrix scale;            // F64 [1, n]
-    Matrix sample;           // F32 [kSampleRows, n]
-    int64_t sampled = 0;     // rows in it
+    Matrix gram;          // F64 [n, n], or [m, m] where output is set
+    Matrix scale;         // F64 [1, n]
+    Matrix sample;        // F32 [kSampleRows, n]
+    int64_t sampled = 0;  // rows in it
     int64_t tokens = 0;
     bool output = false;
     LinearId reader = LinearId::kQ;

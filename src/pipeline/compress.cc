@@ -43,11 +43,13 @@ std::string OutputOf(const CompressSpec& spec, double keep_ratio) {
   if (spec.keep_ratios.size() == 1) return spec.output_uri;
   // Two decimals where they say it all: keep-0.80, keep-0.125.
   const bool short_form = std::abs(keep_ratio * 100 - std::round(keep_ratio * 100)) < 1e-9;
-  return fmt::format("{}/keep-{}", spec.output_uri,
-                     short_form ? fmt::format("{:.2f}", keep_ratio) : fmt::format("{}", keep_ratio));
+  return fmt::format(
+      "{}/keep-{}", spec.output_uri,
+      short_form ? fmt::format("{:.2f}", keep_ratio) : fmt::format("{}", keep_ratio));
 }
 
-// The windows that perplexity before and after is measured on; none where nothing is to be measured.
+// The windows that perplexity before and after is measured on; none where nothing is to be
+// measured.
 absl::StatusOr<EvaluationData> EvaluationWindows(const CompressSpec& spec, Sequences held_out,
                                                  const Tokenizer& tokenizer) {
   if (spec.evaluation.limit < 0) return EvaluationData{};
@@ -111,26 +113,23 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
     Staging staging(store);
     std::vector<std::string> dirs;
     for (const double keep_ratio : spec.keep_ratios) {
-      ASSIGN_OR_RETURN(std::string dir,
-                       staging.Open(uris[keep_ratio],
-                                    spec.job_id + "." + std::to_string(spec.attempt)));
+      ASSIGN_OR_RETURN(
+          std::string dir,
+          staging.Open(uris[keep_ratio], spec.job_id + "." + std::to_string(spec.attempt)));
       dirs.push_back(std::move(dir));
     }
     ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(spec.model_dir));
     const bool hold_out = spec.evaluation.limit >= 0 && spec.evaluation.text.path.empty();
-    ASSIGN_OR_RETURN(CalibrationData data, DrawCalibration(spec.calibration,
-                                                           hold_out ? kHeldOutWindows : 0,
-                                                           tokenizer));
+    ASSIGN_OR_RETURN(CalibrationData data,
+                     DrawCalibration(spec.calibration, hold_out ? kHeldOutWindows : 0, tokenizer));
     ASSIGN_OR_RETURN(const EvaluationData windows,
                      EvaluationWindows(spec, std::move(data.held_out), tokenizer));
 
-    RunLog log(hooks, backend,
-               CompressionWork(spec, checkpoint, data.calibration, windows.windows),
+    RunLog log(hooks, backend, CompressionWork(spec, checkpoint, data.calibration, windows.windows),
                checkpoint.config().num_layers);
     log.Enter("load");
     RETURN_IF_ERROR(log.Step(0, "", "loaded"));
-    const CompressContext context{spec,    checkpoint, targets, data.calibration,
-                                  backend, log};
+    const CompressContext context{spec, checkpoint, targets, data.calibration, backend, log};
     ASSIGN_OR_RETURN(const std::vector<std::vector<int64_t>> ranks, AllocateRanks(context));
     std::vector<ArtifactWriter> writers;
     for (size_t i = 0; i < dirs.size(); ++i) {

@@ -98,9 +98,8 @@ absl::Status BlockCompressor::Calibrate(int64_t layer) {
                                                         method_.statistic, backend_));
   if (!UsesActivations()) return log_.Check();
   log_.Enter("calibrate");
-  RETURN_IF_ERROR(AdvanceStream(forward_, block_, batches_, dense_, nullptr,
-                                statistics_.Observer(), backend_,
-                                [this] { return log_.Check(); }));
+  RETURN_IF_ERROR(AdvanceStream(forward_, block_, batches_, dense_, nullptr, statistics_.Observer(),
+                                backend_, [this] { return log_.Check(); }));
   RETURN_IF_ERROR(statistics_.Finish("layer " + std::to_string(layer), spec_.asvd_alpha));
   return log_.Step(ForwardWork() + StatisticsFlops(config_, context_.checkpoint.arch(),
                                                    method_.statistic,
@@ -122,8 +121,8 @@ absl::StatusOr<std::vector<Decomposition>> BlockCompressor::DecomposeLayer(
   if (!decompositions.ok()) {
     return Annotate(decompositions.status(), "factorise: layer " + std::to_string(layer));
   }
-  RETURN_IF_ERROR(log_.Step(DecomposeFlops(config_, context_.checkpoint.arch()) *
-                            (values_only ? 0.33 : 1)));
+  RETURN_IF_ERROR(
+      log_.Step(DecomposeFlops(config_, context_.checkpoint.arch()) * (values_only ? 0.33 : 1)));
   return decompositions;
 }
 
@@ -137,9 +136,11 @@ absl::StatusOr<Matrix> BlockCompressor::Round(MatrixRef x, DType dtype,
   return rounded;
 }
 
-absl::StatusOr<MatrixReport> BlockCompressor::CompressMatrix(
-    const Target& target, const Decomposition& d, int64_t rank, const BlockStatistics& dense,
-    const BlockStatistics* updated, Linear& linear, Stored& stored) {
+absl::StatusOr<MatrixReport> BlockCompressor::CompressMatrix(const Target& target,
+                                                             const Decomposition& d, int64_t rank,
+                                                             const BlockStatistics& dense,
+                                                             const BlockStatistics* updated,
+                                                             Linear& linear, Stored& stored) {
   MatrixReport report{target.name, target.rows, target.cols, rank};
   const double total = d.Tail(0), tail = d.Tail(rank);
   if (method_.statistic == Statistic::kGram) report.optimum_loss = std::sqrt(tail);
@@ -177,9 +178,8 @@ absl::StatusOr<MatrixReport> BlockCompressor::CompressMatrix(
 
   const MatrixRef sample = judge.SampleOf(target.id);
   const auto loss = [&](MatrixRef approximation) {
-    return metric.output_gram.data != nullptr
-               ? SampledLoss(d, approximation, sample, backend_)
-               : ResidualLoss(d, approximation, metric, backend_);
+    return metric.output_gram.data != nullptr ? SampledLoss(d, approximation, sample, backend_)
+                                              : ResidualLoss(d, approximation, metric, backend_);
   };
   ASSIGN_OR_RETURN(const double exact_loss, loss(exact));
   ASSIGN_OR_RETURN(const double stored_loss, loss(as_stored));
@@ -203,10 +203,10 @@ absl::Status BlockCompressor::AdvanceCompressed(size_t stream, const Block& bloc
                                                 bool observe_only, BlockStatistics* statistics) {
   log_.Enter("calibrate");
   const MatrixRef scratch = scratch_;
-  RETURN_IF_ERROR(AdvanceStream(
-      forward_, block, batches_, compressed_[stream], observe_only ? &scratch : nullptr,
-      statistics != nullptr ? statistics->Observer() : BlockObserver{}, backend_,
-      [this] { return log_.Check(); }));
+  RETURN_IF_ERROR(AdvanceStream(forward_, block, batches_, compressed_[stream],
+                                observe_only ? &scratch : nullptr,
+                                statistics != nullptr ? statistics->Observer() : BlockObserver{},
+                                backend_, [this] { return log_.Check(); }));
   return log_.Step(ForwardWork());
 }
 
@@ -250,9 +250,8 @@ absl::Status BlockCompressor::CompressLayer(int64_t layer, std::vector<ArtifactW
                        context_.checkpoint.Tensor(target.name + ".weight"));
       Stored stored;
       stored.dtype = source.dtype;
-      ASSIGN_OR_RETURN(MatrixReport report,
-                       CompressMatrix(target, *d, rank, statistics_, updated,
-                                      compressed.linear(target.id), stored));
+      ASSIGN_OR_RETURN(MatrixReport report, CompressMatrix(target, *d, rank, statistics_, updated,
+                                                           compressed.linear(target.id), stored));
       if (spec_.output_format == OutputFormat::kFactored) {
         RETURN_IF_ERROR(writers[w].WriteFactors(index, stored.a, stored.b));
       } else {

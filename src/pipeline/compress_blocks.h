@@ -1,4 +1,5 @@
-// The middle of a compression: calibrate ▸ allocate ▸ factorise ▸ write, streamed a block at a time.
+// The middle of a compression: calibrate ▸ allocate ▸ factorise ▸ write, streamed a block at a
+// time.
 #pragma once
 
 #include <vector>
@@ -20,13 +21,13 @@ struct CompressContext {
   RunLog& log;
 };
 
-// The ranks of one keep ratio a row, a target each: from the shapes alone, or, for an allocation that
-// needs spectra, from a pass of its own over the dense model.
+// The ranks of one keep ratio a row, a target each: from the shapes alone, or, for an allocation
+// that needs spectra, from a pass of its own over the dense model.
 absl::StatusOr<std::vector<std::vector<int64_t>>> AllocateRanks(const CompressContext& context);
 
-// Factorises every target for every writer and hands the factors over, layer by layer: one stream of
-// activations through the dense model and, where the method updates, one more through each compressed
-// prefix. Returns a report a target for each writer.
+// Factorises every target for every writer and hands the factors over, layer by layer: one stream
+// of activations through the dense model and, where the method updates, one more through each
+// compressed prefix. Returns a report a target for each writer.
 absl::StatusOr<std::vector<std::vector<MatrixReport>>> CompressBlocks(
     const CompressContext& context, std::vector<ArtifactWriter>& writers);
 

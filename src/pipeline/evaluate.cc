@@ -11,9 +11,9 @@ absl::Status CheckEvaluate(const EvaluateSpec& spec) {
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(spec.model_dir));
   for (size_t i = 0; i < spec.perplexities.size(); ++i) {
     const std::string where = "tasks[" + std::to_string(i) + "]";
-    RETURN_IF_ERROR(ResolveSeqLen(spec.perplexities[i].seq_len, checkpoint.config(),
-                                  where + ".seq_len")
-                        .status());
+    RETURN_IF_ERROR(
+        ResolveSeqLen(spec.perplexities[i].seq_len, checkpoint.config(), where + ".seq_len")
+            .status());
     struct stat info;
     const std::string& path = spec.perplexities[i].text.path;
     if (stat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) {

@@ -14,9 +14,9 @@
 namespace svdllm {
 
 enum class OutputFormat { kFactored, kDense };
-// How text becomes sequences. kConcatenated: documents joined by a blank line, tokenised as one text
-// (special tokens once, in front) and cut. kDocuments: each document is one sequence (special tokens
-// in front of each), cut at seq_len.
+// How text becomes sequences. kConcatenated: documents joined by a blank line, tokenised as one
+// text (special tokens once, in front) and cut. kDocuments: each document is one sequence (special
+// tokens in front of each), cut at seq_len.
 enum class Packing { kConcatenated, kDocuments };
 
 // "factored", "dense"
@@ -32,15 +32,15 @@ struct TextSource {
 
 struct CalibrationSpec {
   TextSource text;
-  int64_t samples = 256;   // sequences
-  int64_t seq_len = 0;     // tokens; 0: 2048, or as many as the model has positions where fewer
-  uint64_t seed = 3;       // draws the sequences; documents are taken in order where packing says so
+  int64_t samples = 256;  // sequences
+  int64_t seq_len = 0;    // tokens; 0: 2048, or as many as the model has positions where fewer
+  uint64_t seed = 3;      // draws the sequences; documents are taken in order where packing says so
   int64_t first_document = 0;  // documents before this one are passed over (kDocuments)
 };
 
 // Perplexity: non-overlapping windows of seq_len tokens, each predicted from its own start.
 struct PerplexitySpec {
-  std::string name;   // what the figure is called in reports, e.g. "perplexity"
+  std::string name;  // what the figure is called in reports, e.g. "perplexity"
   TextSource text;
   int64_t seq_len = 0;  // tokens; 0: as for calibration
   int64_t limit = 0;    // windows (or documents) at most; 0: all
@@ -80,11 +80,11 @@ struct Progress {
   std::string module;  // e.g. "model.layers.3.mlp.down_proj"; empty where none applies
   int64_t layers_done = 0;
   int64_t layers_total = 0;
-  double percent = 0;             // of the whole job, 0..100
-  double eta_seconds = -1;        // negative: not known yet
-  int64_t peak_host_bytes = 0;    // of this process
+  double percent = 0;           // of the whole job, 0..100
+  double eta_seconds = -1;      // negative: not known yet
+  int64_t peak_host_bytes = 0;  // of this process
   int64_t peak_device_bytes = 0;
-  std::string message;            // for people: "layer 3/30: loss 0.021"
+  std::string message;  // for people: "layer 3/30: loss 0.021"
 };
 
 struct StageTime {
@@ -93,11 +93,12 @@ struct StageTime {
 };
 
 struct MatrixReport {
-  std::string name;          // "model.layers.0.self_attn.q_proj"
+  std::string name;  // "model.layers.0.self_attn.q_proj"
   int64_t rows = 0, cols = 0;
-  int64_t rank = 0;          // 0: stays dense
-  double relative_loss = 0;  // ‖(W−W′)X‖ / ‖W X‖ from the eigenvalue tail (whitened methods), else measured
-  double optimum_loss = 0;   // (Σ_{j>k} λ_j)^{1/2}, absolute; whitened methods only
+  int64_t rank = 0;  // 0: stays dense
+  double relative_loss =
+      0;  // ‖(W−W′)X‖ / ‖W X‖ from the eigenvalue tail (whitened methods), else measured
+  double optimum_loss = 0;  // (Σ_{j>k} λ_j)^{1/2}, absolute; whitened methods only
   double rounding_excess = 0;  // ‖(W−W″)X‖²/‖(W−W′)X‖² − 1, W″ being what is stored
 };
 
@@ -113,9 +114,9 @@ struct PerplexityResult {
 
 struct ArtifactResult {
   double keep_ratio = 0;
-  std::string uri;                 // where it was published
+  std::string uri;  // where it was published
   std::string manifest_sha256;
-  int64_t parameters = 0;          // of the whole model
+  int64_t parameters = 0;             // of the whole model
   int64_t compressed_parameters = 0;  // stored numbers of the linears in scope
   int64_t weight_bytes = 0;
   std::vector<MatrixReport> matrices;
@@ -123,9 +124,9 @@ struct ArtifactResult {
 };
 
 struct CompressResult {
-  int64_t parameters = 0;          // before
-  int64_t target_parameters = 0;   // of the linears in scope, before
-  int64_t weight_bytes = 0;        // before
+  int64_t parameters = 0;                      // before
+  int64_t target_parameters = 0;               // of the linears in scope, before
+  int64_t weight_bytes = 0;                    // before
   std::vector<PerplexityResult> perplexities;  // before
   std::vector<ArtifactResult> artifacts;
   std::vector<StageTime> stages;

@@ -17,7 +17,8 @@ std::string Millions(int64_t count) {
 }
 
 std::string Change(int64_t before, int64_t after) {
-  return fmt::format("{:+.1f} %", 100.0 * (static_cast<double>(after) / static_cast<double>(before) - 1));
+  return fmt::format("{:+.1f} %",
+                     100.0 * (static_cast<double>(after) / static_cast<double>(before) - 1));
 }
 
 // The last part of a path or URI.
@@ -59,8 +60,8 @@ std::string LicenceLine(const Checkpoint& source) {
 
 }  // namespace
 
-std::string ModelCard(const Checkpoint& source, const CompressSpec& spec,
-                      const CompressResult& job, const ArtifactResult& artifact) {
+std::string ModelCard(const Checkpoint& source, const CompressSpec& spec, const CompressResult& job,
+                      const ArtifactResult& artifact) {
   const std::string base = BaseName(spec.model_uri);
   const std::string licence = LicenceLine(source);
   const bool factored = spec.output_format == OutputFormat::kFactored;
@@ -119,7 +120,8 @@ std::string ModelCard(const Checkpoint& source, const CompressSpec& spec,
     if (m.relative_loss > worst) worst = m.relative_loss, worst_name = m.name;
   }
   card += fmt::format(
-      "\n## How\n\n- method `{}`, keep ratio {:.4g}, {} ranks; {} matrices, {} of them left dense\n",
+      "\n## How\n\n- method `{}`, keep ratio {:.4g}, {} ranks; {} matrices, {} of them left "
+      "dense\n",
       MethodName(spec.method), artifact.keep_ratio, AllocationName(spec.allocation),
       artifact.matrices.size(), dense);
   if (RowOf(spec.method).statistic != Statistic::kNone) {

@@ -13,9 +13,9 @@ namespace {
 constexpr int64_t kGroupBytes = int64_t{1} << 29;
 
 double MeanPositions(const Sequences& windows) {
-  return windows.count() == 0 ? 0
-                              : static_cast<double>(windows.tokens()) /
-                                    (2 * static_cast<double>(windows.count()));
+  return windows.count() == 0
+             ? 0
+             : static_cast<double>(windows.tokens()) / (2 * static_cast<double>(windows.count()));
 }
 
 Sequences Slice(const Sequences& all, int64_t first, int64_t last) {
@@ -52,7 +52,8 @@ absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
     int64_t last = first + 1;
     const auto bytes = [&](int64_t end) {
       return 4 * config.hidden_size *
-             (windows.offsets[static_cast<size_t>(end)] - windows.offsets[static_cast<size_t>(first)]);
+             (windows.offsets[static_cast<size_t>(end)] -
+              windows.offsets[static_cast<size_t>(first)]);
     };
     while (last < windows.count() && bytes(last + 1) <= kGroupBytes) ++last;
     const Sequences group = Slice(windows, first, last);
@@ -61,22 +62,20 @@ absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
     ASSIGN_OR_RETURN(const Matrix x, EmbedSequences(checkpoint, group, backend));
     for (int64_t layer = 0; layer < config.num_layers; ++layer) {
       ASSIGN_OR_RETURN(const Block block, LoadBlock(checkpoint, layer, backend));
+      RETURN_IF_ERROR(AdvanceStream(forward, block, batches, x, nullptr, {}, backend, check));
       RETURN_IF_ERROR(
-          AdvanceStream(forward, block, batches, x, nullptr, {}, backend, check));
-      RETURN_IF_ERROR(log.Step(
-          BlockFlops(config, checkpoint.arch(), tokens, MeanPositions(group)), "",
-          name + ": windows " + std::to_string(first + 1) + "–" + std::to_string(last) + " of " +
-              std::to_string(windows.count()) + ", layer " + std::to_string(layer + 1) + "/" +
-              std::to_string(config.num_layers)));
+          log.Step(BlockFlops(config, checkpoint.arch(), tokens, MeanPositions(group)), "",
+                   name + ": windows " + std::to_string(first + 1) + "–" + std::to_string(last) +
+                       " of " + std::to_string(windows.count()) + ", layer " +
+                       std::to_string(layer + 1) + "/" + std::to_string(config.num_layers)));
     }
     for (const Batch& batch : batches) {
-      ASSIGN_OR_RETURN(
-          const double sum,
-          forward.NegativeLogLikelihood(
-              head, batch.offsets,
-              std::span<const int32_t>(group.ids)
-                  .subspan(static_cast<size_t>(batch.first_row), static_cast<size_t>(batch.rows)),
-              x.ref().Rows(batch.first_row, batch.rows)));
+      ASSIGN_OR_RETURN(const double sum,
+                       forward.NegativeLogLikelihood(head, batch.offsets,
+                                                     std::span<const int32_t>(group.ids).subspan(
+                                                         static_cast<size_t>(batch.first_row),
+                                                         static_cast<size_t>(batch.rows)),
+                                                     x.ref().Rows(batch.first_row, batch.rows)));
       nll += sum;
       RETURN_IF_ERROR(log.Check());
     }
@@ -89,8 +88,7 @@ absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
   result.predicted_tokens = windows.tokens() - windows.count();
   result.leftover_tokens = data.leftover_tokens;
   result.perplexity = std::exp(nll / static_cast<double>(result.predicted_tokens));
-  result.seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   result.tokens_per_second = static_cast<double>(windows.tokens()) / result.seconds;
   return result;
 }

@@ -8,9 +8,9 @@
 namespace svdllm {
 
 // exp of the mean over all windows of −ln p(token | what precedes it in its window): a window of n
-// tokens has n − 1 predictions. Every window counts; a logit that is not finite is NUMERICAL_FAILURE.
-// The model is streamed a block at a time over groups of windows, so memory is bounded. Advances the
-// log by PerplexityWork.
+// tokens has n − 1 predictions. Every window counts; a logit that is not finite is
+// NUMERICAL_FAILURE. The model is streamed a block at a time over groups of windows, so memory is
+// bounded. Advances the log by PerplexityWork.
 absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
                                                    const EvaluationData& data,
                                                    const std::string& name, Backend& backend,

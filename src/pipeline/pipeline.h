@@ -1,4 +1,5 @@
-// Start reading here. A job of either kind is one call, which runs to its end in the calling thread:
+// Start reading here. A job of either kind is one call, which runs to its end in the calling
+// thread:
 //
 //   CompressModel: load ▸ calibrate ▸ allocate ▸ factorise ▸ write ▸ evaluate ▸ publish
 //   Evaluate:      load ▸ evaluate

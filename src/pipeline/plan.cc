@@ -35,8 +35,7 @@ double MeasuredRate() {
       const auto start = std::chrono::steady_clock::now();
       backend->Gemm(false, true, 1, *a, *a, 0, *c).IgnoreError();
       best = std::min(
-          best,
-          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+          best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     }
     return 2.0 * 768 * 768 * 768 / best;
   }();
@@ -52,9 +51,9 @@ Workload WorkloadOf(const CompressSpec& spec) {
   work.tokens = static_cast<double>(spec.calibration.samples * spec.calibration.seq_len);
   work.positions = static_cast<double>(spec.calibration.seq_len) / 2;
   if (spec.evaluation.limit >= 0) {
-    const int64_t windows =
-        spec.evaluation.text.path.empty() ? kHeldOutWindows
-                                          : (spec.evaluation.limit > 0 ? spec.evaluation.limit : 100);
+    const int64_t windows = spec.evaluation.text.path.empty()
+                                ? kHeldOutWindows
+                                : (spec.evaluation.limit > 0 ? spec.evaluation.limit : 100);
     work.held_out_tokens = static_cast<double>(windows * spec.evaluation.seq_len);
   }
   return work;
@@ -90,8 +89,8 @@ int64_t PeakHostBytes(const CompressSpec& spec, const Checkpoint& checkpoint) {
     const int64_t size = shape.rows * shape.cols, order = std::min(shape.rows, shape.cols);
     block += 4 * size;
     // W, Q and C of a tall matrix, eigenvectors.
-    decompositions += 8 * (size + (shape.rows > shape.cols ? size + order * order : 0) +
-                           3 * order * order);
+    decompositions +=
+        8 * (size + (shape.rows > shape.cols ? size + order * order : 0) + 3 * order * order);
     largest = std::max(largest, size);
     LinearId reader;
     if (BlockStatistics::UsesOutputGram(config, checkpoint.arch(), row.input, &reader)) {
@@ -108,8 +107,9 @@ int64_t PeakHostBytes(const CompressSpec& spec, const Checkpoint& checkpoint) {
   const int64_t batch = std::min(tokens, std::max(kBatchTokens, spec.calibration.seq_len));
   const int64_t activations = 4 * streams * tokens * hidden;
   const int64_t workspace = 4 * batch * (2 * hidden + 2 * q + 2 * kv + 2 * inter);
-  const int64_t compress = activations + workspace + (method.update ? 2 : 1) * (block + statistics) +
-                           decompositions + 8 * 4 * largest;
+  const int64_t compress = activations + workspace +
+                           (method.update ? 2 : 1) * (block + statistics) + decompositions +
+                           8 * 4 * largest;
   int64_t evaluate = 0;
   if (spec.evaluation.limit >= 0) {
     const int64_t windows = std::max<int64_t>(spec.evaluation.limit, kHeldOutWindows);
@@ -143,7 +143,7 @@ double StatisticsFlops(const ModelConfig& config, const Architecture& arch, Stat
     const LinearShape shape = ShapeOf(config, row.id);
     const double order = static_cast<double>(
         BlockStatistics::UsesOutputGram(config, arch, row.input, &reader) ? shape.rows
-                                                                         : shape.cols);
+                                                                          : shape.cols);
     flops += order * order * tokens;  // one triangle
   }
   return flops;
@@ -199,8 +199,8 @@ absl::StatusOr<CompressSpec> ResolveCompress(const CompressSpec& spec,
   const ModelConfig& config = checkpoint.config();
   if (config.is_low_rank()) {
     return MakeError(absl::StatusCode::kInvalidArgument, kUnsupportedArchitecture,
-                     "model: " + checkpoint.dir() + " is compressed already (" +
-                         config.model_type + "); compress its dense original instead");
+                     "model: " + checkpoint.dir() + " is compressed already (" + config.model_type +
+                         "); compress its dense original instead");
   }
   if (spec.keep_ratios.empty()) return InvalidField("keep_ratios: at least one is needed");
   for (const double ratio : spec.keep_ratios) {

@@ -16,7 +16,7 @@ nlohmann::ordered_json ReportJson(const Checkpoint& source, const CompressSpec& 
 absl::StatusOr<OwnArtifact> ArtifactFromReport(const nlohmann::ordered_json& report);
 
 // README.md with the YAML header that model hubs read.
-std::string ModelCard(const Checkpoint& source, const CompressSpec& spec,
-                      const CompressResult& job, const ArtifactResult& artifact);
+std::string ModelCard(const Checkpoint& source, const CompressSpec& spec, const CompressResult& job,
+                      const ArtifactResult& artifact);
 
 }  // namespace svdllm

@@ -136,7 +136,8 @@ absl::StatusOr<CalibrationData> DrawCalibration(const CalibrationSpec& spec, int
                     spec.seq_len, tokenizer, data.held_out);
     if (data.calibration.count() == 0) {
       return Invalid(kCalibrationInvalid,
-                     "calibration: " + spec.text.path + " has no document of two tokens or more behind document " +
+                     "calibration: " + spec.text.path +
+                         " has no document of two tokens or more behind document " +
                          std::to_string(spec.first_document));
     }
     return data;
@@ -144,10 +145,9 @@ absl::StatusOr<CalibrationData> DrawCalibration(const CalibrationSpec& spec, int
   const std::vector<int32_t> ids = EncodeJoined(*documents, tokenizer);
   const int64_t total = static_cast<int64_t>(ids.size()), length = spec.seq_len;
   if (total < length) {
-    return Invalid(kCalibrationInvalid, "calibration: " + spec.text.path + " has " +
-                                            std::to_string(total) +
-                                            " tokens, fewer than one sequence of " +
-                                            std::to_string(length));
+    return Invalid(kCalibrationInvalid,
+                   "calibration: " + spec.text.path + " has " + std::to_string(total) +
+                       " tokens, fewer than one sequence of " + std::to_string(length));
   }
   const int64_t windows = std::min(held_out, total / 10 / length);
   const int64_t usable = total - windows * length;

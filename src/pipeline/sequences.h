@@ -30,10 +30,10 @@ struct CalibrationData {
   Sequences held_out;  // of the same text, not in calibration; empty where there is too little
 };
 
-// kConcatenated: samples sequences of exactly seq_len tokens, their starts drawn by seed from the text but
-// for its end, of which up to held_out windows stay out. kDocuments: samples documents from
-// first_document on, and up to 4 · held_out of those behind them. CALIBRATION_INVALID where the
-// text does not give one sequence.
+// kConcatenated: samples sequences of exactly seq_len tokens, their starts drawn by seed from the
+// text but for its end, of which up to held_out windows stay out. kDocuments: samples documents
+// from first_document on, and up to 4 · held_out of those behind them. CALIBRATION_INVALID where
+// the text does not give one sequence.
 absl::StatusOr<CalibrationData> DrawCalibration(const CalibrationSpec& spec, int64_t held_out,
                                                 const Tokenizer& tokenizer);
 
@@ -42,8 +42,8 @@ struct EvaluationData {
   int64_t leftover_tokens = 0;  // behind the last whole window
 };
 
-// kConcatenated: non-overlapping windows of seq_len tokens; a text shorter than one window is one window.
-// kDocuments: a document a window, cut at seq_len. limit windows at most where limit > 0.
+// kConcatenated: non-overlapping windows of seq_len tokens; a text shorter than one window is one
+// window. kDocuments: a document a window, cut at seq_len. limit windows at most where limit > 0.
 absl::StatusOr<EvaluationData> CutWindows(const PerplexitySpec& spec, const Tokenizer& tokenizer);
 
 }  // namespace svdllm

@@ -18,8 +18,8 @@ std::vector<Batch> MakeBatches(const Sequences& sequences, int64_t max_tokens) {
 
 absl::StatusOr<Matrix> EmbedSequences(const Checkpoint& checkpoint, const Sequences& sequences,
                                       Backend& backend) {
-  ASSIGN_OR_RETURN(Matrix x, backend.New(sequences.tokens(), checkpoint.config().hidden_size,
-                                         DType::kF32));
+  ASSIGN_OR_RETURN(Matrix x,
+                   backend.New(sequences.tokens(), checkpoint.config().hidden_size, DType::kF32));
   constexpr int64_t kRows = 8192;  // bounds the host copy
   for (int64_t begin = 0; begin < x.rows(); begin += kRows) {
     const int64_t rows = std::min(kRows, x.rows() - begin);

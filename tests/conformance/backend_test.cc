@@ -1,4 +1,6 @@
 // What every Backend promises, checked against Eigen in double precision.
+#include "linalg/backend.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -7,8 +9,6 @@
 #include <functional>
 #include <limits>
 #include <random>
-
-#include "linalg/backend.h"
 
 namespace svdllm {
 namespace {
@@ -75,8 +75,7 @@ TEST_P(BackendTest, GemmAllOrientationsAndOddShapes) {
                      c = Random(m, n);
           const MatD opa = ta ? MatD(a.transpose()) : a, opb = tb ? MatD(b.transpose()) : b;
           Matrix out = Put(c, dtype);
-          ASSERT_TRUE(
-              backend_->Gemm(ta, tb, 0.5, Put(a, dtype), Put(b, dtype), -2.0, out).ok());
+          ASSERT_TRUE(backend_->Gemm(ta, tb, 0.5, Put(a, dtype), Put(b, dtype), -2.0, out).ok());
           const MatD expected = 0.5 * opa * opb - 2.0 * c;
           EXPECT_LT((Get(out) - expected).norm(),
                     (dtype == DType::kF32 ? 2e-6 : 1e-14) * (1 + expected.norm()))
@@ -85,10 +84,10 @@ TEST_P(BackendTest, GemmAllOrientationsAndOddShapes) {
       }
     }
   }
-  EXPECT_FALSE(
-      backend_->Gemm(false, false, 1, Put(Random(2, 3), DType::kF32),
-                     Put(Random(2, 3), DType::kF32), 0, Put(Random(2, 3), DType::kF32))
-          .ok());
+  EXPECT_FALSE(backend_
+                   ->Gemm(false, false, 1, Put(Random(2, 3), DType::kF32),
+                          Put(Random(2, 3), DType::kF32), 0, Put(Random(2, 3), DType::kF32))
+                   .ok());
 }
 
 TEST_P(BackendTest, GramAddsUpInDouble) {
@@ -210,8 +209,7 @@ TEST_P(BackendTest, Transposes) {
 TEST_P(BackendTest, NormsAndElementwise) {
   const MatD x = Random(5, 70), w = Random(1, 70), bias = Random(1, 70), up = Random(5, 70);
   Matrix y = *backend_->New(5, 70, DType::kF32);
-  ASSERT_TRUE(
-      backend_->RmsNorm(Put(x, DType::kF32), Put(w, DType::kF32), 1e-5, y).ok());
+  ASSERT_TRUE(backend_->RmsNorm(Put(x, DType::kF32), Put(w, DType::kF32), 1e-5, y).ok());
   MatD expected(5, 70);
   for (int i = 0; i < 5; ++i) {
     expected.row(i) =
@@ -249,10 +247,10 @@ TEST_P(BackendTest, RopeRotatesByPosition) {
     for (int64_t h = 0; h < heads; ++h) {
       for (int64_t i = 0; i < half; ++i) {
         const int64_t a = h * 2 * half + i, b = a + half;
-        EXPECT_NEAR(got(t, a),
-                    x(t, a) * std::cos(angles(p, i)) - x(t, b) * std::sin(angles(p, i)), 1e-5);
-        EXPECT_NEAR(got(t, b),
-                    x(t, b) * std::cos(angles(p, i)) + x(t, a) * std::sin(angles(p, i)), 1e-5);
+        EXPECT_NEAR(got(t, a), x(t, a) * std::cos(angles(p, i)) - x(t, b) * std::sin(angles(p, i)),
+                    1e-5);
+        EXPECT_NEAR(got(t, b), x(t, b) * std::cos(angles(p, i)) + x(t, a) * std::sin(angles(p, i)),
+                    1e-5);
       }
     }
   }
@@ -317,11 +315,11 @@ TEST_P(BackendTest, FindsNonFiniteValues) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, BackendTest,
-    testing::Values(Implementation{"cpu", [] { return NewCpuBackend(); }},
-                    Implementation{"cpu_one_thread", [] { return NewCpuBackend(1); }}),
-    [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(All, BackendTest,
+                         testing::Values(Implementation{"cpu", [] { return NewCpuBackend(); }},
+                                         Implementation{"cpu_one_thread",
+                                                        [] { return NewCpuBackend(1); }}),
+                         [](const auto& info) { return info.param.name; });
 
 }  // namespace
 }  // namespace svdllm

@@ -38,7 +38,7 @@ inline void WriteStories(const std::string& path) {
 
 }  // namespace svdllm
 
-#define SKIP_WITHOUT_GOLDEN()                                               \
-  for (const std::string& path_ : {kTinyModel, kGolden, kStories}) {        \
-    if (!Present(path_)) GTEST_SKIP() << path_ << " is not present";        \
+#define SKIP_WITHOUT_GOLDEN()                                        \
+  for (const std::string& path_ : {kTinyModel, kGolden, kStories}) { \
+    if (!Present(path_)) GTEST_SKIP() << path_ << " is not present"; \
   }

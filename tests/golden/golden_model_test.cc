@@ -34,8 +34,8 @@ class GoldenModelTest : public ::testing::Test {
     SKIP_WITHOUT_GOLDEN();
     WriteStories(dir_.File("stories.jsonl"));
     checkpoint_ = std::make_unique<Checkpoint>(*Checkpoint::Open(kTinyModel));
-    golden_ = std::make_unique<SafetensorsFile>(
-        *SafetensorsFile::Open(kGolden + "/golden.safetensors"));
+    golden_ =
+        std::make_unique<SafetensorsFile>(*SafetensorsFile::Open(kGolden + "/golden.safetensors"));
     PerplexitySpec spec;
     spec.text = {dir_.File("stories.jsonl"), "text", Packing::kDocuments};
     spec.seq_len = 512;
@@ -137,8 +137,7 @@ TEST_F(GoldenModelTest, Perplexity) {
   ASSERT_OK(result);
   const PerplexityResult& p = result->perplexities[0];
   EXPECT_EQ(p.predicted_tokens, golden["predicted_tokens"]);
-  std::printf("perplexity %.6f, golden %.6f\n", p.perplexity,
-              golden["perplexity"].get<double>());
+  std::printf("perplexity %.6f, golden %.6f\n", p.perplexity, golden["perplexity"].get<double>());
   EXPECT_NEAR(p.perplexity / golden["perplexity"].get<double>(), 1, 1e-4);
 }
 

@@ -1,13 +1,12 @@
-// What holds for every matrix, metric and rank, at random shapes: against the textbook whitening and
-// against the definition of the loss.
-#include "lowrank/decomposition.h"
-
+// What holds for every matrix, metric and rank, at random shapes: against the textbook whitening
+// and against the definition of the loss.
 #include <gtest/gtest.h>
 
 #include <Eigen/Dense>
 #include <cmath>
 #include <random>
 
+#include "lowrank/decomposition.h"
 #include "tests/support/status_matchers.h"
 
 namespace svdllm {
@@ -23,9 +22,7 @@ class LowRankPropertyTest : public ::testing::TestWithParam<int> {
     for (int64_t i = 0; i < m.size(); ++i) m.data()[i] = normal(generator_);
     return m;
   }
-  int64_t Size(int64_t most) {
-    return std::uniform_int_distribution<int64_t>(1, most)(generator_);
-  }
+  int64_t Size(int64_t most) { return std::uniform_int_distribution<int64_t>(1, most)(generator_); }
   Matrix Put(const MatD& m) {
     Matrix matrix = *backend_->New(m.rows(), m.cols(), DType::kF64);
     EXPECT_TRUE(backend_->Upload(m.data(), DType::kF64, matrix).ok());
@@ -71,7 +68,8 @@ TEST_P(LowRankPropertyTest, EqualsTextbookWhiteningAndLosesTheTail) {
     const MatD textbook = svd.matrixU().leftCols(rank) *
                           svd.singularValues().head(rank).asDiagonal() *
                           svd.matrixV().leftCols(rank).transpose() * s.inverse();
-    EXPECT_LT(((mine - textbook) * x).norm(), 1e-7 * (w * x).norm()) << m << "x" << n << " " << rank;
+    EXPECT_LT(((mine - textbook) * x).norm(), 1e-7 * (w * x).norm())
+        << m << "x" << n << " " << rank;
     const double loss = ((w - mine) * x).squaredNorm();
     const double total = (w * x).squaredNorm();
     EXPECT_NEAR(loss, d.Tail(rank), 1e-6 * d.Tail(rank) + 1e-12 * total) << rank;
@@ -116,9 +114,10 @@ TEST_P(LowRankPropertyTest, OutputGramGivesTheSameAsTheInputGram) {
   const Decomposition a = DecomposeOne(weight, by_input), b = DecomposeOne(weight, by_output);
   const int64_t rank = (m + 1) / 2;
   EXPECT_NEAR(a.Tail(rank), b.Tail(rank), 1e-8 * a.Tail(0));
-  EXPECT_LT(((ProductOf(*Truncate(a, rank, *backend_)) -
-              ProductOf(*Truncate(b, rank, *backend_))) * x).norm(),
-            1e-6 * y.norm());
+  EXPECT_LT(
+      ((ProductOf(*Truncate(a, rank, *backend_)) - ProductOf(*Truncate(b, rank, *backend_))) * x)
+          .norm(),
+      1e-6 * y.norm());
 }
 
 TEST_P(LowRankPropertyTest, PlainAndScaledSvd) {
@@ -177,7 +176,8 @@ TEST_P(LowRankPropertyTest, UpdateIsTheLeastSquaresFitOnTheNewInputs) {
   const MatD fit = vx.transpose().colPivHouseholderQr().solve(wx.transpose()).transpose();
   const double best = (wx - fit * vx).squaredNorm(), loss = ((w - mine) * moved).squaredNorm();
   EXPECT_NEAR(loss, best, 1e-7 * wx.squaredNorm());
-  EXPECT_LE(loss, ((w - ProductOf(*Truncate(d, rank, *backend_))) * moved).squaredNorm() * (1 + 1e-9));
+  EXPECT_LE(loss,
+            ((w - ProductOf(*Truncate(d, rank, *backend_))) * moved).squaredNorm() * (1 + 1e-9));
   EXPECT_NEAR(updated->relative_loss, std::sqrt(loss / wx.squaredNorm()), 1e-6);
 }
 

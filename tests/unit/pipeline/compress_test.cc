@@ -55,9 +55,8 @@ TEST_F(CompressTest, PublishesACheckpointThatLoadsAndIsListedInItsManifest) {
     ++files;
   }
   for (const char* name : {"config.json", "model-00001-of-00001.safetensors", "README.md",
-                           "model.safetensors.index.json", "tokenizer.json",
-                           "modeling_svdllm.py", "configuration_svdllm.py",
-                           "compression_report.json"}) {
+                           "model.safetensors.index.json", "tokenizer.json", "modeling_svdllm.py",
+                           "configuration_svdllm.py", "compression_report.json"}) {
     EXPECT_TRUE(manifest["files"].contains(name)) << name;
   }
   EXPECT_EQ(Sha256(*ReadFile(Artifact("a/compression_manifest.json"))), artifact.manifest_sha256);
@@ -122,9 +121,9 @@ TEST_F(CompressTest, EveryMethodAllocationAndFormatRuns) {
         const auto checkpoint = Checkpoint::Open(Artifact(name));
         ASSERT_OK(checkpoint);
         EXPECT_EQ(checkpoint->config().is_low_rank(), format == OutputFormat::kFactored);
-        EXPECT_LE(result->artifacts[0].compressed_parameters,
-                  format == OutputFormat::kFactored ? result->target_parameters / 2
-                                                    : result->target_parameters);
+        EXPECT_LE(result->artifacts[0].compressed_parameters, format == OutputFormat::kFactored
+                                                                  ? result->target_parameters / 2
+                                                                  : result->target_parameters);
       }
     }
   }

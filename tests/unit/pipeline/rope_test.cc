@@ -30,8 +30,7 @@ TEST(RopeTest, DefaultAndLinear) {
 
 TEST(RopeTest, DynamicChangesOnlyLongTexts) {
   const ModelConfig config = Config(RopeKind::kDynamic);
-  EXPECT_EQ(InverseFrequencies(config, 100),
-            InverseFrequencies(Config(RopeKind::kDefault), 100));
+  EXPECT_EQ(InverseFrequencies(config, 100), InverseFrequencies(Config(RopeKind::kDefault), 100));
   const double theta = 10000 * std::pow(4.0 * 200 / 100 - 3, 8.0 / 6);
   const std::vector<double> longer = InverseFrequencies(config, 200);
   for (int i = 0; i < 4; ++i) {

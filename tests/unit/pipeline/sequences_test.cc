@@ -21,8 +21,9 @@ TEST_F(SequencesTest, ReadsTextJsonAndJsonl) {
   EXPECT_EQ(*LoadDocuments({dir_.Write("a.txt", "one\n\ntwo")}), Documents{"one\n\ntwo"});
   EXPECT_EQ(*LoadDocuments({dir_.Write("a.json", R"(["one", {"text": "two"}])")}),
             (Documents{"one", "two"}));
-  EXPECT_EQ(*LoadDocuments({dir_.Write("a.jsonl", "\"one\"\n\n{\"body\": \"t\\u00e9\"}\n"), "body"}),
-            (Documents{"one", "té"}));
+  EXPECT_EQ(
+      *LoadDocuments({dir_.Write("a.jsonl", "\"one\"\n\n{\"body\": \"t\\u00e9\"}\n"), "body"}),
+      (Documents{"one", "té"}));
 }
 
 TEST_F(SequencesTest, ErrorsNameFileAndLine) {
