@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,6 +29,7 @@ ServerProcess::ServerProcess(const std::string& program, const std::vector<std::
   unlink(log.c_str());  // nothing of a predecessor's may be taken for its own
   pid_ = fork();
   if (pid_ != 0) return;
+  prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that is killed leaves nothing behind
   const int file = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_TRUNC, 0644);
   dup2(file, 1);
   dup2(file, 2);
