@@ -1,0 +1,224 @@
+#!/usr/bin/env python3
+"""The server, its worker and the client as they are shipped, on a tiny random model.
+
+    service_test.py --server BINARY --client BINARY
+
+A compression and an evaluation end to end, then ten malformed inputs, each of which must be a clear
+error with the offender's name in it, leave no artifact behind, and not disturb the next job. Needs
+nothing but Python's standard library.
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+ARGS = None
+HIDDEN, INTER, VOCAB, HEADS, KV, LAYERS = 16, 40, 260, 4, 2, 2
+
+
+def tensors():
+    """name → shape of a two-layer LLaMA with grouped-query attention and a tied head."""
+    shapes = {"model.embed_tokens.weight": [VOCAB, HIDDEN], "model.norm.weight": [HIDDEN]}
+    for layer in range(LAYERS):
+        prefix = f"model.layers.{layer}."
+        shapes[prefix + "input_layernorm.weight"] = [HIDDEN]
+        shapes[prefix + "post_attention_layernorm.weight"] = [HIDDEN]
+        kv = HIDDEN // HEADS * KV
+        for name, rows, cols in [
+            ("self_attn.q_proj", HIDDEN, HIDDEN), ("self_attn.k_proj", kv, HIDDEN),
+            ("self_attn.v_proj", kv, HIDDEN), ("self_attn.o_proj", HIDDEN, HIDDEN),
+            ("mlp.gate_proj", INTER, HIDDEN), ("mlp.up_proj", INTER, HIDDEN),
+            ("mlp.down_proj", HIDDEN, INTER)]:
+            shapes[f"{prefix}{name}.weight"] = [rows, cols]
+    return shapes
+
+
+def safetensors(change_header=lambda header: None, value=lambda name, i: None):
+    rng = random.Random(5)
+    header, data = {}, b""
+    for name, shape in tensors().items():
+        count = shape[0] * (shape[1] if len(shape) > 1 else 1)
+        numbers = [1.0 if len(shape) == 1 else rng.gauss(0, 0.25) for _ in range(count)]
+        for i in range(count):
+            special = value(name, i)
+            numbers[i] = numbers[i] if special is None else special
+        raw = struct.pack(f"<{count}f", *numbers)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    change_header(header)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def config(**changes):
+    return {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": HIDDEN,
+            "intermediate_size": INTER, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
+            "num_key_value_heads": KV, "vocab_size": VOCAB, "max_position_embeddings": 128,
+            "rms_norm_eps": 1e-5, "tie_word_embeddings": True, "torch_dtype": "float32", **changes}
+
+
+def byte_alphabet():
+    """GPT-2's printable stand-ins for the 256 bytes."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [b for b in range(256) if b not in printable]
+    return {**{b: chr(b) for b in printable}, **{b: chr(256 + i) for i, b in enumerate(rest)}}
+
+
+def write_model(path, weights=None, **config_changes):
+    os.makedirs(path)
+    with open(f"{path}/config.json", "w") as f:
+        json.dump(config(**config_changes), f)
+    with open(f"{path}/tokenizer.json", "w") as f:
+        json.dump({"version": "1.0", "added_tokens": [], "normalizer": None, "post_processor": None,
+                   "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+                   "decoder": {"type": "ByteLevel"},
+                   "model": {"type": "BPE", "vocab": {c: b for b, c in byte_alphabet().items()},
+                             "merges": []}}, f)
+    with open(f"{path}/model.safetensors", "wb") as f:
+        f.write(safetensors() if weights is None else weights)
+    return path
+
+
+class ServiceTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.dir = tempfile.mkdtemp(prefix="svdllm-e2e-")
+        cls.log = open(f"{cls.dir}/server.log", "w")
+        cls.server = subprocess.Popen(
+            [ARGS.server, "--listen=127.0.0.1:0", "--http_listen=127.0.0.1:0",
+             f"--data_dir={cls.dir}/data", "--drain_seconds=0"], stderr=cls.log)
+        cls.address = None
+        deadline = time.monotonic() + 60
+        while cls.address is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+            with open(f"{cls.dir}/server.log") as f:
+                match = re.search(r'"grpc_port":"(\d+)"', f.read())
+            cls.address = f"127.0.0.1:{match.group(1)}" if match else None
+        assert cls.address, open(f"{cls.dir}/server.log").read()
+        cls.model = write_model(f"{cls.dir}/model")
+        cls.text = f"{cls.dir}/text.txt"
+        with open(cls.text, "w") as f:
+            f.writelines(f"Line {i * i} of a text that is not quite regular.\n" for i in range(300))
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.send_signal(signal.SIGTERM)
+        status = cls.server.wait(timeout=40)
+        cls.log.close()
+        assert status == 0, f"the server ended with {status}"
+
+    def client(self, *arguments):
+        done = subprocess.run([ARGS.client, *arguments, f"--server={self.address}", "--format=json"],
+                              capture_output=True, text=True, timeout=120)
+        return done.returncode, (json.loads(done.stdout) if done.stdout.strip() else {}), done.stderr
+
+    def compress(self, model=None, text=None, **flags):
+        flags = {"keep_ratio": "0.5", "calibration_samples": 4, "calibration_seq_len": 64, **flags}
+        return self.client("compress", f"--model={model or self.model}",
+                           f"--calibration={text or self.text}", "--watch",
+                           *[f"--{key}={value}" for key, value in flags.items()])
+
+    def artifacts(self):
+        root = f"{self.dir}/data/artifacts"
+        return sorted(os.listdir(root)) if os.path.isdir(root) else []
+
+    def test_compress_then_evaluate(self):
+        for method in ["svd", "asvd", "svd_llm", "svd_llm_update"]:
+            status, job, errors = self.compress(method=method, keep_ratio="0.5,0.8")
+            self.assertEqual(status, 0, errors)
+            self.assertEqual(job["state"], "SUCCEEDED")
+            uris = job["artifactUris"]
+            self.assertEqual(len(uris), 2)
+            after = job["compressModelResult"]["artifacts"][1]["perplexities"][0]
+            self.assertGreater(after["perplexity"], 1)
+            path = uris[1].removeprefix("file://")
+            self.assertTrue(os.path.exists(f"{path}/compression_manifest.json"), path)
+            status, job, errors = self.client(
+                "evaluate", f"--model={uris[1]}", f"--dataset={self.text}", "--seq_len=64",
+                "--tasks=perplexity", "--limit=5", "--watch")
+            self.assertEqual(status, 0, errors)
+            self.assertGreater(job["evaluateResult"]["perplexities"][0]["perplexity"], 1)
+
+    def test_the_plan_runs_nothing(self):
+        before = self.artifacts()
+        status, job, errors = self.client(
+            "compress", f"--model={self.model}", f"--calibration={self.text}", "--keep_ratio=0.5",
+            "--validate_only")
+        self.assertEqual(status, 0, errors)
+        self.assertEqual(len(job["plan"]["artifacts"][0]["matrices"]), 7 * LAYERS)
+        self.assertEqual(self.artifacts(), before)
+
+    def test_malformed_inputs(self):
+        down = "model.layers.1.mlp.down_proj.weight"
+
+        def overlap(header):
+            gate = "model.layers.1.mlp.gate_proj.weight"  # of the same size as up_proj
+            header["model.layers.1.mlp.up_proj.weight"]["data_offsets"] = header[gate]["data_offsets"]
+
+        def wrong_dtype(header):
+            header[down]["dtype"] = "I32"
+
+        def model(name, weights=None, **changes):
+            return write_model(f"{self.dir}/{name}", weights, **changes)
+
+        truncated = model("truncated", safetensors()[:-100])
+        overlapping = model("overlapping", safetensors(overlap))
+        bomb = model("bomb", struct.pack("<Q", 1 << 60) + b"{}")
+        dtype = model("wrong_dtype", safetensors(wrong_dtype))
+        missing = model("missing_shard")
+        os.remove(f"{missing}/model.safetensors")
+        with open(f"{missing}/model.safetensors.index.json", "w") as f:
+            json.dump({"weight_map": {name: "model-00002-of-00002.safetensors" for name in tensors()}}, f)
+        nan = model("nan", safetensors(value=lambda n, i: float("nan") if n == down and i == 7 else None))
+        family = model("family", model_type="mamba")
+        empty = f"{self.dir}/empty.txt"
+        open(empty, "w").close()
+        blocked = f"{self.dir}/data/artifacts/blocked"
+        os.makedirs(os.path.dirname(blocked), exist_ok=True)
+        open(blocked, "w").close()
+
+        cases = [  # what, exit status, words of the error
+            (dict(model=truncated), 4, ["model.safetensors"]),
+            (dict(model=overlapping), 4, ["model.safetensors", "overlap"]),
+            (dict(model=bomb), 4, ["model.safetensors", "header"]),
+            (dict(model=dtype), 4, [down, "I32"]),
+            (dict(model=missing), 4, ["model-00002-of-00002.safetensors"]),
+            (dict(model=nan), 1, [down, "NaN"]),
+            (dict(model=family), 4, ["mamba", "llama"]),
+            (dict(text=empty), (1, 4), ["empty.txt"]),
+            (dict(keep_ratio="1.7"), 4, ["keep_ratios[0]"]),
+            (dict(output=f"{blocked}/below"), (1, 4), ["blocked"]),
+        ]
+        before = self.artifacts()
+        for flags, expected, words in cases:
+            with self.subTest(**flags):
+                status, answer, errors = self.compress(**flags)
+                self.assertIn(status, expected if isinstance(expected, tuple) else (expected,),
+                              f"{answer} {errors}")
+                said = json.dumps(answer.get("error", answer))
+                for word in words:
+                    self.assertIn(word, said)
+                if ARGS.verbose:
+                    print(flags, status, answer["error"], file=sys.stderr)
+                self.assertEqual(self.artifacts(), before)
+        status, job, errors = self.compress()
+        self.assertEqual(status, 0, errors)
+        self.assertEqual(job["state"], "SUCCEEDED")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--server", required=True)
+    parser.add_argument("--client", required=True)
+    parser.add_argument("--verbose", action="store_true")
+    ARGS, rest = parser.parse_known_args()
+    unittest.main(argv=[sys.argv[0], *rest])
