@@ -5,6 +5,8 @@ namespace svdllm::cli {
 namespace {
 
 constexpr char kPackings[] = "CONCATENATED|DOCUMENTS";
+constexpr char kModelsLength[] =
+    "0: 2048, or as many as the model has positions where those are fewer.";
 
 FlagGroup JobFlags() {
   return {"Job",
@@ -54,7 +56,8 @@ FlagTable CompressFlags() {
          "The text to calibrate on: plain text, .jsonl (a document a line) or .json (an array). "
          "Read by the server, like --model. Required."},
         {"calibration_samples", FlagType::kPositive, "N", "256", "Sequences."},
-        {"calibration_seq_len", FlagType::kPositive, "N", "2048", "Tokens a sequence."},
+        {"calibration_seq_len", FlagType::kInteger, "N", "0",
+         std::string("Tokens a sequence; ") + kModelsLength},
         {"seed", FlagType::kInteger, "N", "3",
          "Draws the sequences; the same seed, the same bytes."},
         {"packing", FlagType::kChoice, kPackings, "CONCATENATED",
@@ -68,7 +71,8 @@ FlagTable CompressFlags() {
        {{"evaluation", FlagType::kText, "FILE|URI", "",
          "The text to measure on, like --calibration. Default: what calibration leaves of its "
          "text."},
-        {"evaluation_seq_len", FlagType::kPositive, "N", "2048", "Tokens a window."},
+        {"evaluation_seq_len", FlagType::kInteger, "N", "0",
+         std::string("With --evaluation: tokens a window; ") + kModelsLength},
         {"evaluation_limit", FlagType::kInteger, "N", "0", "Windows at most; 0: all."},
         {"evaluation_packing", FlagType::kChoice, kPackings, "CONCATENATED", "As --packing."},
         {"no_evaluation", FlagType::kSwitch, "", "", "Measures nothing, and saves the time."}}},
@@ -97,7 +101,7 @@ FlagTable EvaluateFlags() {
          "With perplexity, another name than a task's becomes the figure's label, so that one job "
          "measures several texts: --dataset=wiki=a.txt --dataset=news=b.txt.",
          true},
-        {"seq_len", FlagType::kPositive, "N", "2048", "Tokens a window."},
+        {"seq_len", FlagType::kInteger, "N", "0", std::string("Tokens a window; ") + kModelsLength},
         {"limit", FlagType::kInteger, "N", "0", "Windows (or documents) at most; 0: all."},
         {"packing", FlagType::kChoice, kPackings, "CONCATENATED",
          "CONCATENATED: documents are joined, tokenised as one text, then cut in windows. "

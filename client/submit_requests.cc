@@ -65,6 +65,9 @@ absl::Status FillEvaluation(const CommandContext& context, v1::CompressModelRequ
     FillText(context, flags.Text("evaluation"), "evaluation_packing", evaluation->mutable_text());
   } else if (flags.Has("evaluation_packing")) {
     return UsageError("--evaluation_packing needs --evaluation");
+  } else if (flags.Has("evaluation_seq_len")) {
+    return UsageError(
+        "--evaluation_seq_len needs --evaluation: other windows are as long as the calibration's");
   }
   if (flags.Has("evaluation_seq_len")) evaluation->set_seq_len(flags.Integer("evaluation_seq_len"));
   evaluation->set_limit(flags.Integer("evaluation_limit"));

@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "base/digest.h"
+#include "pipeline/pipeline.h"
 #include "server/job_proto.h"
 #include "server/spec_proto.h"
 #include "server/status_proto.h"
@@ -65,6 +67,17 @@ void SetRequest(const v1::EvaluateRequest& request, v1::Job& job) {
   *job.mutable_evaluate_request() = request;
 }
 
+// The pipeline's names in capitals are the API's: svd_llm is SVD_LLM.
+template <typename Enum>
+void AddEnums(const std::vector<std::string>& names,
+              bool (*parse)(google::protobuf::ConstStringParam, Enum*),
+              google::protobuf::RepeatedField<int>& values) {
+  for (const std::string& name : names) {
+    Enum value = {};
+    if (parse(absl::AsciiStrToUpper(name), &value)) values.Add(value);
+  }
+}
+
 }  // namespace
 
 JobApi::JobApi(JobStore& store, ArtifactStore& artifacts, const Operations& operations,
@@ -76,14 +89,10 @@ absl::Status JobApi::Check(v1::CompressModelRequest& request, const std::string&
   ASSIGN_OR_RETURN(CompressSpec spec, ToSpec(request, artifacts_, ""));
   spec.job_id = id;
   ASSIGN_OR_RETURN(const CompressPlan plan, operations_.plan_compress(spec));
-  if (request.calibration().seq_len() == 0) {
-    request.mutable_calibration()->set_seq_len(plan.calibration_seq_len);
-  }
-  if (request.evaluation().seq_len() == 0) {
-    request.mutable_evaluation()->set_seq_len(plan.evaluation_seq_len);
-  }
+  request.mutable_calibration()->set_seq_len(plan.calibration_seq_len);
+  request.mutable_evaluation()->set_seq_len(plan.evaluation_seq_len);
   // Staging is what tells whether an output can be written, short of writing it.
-  const std::vector<std::string> uris = ArtifactUris(request);
+  const std::vector<std::string> uris = OutputUris(spec);
   for (const std::string& uri : uris) {
     ASSIGN_OR_RETURN(const std::string staging, artifacts_.Stage(uri, "check-" + id + ".0"));
     artifacts_.Discard(staging);
@@ -205,13 +214,11 @@ v1::ServerInfo JobApi::GetServerInfo() const {
   limits.set_max_attempts(kMaxAttempts);
   *limits.mutable_lease_duration() =
       google::protobuf::util::TimeUtil::MillisecondsToDuration(options_.lease_ms);
-  *info.mutable_families() = {operations_.families.begin(), operations_.families.end()};
-  for (const v1::Method method : {v1::SVD, v1::ASVD, v1::SVD_LLM, v1::SVD_LLM_UPDATE}) {
-    info.add_methods(method);
-  }
-  for (const v1::Allocation allocation : {v1::UNIFORM, v1::V2}) info.add_allocations(allocation);
-  for (const v1::OutputFormat format : {v1::FACTORED, v1::DENSE}) info.add_output_formats(format);
-  *info.mutable_tasks() = {operations_.tasks.begin(), operations_.tasks.end()};
+  for (const std::string& name : SupportedFamilies()) info.add_families(name);
+  AddEnums(SupportedMethods(), v1::Method_Parse, *info.mutable_methods());
+  AddEnums(SupportedAllocations(), v1::Allocation_Parse, *info.mutable_allocations());
+  AddEnums(SupportedOutputFormats(), v1::OutputFormat_Parse, *info.mutable_output_formats());
+  for (const std::string& name : SupportedTasks()) info.add_tasks(name);
   info.set_artifact_root(options_.artifact_root);
   return info;
 }

@@ -26,8 +26,6 @@ struct Operations {
                                                const RunHooks&)>
       run_compress;
   std::function<absl::StatusOr<EvaluateResult>(const EvaluateSpec&, const RunHooks&)> run_evaluate;
-  std::vector<std::string> families;
-  std::vector<std::string> tasks;
   std::vector<DeviceInfo> devices;
 };
 

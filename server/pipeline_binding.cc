@@ -51,8 +51,6 @@ absl::StatusOr<Operations> PipelineOperations(const std::string& devices) {
   operations.run_evaluate = [get_backend](const EvaluateSpec& spec, const RunHooks& hooks) {
     return RunEvaluate(spec, get_backend(), hooks);
   };
-  operations.families = SupportedFamilies();
-  operations.tasks = SupportedTasks();
   operations.devices = {CpuDevice()};
   return operations;
 }

@@ -1,13 +1,13 @@
 #include "server/spec_proto.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <functional>
 #include <set>
 #include <utility>
 
+#include "absl/strings/str_join.h"
+#include "pipeline/pipeline.h"
 #include "server/status_proto.h"
 
 namespace svdllm {
@@ -203,12 +203,14 @@ absl::Status ResolveRequest(const ArtifactStore& store, v1::EvaluateRequest& req
   check.Input("model", *request.mutable_model());
   check.Require(request.tasks_size() > 0, "tasks", "at least one is required");
   check.Require(request.tasks_size() <= kMaxTasks, "tasks", "at most " + std::to_string(kMaxTasks));
+  const std::vector<std::string> tasks = SupportedTasks();
   std::set<std::string> labels;
   for (int i = 0; i < request.tasks_size(); ++i) {
     v1::EvaluationTask& task = *request.mutable_tasks(i);
     const std::string field = "tasks[" + std::to_string(i) + "]";
-    check.Require(task.name() == "perplexity", field + ".name",
-                  "\"" + task.name() + "\" is not a task of this server: perplexity");
+    check.Require(
+        std::find(tasks.begin(), tasks.end(), task.name()) != tasks.end(), field + ".name",
+        "\"" + task.name() + "\" is not a task of this server: " + absl::StrJoin(tasks, ", "));
     if (task.label().empty()) task.set_label(task.name());
     check.Require(labels.insert(task.label()).second, field + ".label",
                   "\"" + task.label() + "\" is another task's already");
@@ -268,18 +270,6 @@ absl::StatusOr<EvaluateSpec> ToSpec(const v1::EvaluateRequest& request, const Ar
     spec.perplexities.push_back(std::move(perplexity));
   }
   return spec;
-}
-
-std::vector<std::string> ArtifactUris(const v1::CompressModelRequest& request) {
-  if (request.keep_ratios_size() == 1) return {request.output_uri()};
-  std::vector<std::string> uris;
-  for (const double ratio : request.keep_ratios()) {
-    // Two decimals where they say it all: keep-0.80, keep-0.125.
-    const bool is_short = std::abs(ratio * 100 - std::round(ratio * 100)) < 1e-9;
-    uris.push_back(request.output_uri() + "/keep-" +
-                   (is_short ? fmt::format("{:.2f}", ratio) : fmt::format("{}", ratio)));
-  }
-  return uris;
 }
 
 }  // namespace svdllm

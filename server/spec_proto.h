@@ -4,7 +4,6 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "base/status.h"
 #include "pipeline/job_spec.h"
@@ -31,8 +30,5 @@ absl::StatusOr<CompressSpec> ToSpec(const v1::CompressModelRequest& request,
                                     const ArtifactStore& store, const std::string& scratch_dir);
 absl::StatusOr<EvaluateSpec> ToSpec(const v1::EvaluateRequest& request, const ArtifactStore& store,
                                     const std::string& scratch_dir);
-
-// Where the artifacts of a resolved request go, in the order of its keep ratios.
-std::vector<std::string> ArtifactUris(const v1::CompressModelRequest& request);
 
 }  // namespace svdllm

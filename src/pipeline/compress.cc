@@ -1,5 +1,3 @@
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <map>
 
@@ -38,15 +36,6 @@ class Staging {
   ArtifactStore& store_;
   std::map<std::string, std::string> open_;
 };
-
-std::string OutputOf(const CompressSpec& spec, double keep_ratio) {
-  if (spec.keep_ratios.size() == 1) return spec.output_uri;
-  // Two decimals where they say it all: keep-0.80, keep-0.125.
-  const bool short_form = std::abs(keep_ratio * 100 - std::round(keep_ratio * 100)) < 1e-9;
-  return fmt::format(
-      "{}/keep-{}", spec.output_uri,
-      short_form ? fmt::format("{:.2f}", keep_ratio) : fmt::format("{}", keep_ratio));
-}
 
 // The windows that perplexity before and after is measured on; none where nothing is to be
 // measured.
@@ -95,8 +84,10 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
   // An attempt that died while it published left artifacts that are whole: they stand.
   std::map<double, ArtifactResult> published;
   std::map<double, std::string> uris;
-  for (const double keep_ratio : spec.keep_ratios) {
-    uris[keep_ratio] = OutputOf(spec, keep_ratio);
+  const std::vector<std::string> all_uris = OutputUris(spec);
+  for (size_t i = 0; i < spec.keep_ratios.size(); ++i) {
+    const double keep_ratio = spec.keep_ratios[i];
+    uris[keep_ratio] = all_uris[i];
     const absl::StatusOr<std::string> dir = store.Fetch(uris[keep_ratio], spec.work_dir);
     if (!dir.ok()) continue;
     absl::StatusOr<OwnArtifact> own = ReadOwnArtifact(*dir, spec.job_id);

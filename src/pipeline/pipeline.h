@@ -21,6 +21,10 @@ absl::StatusOr<CompressPlan> PlanCompress(const CompressSpec& spec);
 absl::StatusOr<CompressResult> RunCompress(const CompressSpec& spec, Backend& backend,
                                            ArtifactStore& store, const RunHooks& hooks);
 
+// Where the artifacts go, in the order of spec.keep_ratios: the output itself for one, keep-0.80
+// and so on below it for several.
+std::vector<std::string> OutputUris(const CompressSpec& spec);
+
 // Checks an evaluation without running it: the model is readable and every text is there.
 absl::Status CheckEvaluate(const EvaluateSpec& spec);
 
@@ -30,6 +34,8 @@ absl::StatusOr<EvaluateResult> RunEvaluate(const EvaluateSpec& spec, Backend& ba
 // What this build knows, for GetServerInfo.
 std::vector<std::string> SupportedFamilies();
 std::vector<std::string> SupportedMethods();
+std::vector<std::string> SupportedAllocations();
+std::vector<std::string> SupportedOutputFormats();
 std::vector<std::string> SupportedTasks();
 
 }  // namespace svdllm

@@ -1,5 +1,7 @@
 #include "pipeline/plan.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -272,12 +274,32 @@ absl::StatusOr<CompressPlan> PlanCompress(const CompressSpec& spec) {
   return MakePlan(resolved, checkpoint);
 }
 
+std::vector<std::string> OutputUris(const CompressSpec& spec) {
+  if (spec.keep_ratios.size() == 1) return {spec.output_uri};
+  std::vector<std::string> uris;
+  for (const double ratio : spec.keep_ratios) {
+    // Two decimals where they say it all: keep-0.80, keep-0.125.
+    const bool is_short = std::abs(ratio * 100 - std::round(ratio * 100)) < 1e-9;
+    uris.push_back(spec.output_uri + "/keep-" +
+                   (is_short ? fmt::format("{:.2f}", ratio) : fmt::format("{}", ratio)));
+  }
+  return uris;
+}
+
 std::vector<std::string> SupportedFamilies() { return KnownFamilies(); }
 
 std::vector<std::string> SupportedMethods() {
   std::vector<std::string> names;
   for (const MethodRow& row : Methods()) names.emplace_back(row.name);
   return names;
+}
+
+std::vector<std::string> SupportedAllocations() {
+  return {AllocationName(Allocation::kUniform), AllocationName(Allocation::kV2)};
+}
+
+std::vector<std::string> SupportedOutputFormats() {
+  return {OutputFormatName(OutputFormat::kFactored), OutputFormatName(OutputFormat::kDense)};
 }
 
 std::vector<std::string> SupportedTasks() { return {"perplexity"}; }

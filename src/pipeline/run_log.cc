@@ -1,14 +1,31 @@
 #include "pipeline/run_log.h"
 
-#include <sys/resource.h>
+#include <malloc.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <string>
 
 namespace svdllm {
 
+namespace {
+
+// A worker runs many jobs: each starts from what the process cannot give back, and the kernel's
+// high-water mark starts anew.
+void ResetPeakResidentBytes() {
+  malloc_trim(0);
+  std::ofstream("/proc/self/clear_refs") << "5";
+}
+
+}  // namespace
+
 int64_t PeakResidentBytes() {
-  struct rusage usage;
-  return getrusage(RUSAGE_SELF, &usage) == 0 ? int64_t{1024} * usage.ru_maxrss : 0;
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.rfind("VmHWM:", 0) == 0) return int64_t{1024} * std::atoll(line.c_str() + 6);
+  }
+  return 0;
 }
 
 RunLog::RunLog(const RunHooks& hooks, const Backend& backend, double total_work,
@@ -19,6 +36,7 @@ RunLog::RunLog(const RunHooks& hooks, const Backend& backend, double total_work,
       start_(Clock::now()),
       entered_(start_) {
   progress_.layers_total = layers_total;
+  ResetPeakResidentBytes();
 }
 
 void RunLog::Enter(const std::string& stage) {

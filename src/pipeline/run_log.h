@@ -13,7 +13,7 @@ namespace svdllm {
 // Not thread-safe: belongs to the thread that runs the job.
 class RunLog {
  public:
-  // total_work is in any unit, as long as Step's work is in the same.
+  // total_work is in any unit, as long as Step's work is in the same. Peak memory counts from here.
   RunLog(const RunHooks& hooks, const Backend& backend, double total_work, int64_t layers_total);
 
   // Time from here on counts for this stage.
@@ -40,7 +40,7 @@ class RunLog {
   Clock::time_point entered_;
 };
 
-// The process's peak resident memory.
+// The process's peak resident memory since the last RunLog was made.
 int64_t PeakResidentBytes();
 
 }  // namespace svdllm

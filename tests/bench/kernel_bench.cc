@@ -28,8 +28,8 @@ Matrix Filled(int64_t rows, int64_t cols, DType dtype) {
 }
 
 void Flops(benchmark::State& state, double flops) {
-  state.counters["FLOP/s"] = benchmark::Counter(
-      flops * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
+  state.counters["FLOP/s"] = benchmark::Counter(flops * static_cast<double>(state.iterations()),
+                                                benchmark::Counter::kIsRate);
 }
 
 void LinearLayer(benchmark::State& state) {
@@ -60,7 +60,8 @@ void Attention(benchmark::State& state) {
 BENCHMARK(Attention)->Arg(512)->Arg(2048)->Unit(benchmark::kMillisecond)->UseRealTime();
 
 void SiluMul(benchmark::State& state) {
-  const Matrix gate = Filled(kTokens, kInter, DType::kF32), up = Filled(kTokens, kInter, DType::kF32);
+  const Matrix gate = Filled(kTokens, kInter, DType::kF32),
+               up = Filled(kTokens, kInter, DType::kF32);
   for (auto _ : state) TheBackend().SiluMul(gate, up).IgnoreError();
   state.SetItemsProcessed(state.iterations() * kTokens * kInter);
 }

@@ -4,7 +4,8 @@
 //   stage_bench MODEL_DIR TEXT [samples=64] [seq_len=512] [method=svd_llm] [keep_ratio=0.8]
 //
 // Rates are measured before and after the run and averaged, because shared machines drift. F64 work
-// (decompositions) is put against the F64 rate; the column "at sgemm" is the same work at the F32 rate.
+// (decompositions) is put against the F64 rate; the column "at sgemm" is the same work at the F32
+// rate.
 #include <fmt/format.h>
 
 #include <chrono>
@@ -71,12 +72,12 @@ double ProductFlops(const ModelConfig& config, const Architecture& arch, double 
     const double m = static_cast<double>(shape.rows), n = static_cast<double>(shape.cols);
     const double p = std::min(m, n);
     const double k = static_cast<double>(RankFor(shape.rows, shape.cols, keep_ratio));
-    if (m > n) flops += 2 * 2 * m * n * n;                 // QR and forming Q
+    if (m > n) flops += 2 * 2 * m * n * n;  // QR and forming Q
     if (m >= n || row.input != Site::kDownIn) flops += 2 * p * n * n + 2 * p * p * n;  // K
-    flops += 2 * k * p * n + (m > n ? 2 * m * n * k : 0);  // factors
-    flops += 2 * 2 * m * n * k;                            // exact and stored products
-    flops += 2 * 2 * m * n * n;                            // both losses
-    flops += p * p * p;                                    // verification of the spectrum
+    flops += 2 * k * p * n + (m > n ? 2 * m * n * k : 0);                              // factors
+    flops += 2 * 2 * m * n * k;  // exact and stored products
+    flops += 2 * 2 * m * n * n;  // both losses
+    flops += p * p * p;          // verification of the spectrum
   }
   return flops;
 }
@@ -146,8 +147,9 @@ int Main(int argc, char** argv) {
       layers * (eigen + ProductFlops(config, arch, spec.keep_ratios[0]) / dual);
   fmt::print("{}\n{} {} at keep {}, {} x {} tokens\n", backend->Name(), argv[1], method,
              spec.keep_ratios[0], spec.calibration.samples, spec.calibration.seq_len);
-  fmt::print("products: F32 {:.1f} GFLOP/s, F64 {:.1f} GFLOP/s; one layer's eigenproblems {:.3f} s\n",
-             single / 1e9, dual / 1e9, eigen);
+  fmt::print(
+      "products: F32 {:.1f} GFLOP/s, F64 {:.1f} GFLOP/s; one layer's eigenproblems {:.3f} s\n",
+      single / 1e9, dual / 1e9, eigen);
   fmt::print("{:<12}{:>10}{:>10}{:>8}\n", "stage", "seconds", "floor", "ratio");
   for (const StageTime& stage : result->stages) {
     const double floor = stage.stage == "calibrate"   ? calibrate

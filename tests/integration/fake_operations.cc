@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "base/files.h"
+#include "pipeline/pipeline.h"
 
 namespace svdllm {
 namespace {
@@ -69,7 +70,7 @@ absl::Status RunSteps(const std::string& model_dir, int64_t steps, int64_t step_
 absl::StatusOr<CompressPlan> Plan(const CompressSpec& spec) {
   RETURN_IF_ERROR(CheckModel(spec.model_dir));
   CompressPlan plan;
-  plan.calibration_seq_len = 1;
+  plan.calibration_seq_len = spec.calibration.seq_len > 0 ? spec.calibration.seq_len : 1;
   plan.evaluation_seq_len = 7;
   plan.parameters = 1000;
   plan.expected_seconds = 1.5;
@@ -87,16 +88,15 @@ absl::StatusOr<CompressResult> Compress(const CompressSpec& spec, ArtifactStore&
   CompressResult result;
   result.parameters = 1000;
   result.stages = {{"calibrate", 0.25}, {"publish", 0.01}};
-  for (const double ratio : spec.keep_ratios) {
-    const std::string suffix = std::to_string(ratio).substr(0, 4);
-    const std::string uri =
-        spec.keep_ratios.size() == 1 ? spec.output_uri : spec.output_uri + "/keep-" + suffix;
+  const std::vector<std::string> uris = OutputUris(spec);
+  for (size_t i = 0; i < uris.size(); ++i) {
+    const std::string& uri = uris[i];
     ASSIGN_OR_RETURN(const std::string dir,
                      store.Stage(uri, spec.job_id + "." + std::to_string(spec.attempt)));
     RETURN_IF_ERROR(WriteFileAtomic(dir + "/compression_manifest.json", spec.job_id));
     RETURN_IF_ERROR(store.Commit(dir, uri));
     ArtifactResult artifact;
-    artifact.keep_ratio = ratio;
+    artifact.keep_ratio = spec.keep_ratios[i];
     artifact.uri = uri;
     artifact.weight_bytes = 1800;
     artifact.matrices = {{"model.layers.0.q_proj", 8, 8, 3, 0.1, 0.2, 0}};
@@ -125,8 +125,6 @@ Operations FakeOperations() {
   operations.check_evaluate = [](const EvaluateSpec& spec) { return CheckModel(spec.model_dir); };
   operations.run_compress = Compress;
   operations.run_evaluate = Evaluate;
-  operations.families = {"llama"};
-  operations.tasks = {"perplexity"};
   operations.devices = {{"cpu", "pretended", 1 << 30}};
   return operations;
 }

@@ -86,6 +86,14 @@ TEST_F(SubmitTest, EvaluationCanBeLeftOut) {
   EXPECT_TRUE(script().compress_requests.at(0).evaluation().disabled());
   EXPECT_EQ(Run(With(kCompress, {"--no_evaluation", "--evaluation_limit=3"})).exit_status,
             kExitUsage);
+  EXPECT_EQ(Run(With(kCompress, {"--evaluation_seq_len=32"})).exit_status, kExitUsage)
+      << "held-out windows are as long as the calibration's";
+}
+
+TEST_F(SubmitTest, LengthsMayBeLeftToTheModel) {
+  const Ran ran = Run(With(kCompress, {"--calibration_seq_len=0"}));
+  ASSERT_EQ(ran.exit_status, kExitOk) << ran.err;
+  EXPECT_EQ(script().compress_requests.at(0).calibration().seq_len(), 0);
 }
 
 TEST_F(SubmitTest, EvaluateOfOneText) {

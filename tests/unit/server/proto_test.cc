@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "jobs/job_store.h"
+#include "pipeline/pipeline.h"
 #include "server/job_proto.h"
 #include "server/spec_proto.h"
 #include "server/status_proto.h"
@@ -46,6 +47,11 @@ TEST_F(SpecProtoTest, DefaultsAreFilledInAndResolvingTwiceChangesNothing) {
   EXPECT_EQ(request_.calibration().seed(), 3u);
   EXPECT_EQ(request_.calibration().text().packing(), v1::CONCATENATED);
   EXPECT_EQ(request_.asvd_alpha(), 0.5);
+  // What an absent length means depends on the model: the pipeline is asked.
+  const auto spec = ToSpec(request_, *store_, "");
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(spec->calibration.seq_len, 0);
+  EXPECT_EQ(spec->evaluation.seq_len, 0);
   request_.clear_output_uri();
   const std::string once = request_.SerializeAsString();
   ASSERT_TRUE(Resolve().ok());
@@ -108,7 +114,7 @@ TEST_F(SpecProtoTest, EqualRatiosAreRefusedAndNamesFollowTheRatios) {
   request_.set_output_uri("run");
   ASSERT_TRUE(Resolve().ok());
   const std::string base = "file://" + temp_.path() + "/artifacts/run";
-  EXPECT_THAT(ArtifactUris(request_),
+  EXPECT_THAT(OutputUris(*ToSpec(request_, *store_, "")),
               ElementsAre(base + "/keep-1.00", base + "/keep-0.50", base + "/keep-0.125"));
   request_.add_keep_ratios(0.5);
   EXPECT_THAT(std::string(Resolve().message()), HasSubstr("keep_ratios: no two may be equal"));

@@ -1,0 +1,160 @@
+// What operators see: server info, health, readiness, metrics, reflection, shutdown.
+#include <gmock/gmock.h>
+#include <grpcpp/impl/client_unary_call.h>
+
+#include <filesystem>
+#include <thread>
+
+#include "server_fixture.h"
+
+namespace svdllm {
+namespace {
+
+using std::chrono::milliseconds;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+// gRPC's own health service, called with hand-made bytes: no package has its messages. The serving
+// status, or the negative code of an error.
+int Health(const std::shared_ptr<grpc::Channel>& channel, const std::string& service) {
+  // HealthCheckRequest{service = 1}; HealthCheckResponse{status = 1}: google.rpc.Status begins
+  // alike (code = 1), BadRequest.FieldViolation too (field = 1).
+  google::rpc::BadRequest::FieldViolation request;
+  request.set_field(service);
+  google::rpc::Status response;
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(5));
+  const grpc::internal::RpcMethod method("/grpc.health.v1.Health/Check",
+                                         grpc::internal::RpcMethod::NORMAL_RPC, channel);
+  const grpc::Status status =
+      grpc::internal::BlockingUnaryCall(channel.get(), method, &context, request, &response);
+  return status.ok() ? response.code() : -static_cast<int>(status.error_code());
+}
+
+TEST_F(ServerTest, ServerInfoSaysWhatThereIs) {
+  v1::ServerInfo info;
+  ASSERT_TRUE(
+      Call(&v1::CompressionService::Stub::GetServerInfo, v1::GetServerInfoRequest(), info).ok());
+  EXPECT_EQ(info.version(), SVDLLM_VERSION);
+  EXPECT_EQ(info.devices(0).name(), "cpu");
+  EXPECT_THAT(info.families(), ElementsAre("llama"));
+  EXPECT_THAT(info.methods(), ElementsAre(v1::SVD, v1::ASVD, v1::SVD_LLM, v1::SVD_LLM_UPDATE));
+  EXPECT_THAT(info.allocations(), ElementsAre(v1::UNIFORM, v1::V2));
+  EXPECT_THAT(info.output_formats(), ElementsAre(v1::FACTORED, v1::DENSE));
+  EXPECT_THAT(info.tasks(), ElementsAre("perplexity"));
+  EXPECT_EQ(info.limits().max_queued_jobs(), 1000);
+  EXPECT_EQ(info.limits().lease_duration().seconds(), 30);
+}
+
+TEST_F(ServerTest, HealthFollowsReadiness) {
+  constexpr int kServing = 1, kNotServing = 2;
+  EXPECT_EQ(Health(channel_, ""), kServing);
+  EXPECT_EQ(Health(channel_, "liveness"), kServing);
+  EXPECT_EQ(Health(channel_, "readiness"), kServing);
+  EXPECT_EQ(Health(channel_, "other"), -static_cast<int>(grpc::StatusCode::NOT_FOUND));
+  EXPECT_THAT(Http("/readyz"), HasSubstr("200 OK"));
+  server_->SetNotReady();
+  EXPECT_EQ(Health(channel_, ""), kNotServing);
+  EXPECT_EQ(Health(channel_, "liveness"), kServing);
+  EXPECT_EQ(Health(channel_, "readiness"), kNotServing);
+  EXPECT_THAT(Http("/readyz"), HasSubstr("503"));
+  EXPECT_THAT(Http("/livez"), HasSubstr("200 OK"));
+  EXPECT_NE(Submit(Compression()).name(), "") << "still served";
+}
+
+TEST_F(ServerTest, UnwritableArtifactRootIsNotReady) {
+  std::filesystem::rename(directory_ + "/artifacts", directory_ + "/moved");
+  EXPECT_THAT(Http("/readyz"), HasSubstr("artifact root"));
+}
+
+TEST_F(ServerTest, ReflectionListsTheServices) {
+  // ServerReflectionRequest{list_services = 7}; the answer's strings are searched as bytes.
+  const std::string request("\x3a\x01*", 3);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(5));
+  const grpc::internal::RpcMethod method(
+      "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+      grpc::internal::RpcMethod::BIDI_STREAMING, channel_);
+  const std::unique_ptr<grpc::ClientReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>> stream(
+      grpc::internal::ClientReaderWriterFactory<grpc::ByteBuffer, grpc::ByteBuffer>::Create(
+          channel_.get(), method, &context));
+  const grpc::Slice slice(request);
+  ASSERT_TRUE(stream->Write(grpc::ByteBuffer(&slice, 1)));
+  grpc::ByteBuffer reply;
+  ASSERT_TRUE(stream->Read(&reply));
+  grpc::Slice bytes;
+  ASSERT_TRUE(reply.DumpToSingleSlice(&bytes).ok());
+  const std::string text(reinterpret_cast<const char*>(bytes.begin()), bytes.size());
+  EXPECT_THAT(text, HasSubstr("svdllm.v1.CompressionService"));
+  EXPECT_THAT(text, HasSubstr("grpc.health.v1.Health"));
+  stream->WritesDone();
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
+TEST_F(ServerTest, MetricsTellWhatHappened) {
+  StartWorker();
+  AwaitEnd(Submit(Compression()).name());
+  StopWorker();
+  Submit(Compression());
+  v1::Job job;
+  v1::GetJobRequest absent;
+  absent.set_name("jobs/nope");
+  Call(&v1::CompressionService::Stub::GetJob, absent, job);
+  const std::string text = Http("/metrics");
+  EXPECT_THAT(text, HasSubstr("text/plain; version=0.0.4"));
+  for (const char* line :
+       {"grpc_server_handled_total{grpc_code=\"OK\",grpc_method=\"CompressModel\",grpc_service="
+        "\"svdllm.v1.CompressionService\",grpc_type=\"unary\"} 2",
+        "grpc_server_handled_total{grpc_code=\"NOT_FOUND\",grpc_method=\"GetJob\"",
+        "grpc_server_started_total{grpc_method=\"WatchJob\",grpc_service="
+        "\"svdllm.v1.CompressionService\",grpc_type=\"server_stream\"} 1",
+        "grpc_server_handling_seconds_count{grpc_method=\"CompressModel\"",
+        "svdllm_jobs{state=\"SUCCEEDED\"} 1", "svdllm_jobs{state=\"QUEUED\"} 1",
+        "svdllm_queue_depth 1", "svdllm_queue_oldest_age_seconds 0.",
+        "svdllm_job_attempts_total{outcome=\"succeeded\"} 1", "svdllm_leases_lost_total 0",
+        "svdllm_fenced_writes_total 0", "svdllm_artifact_bytes_total 1800",
+        "svdllm_stage_duration_seconds_count{stage=\"calibrate\"} 1",
+        "svdllm_host_memory_bytes{process=\"api\"}",
+        "svdllm_build_info{version=\"" SVDLLM_VERSION "\"} 1"}) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+}
+
+TEST_F(ServerTest, HttpRefusesWhatItDoesNotServe) {
+  EXPECT_THAT(Http("/other"), HasSubstr("404"));
+  const int port = server_->http_port();
+  EXPECT_THAT(HttpGet(port, "POST /livez HTTP/1.1\r\n\r\n"), HasSubstr("405"));
+  EXPECT_THAT(HttpGet(port, "nonsense\r\n\r\n"), HasSubstr("400"));
+  EXPECT_THAT(HttpGet(port, std::string(20000, 'x')), ::testing::Not(HasSubstr("200")));
+  EXPECT_THAT(Http("/livez?x=1"), HasSubstr("200 OK"));
+  EXPECT_THAT(HttpGet(port, "HEAD /livez HTTP/1.1\r\n\r\n"), ::testing::Not(HasSubstr("ok\n")));
+}
+
+TEST_F(ServerTest, ShutdownEndsStreamsWithUnavailable) {
+  const std::string name = Submit(Compression()).name();
+  std::vector<v1::JobEvent> events;
+  grpc::Status status;
+  std::thread watcher([&] { status = Watch(name, 0, events); });
+  while (Http("/metrics").find("svdllm_watch_streams 1") == std::string::npos) {
+    std::this_thread::sleep_for(milliseconds(5));
+  }
+  std::this_thread::sleep_for(milliseconds(50));
+  server_->Shutdown();
+  watcher.join();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(events.size(), 1u);
+}
+
+TEST_F(ServerTest, TakenPortIsAnError) {
+  ApiServerOptions options;
+  options.listen = "127.0.0.1:" + std::to_string(server_->port());
+  const auto second = ApiServer::Start(options, *store_, *artifacts_, operations_);
+  ASSERT_FALSE(second.ok());
+  EXPECT_THAT(std::string(second.status().message()), HasSubstr(options.listen));
+  options.listen = "127.0.0.1:0";
+  options.http_listen = "127.0.0.1:" + std::to_string(server_->http_port());
+  EXPECT_FALSE(ApiServer::Start(options, *store_, *artifacts_, operations_).ok());
+}
+
+}  // namespace
+}  // namespace svdllm

@@ -1,0 +1,147 @@
+// Submissions: repeated, previewed, refused.
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "server_fixture.h"
+
+namespace svdllm {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::UnorderedElementsAre;
+
+TEST_F(ServerTest, SubmissionIsIdempotentByRequestId) {
+  v1::CompressModelRequest request = Compression();
+  request.set_request_id(Uuid(1));
+  const std::string name = Submit(request).name();
+  EXPECT_EQ(Submit(request).name(), name);
+  std::filesystem::remove_all(model_);  // a repetition asks nothing of the world
+  EXPECT_EQ(Submit(request).name(), name);
+  request.set_method(v1::ASVD);
+  v1::Job job;
+  const grpc::Status reused = Compress(request, job);
+  EXPECT_EQ(reused.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(DetailsOf(reused).info.reason(), "REQUEST_ID_REUSED");
+}
+
+TEST_F(ServerTest, ConcurrentSubmissionsOfOneRequestMakeOneJob) {
+  v1::CompressModelRequest request = Compression();
+  request.set_request_id(Uuid(2));
+  std::mutex mutex;
+  std::set<std::string> names;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&] {
+      const std::string name = Submit(request).name();
+      std::lock_guard<std::mutex> lock(mutex);
+      names.insert(name);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(names.size(), 1u);
+}
+
+TEST_F(ServerTest, ValidateOnlyPlansAndStoresNothing) {
+  v1::CompressModelRequest request = Compression();
+  request.set_validate_only(true);
+  request.set_request_id(Uuid(3));
+  request.mutable_calibration()->clear_seq_len();
+  v1::Job plan = Submit(request);
+  EXPECT_EQ(plan.name(), "");
+  EXPECT_EQ(plan.plan().parameters(), 1000);
+  EXPECT_EQ(plan.plan().artifacts(0).matrices(0).rank(), 3);
+  EXPECT_EQ(plan.plan().expected_time().nanos(), 500000000);
+  EXPECT_EQ(plan.plan().artifacts(0).uri(), "");
+  EXPECT_EQ(plan.compress_model_request().calibration().seq_len(), 1) << "the model's";
+  request.set_output_uri("mine");
+  plan = Submit(request);
+  EXPECT_THAT(plan.plan().artifacts(0).uri(), HasSubstr("/artifacts/mine"));
+  EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/artifacts"));
+  v1::ListJobsResponse list;
+  ASSERT_TRUE(Call(&v1::CompressionService::Stub::ListJobs, v1::ListJobsRequest(), list).ok());
+  EXPECT_EQ(list.jobs_size(), 0);
+  request.set_validate_only(false);
+  EXPECT_NE(Submit(request).name(), "") << "its request_id is still free";
+}
+
+TEST_F(ServerTest, EveryBadFieldIsNamedAtOnce) {
+  v1::CompressModelRequest request;
+  request.set_request_id("not a uuid");
+  (*request.mutable_labels())[""] = "x";
+  request.mutable_timeout()->set_seconds(-1);
+  request.set_method(static_cast<v1::Method>(99));
+  request.add_keep_ratios(1.5);
+  request.add_keep_ratios(std::nan(""));
+  request.mutable_calibration()->set_samples(-1);
+  request.mutable_calibration()->set_seq_len(1);
+  request.set_asvd_alpha(2);
+  request.mutable_evaluation()->set_limit(-5);
+  v1::Job job;
+  const grpc::Status status = Compress(request, job);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  const Details details = DetailsOf(status);
+  EXPECT_EQ(details.info.reason(), "INVALID_FIELD");
+  EXPECT_THAT(
+      details.fields(),
+      UnorderedElementsAre("request_id", "labels[]", "timeout", "model", "method", "keep_ratios[0]",
+                           "keep_ratios[1]", "calibration.text.uri", "calibration.samples",
+                           "calibration.seq_len", "asvd_alpha", "evaluation.limit"));
+  v1::EvaluateRequest evaluation = Evaluation();
+  *evaluation.add_tasks() = evaluation.tasks(0);
+  evaluation.mutable_tasks(0)->set_name("arc");
+  evaluation.mutable_tasks(0)->set_label("perplexity");
+  EXPECT_THAT(DetailsOf(Evaluate(evaluation, job)).fields(),
+              UnorderedElementsAre("tasks[0].name", "tasks[1].label"));
+}
+
+TEST_F(ServerTest, BadModelsAndOutputsAreRefusedAtSubmission) {
+  v1::Job job;
+  const auto reason = [&](const v1::CompressModelRequest& request, grpc::StatusCode code) {
+    const grpc::Status status = Compress(request, job);
+    EXPECT_EQ(status.error_code(), code) << status.error_message();
+    return DetailsOf(status).info.reason();
+  };
+  v1::CompressModelRequest request = Compression();
+  request.set_model(directory_ + "/absent");
+  EXPECT_EQ(reason(request, grpc::StatusCode::NOT_FOUND), "MODEL_NOT_FOUND");
+  request = Compression();
+  request.mutable_calibration()->mutable_text()->set_uri(directory_ + "/absent.txt");
+  EXPECT_EQ(reason(request, grpc::StatusCode::NOT_FOUND), "CALIBRATION_INVALID");
+  request = Compression();
+  request.set_model("/etc");  // outside the model roots
+  EXPECT_EQ(reason(request, grpc::StatusCode::PERMISSION_DENIED), "INVALID_FIELD");
+  request = Compression();
+  request.set_output_uri("../outside");
+  EXPECT_EQ(reason(request, grpc::StatusCode::PERMISSION_DENIED), "INVALID_FIELD");
+  std::filesystem::create_directories(directory_ + "/artifacts/taken");
+  std::ofstream(directory_ + "/artifacts/taken/file") << "x";
+  request.set_output_uri("taken");
+  EXPECT_EQ(reason(request, grpc::StatusCode::ALREADY_EXISTS), "OUTPUT_EXISTS");
+  std::ofstream(model_ + "/corrupt") << "x";
+  EXPECT_EQ(reason(Compression(), grpc::StatusCode::INVALID_ARGUMENT), "MODEL_CORRUPT");
+  EXPECT_EQ(store_->Stats()->jobs.at(JobState::kQueued), 0);
+}
+
+TEST_F(ServerTest, FullQueueAsksForPatience) {
+  queue_limit_ = 2;
+  StartServer();
+  v1::CompressModelRequest request = Compression();
+  request.set_request_id(Uuid(4));
+  const std::string name = Submit(request).name();
+  Submit(Compression());
+  v1::Job job;
+  const grpc::Status full = Compress(Compression(), job);
+  EXPECT_EQ(full.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(DetailsOf(full).info.reason(), "QUEUE_FULL");
+  EXPECT_GT(DetailsOf(full).retry.retry_delay().seconds(), 0);
+  EXPECT_EQ(Submit(request).name(), name);
+}
+
+}  // namespace
+}  // namespace svdllm
