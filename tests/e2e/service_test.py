@@ -79,9 +79,11 @@ def write_model(path, weights=None, **config_changes):
         json.dump(config(**config_changes), f)
     with open(f"{path}/tokenizer.json", "w") as f:
         json.dump({"version": "1.0", "added_tokens": [], "normalizer": None, "post_processor": None,
-                   "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
-                   "decoder": {"type": "ByteLevel"},
-                   "model": {"type": "BPE", "vocab": {c: b for b, c in byte_alphabet().items()},
+                   "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False,
+                                     "trim_offsets": True, "use_regex": True},
+                   "decoder": {"type": "ByteLevel", "add_prefix_space": False,
+                               "trim_offsets": True, "use_regex": True},
+                   "model": {"type": "BPE", "dropout": None, "unk_token": None, "vocab": {c: b for b, c in byte_alphabet().items()},
                              "merges": []}}, f)
     with open(f"{path}/model.safetensors", "wb") as f:
         f.write(safetensors() if weights is None else weights)
