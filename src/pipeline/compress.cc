@@ -46,27 +46,6 @@ absl::StatusOr<EvaluationData> EvaluationWindows(const CompressSpec& spec, Seque
   return EvaluationData{std::move(held_out), 0};
 }
 
-double CompressionWork(const CompressSpec& spec, const Checkpoint& checkpoint,
-                       const Sequences& calibration, const Sequences& windows) {
-  const ModelConfig& config = checkpoint.config();
-  const Architecture& arch = checkpoint.arch();
-  const MethodRow& method = RowOf(spec.method);
-  const double ratios = static_cast<double>(spec.keep_ratios.size());
-  const double layers = static_cast<double>(config.num_layers);
-  const double tokens = static_cast<double>(calibration.tokens());
-  const double positions =
-      tokens / static_cast<double>(std::max<int64_t>(calibration.count(), 1)) / 2;
-  const double forward = BlockFlops(config, arch, tokens, positions);
-  const double pass = method.statistic == Statistic::kNone
-                          ? 0
-                          : forward + StatisticsFlops(config, arch, method.statistic, tokens);
-  const double decompose = DecomposeFlops(config, arch);
-  double work = layers * (pass + decompose + ratios * decompose / 3);
-  if (method.update) work += ratios * 2 * (layers - 1) * forward;
-  if (spec.allocation == Allocation::kV2) work += layers * (pass + decompose * 0.33);
-  return work + (1 + ratios) * PerplexityWork(checkpoint, windows);
-}
-
 }  // namespace
 
 absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend& backend,
@@ -116,8 +95,10 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
     ASSIGN_OR_RETURN(const EvaluationData windows,
                      EvaluationWindows(spec, std::move(data.held_out), tokenizer));
 
-    RunLog log(hooks, backend, CompressionWork(spec, checkpoint, data.calibration, windows.windows),
-               checkpoint.config().num_layers);
+    RunLog log(
+        hooks, backend,
+        CompressFlops(spec, checkpoint, WorkloadOf(data.calibration), WorkloadOf(windows.windows)),
+        checkpoint.config().num_layers);
     log.Enter("load");
     RETURN_IF_ERROR(log.Step(0, "", "loaded"));
     const CompressContext context{spec, checkpoint, targets, data.calibration, backend, log};

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "pipeline/block_statistics.h"
+#include "pipeline/perplexity.h"
 #include "pipeline/streams.h"
 
 namespace svdllm {
@@ -69,9 +70,8 @@ class BlockCompressor {
 };
 
 double BlockCompressor::ForwardWork() const {
-  const double tokens = static_cast<double>(context_.calibration.tokens());
-  const double sequences = static_cast<double>(std::max<int64_t>(context_.calibration.count(), 1));
-  return BlockFlops(config_, context_.checkpoint.arch(), tokens, tokens / sequences / 2);
+  const Workload work = WorkloadOf(context_.calibration);
+  return BlockFlops(config_, context_.checkpoint.arch(), work.tokens, work.positions);
 }
 
 absl::Status BlockCompressor::Start(size_t compressed_streams) {
@@ -121,8 +121,8 @@ absl::StatusOr<std::vector<Decomposition>> BlockCompressor::DecomposeLayer(
   if (!decompositions.ok()) {
     return Annotate(decompositions.status(), "factorise: layer " + std::to_string(layer));
   }
-  RETURN_IF_ERROR(
-      log_.Step(DecomposeFlops(config_, context_.checkpoint.arch()) * (values_only ? 0.33 : 1)));
+  RETURN_IF_ERROR(log_.Step(DecomposeFlops(config_, context_.checkpoint.arch()) *
+                            (values_only ? kValuesShare : 1)));
   return decompositions;
 }
 
@@ -258,7 +258,7 @@ absl::Status BlockCompressor::CompressLayer(int64_t layer, std::vector<ArtifactW
         RETURN_IF_ERROR(writers[w].WriteDense(index, stored.whole));
       }
       RETURN_IF_ERROR(
-          log_.Step(DecomposeFlops(config_, context_.checkpoint.arch()) / 3 /
+          log_.Step(DecomposeFlops(config_, context_.checkpoint.arch()) * kFactorShare /
                         static_cast<double>(linears.size()),
                     target.name,
                     fmt::format("{}: rank {} of {}, relative loss {:.4g}", target.name, rank,

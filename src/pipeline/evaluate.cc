@@ -34,7 +34,7 @@ absl::StatusOr<EvaluateResult> RunEvaluate(const EvaluateSpec& spec, Backend& ba
     ASSIGN_OR_RETURN(task.seq_len,
                      ResolveSeqLen(task.seq_len, checkpoint.config(), task.name + ": seq_len"));
     ASSIGN_OR_RETURN(EvaluationData windows, CutWindows(task, tokenizer));
-    work += PerplexityWork(checkpoint, windows.windows);
+    work += PerplexityFlops(checkpoint, WorkloadOf(windows.windows));
     data.push_back(std::move(windows));
   }
   RunLog log(hooks, backend, work, checkpoint.config().num_layers);

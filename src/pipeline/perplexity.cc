@@ -1,9 +1,9 @@
 #include "pipeline/perplexity.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
-#include "pipeline/plan.h"
 #include "pipeline/streams.h"
 
 namespace svdllm {
@@ -11,12 +11,6 @@ namespace {
 
 // The residual streams of a group of windows take at most this much.
 constexpr int64_t kGroupBytes = int64_t{1} << 29;
-
-double MeanPositions(const Sequences& windows) {
-  return windows.count() == 0
-             ? 0
-             : static_cast<double>(windows.tokens()) / (2 * static_cast<double>(windows.count()));
-}
 
 Sequences Slice(const Sequences& all, int64_t first, int64_t last) {
   Sequences part;
@@ -30,11 +24,9 @@ Sequences Slice(const Sequences& all, int64_t first, int64_t last) {
 
 }  // namespace
 
-double PerplexityWork(const Checkpoint& checkpoint, const Sequences& windows) {
-  const double tokens = static_cast<double>(windows.tokens());
-  return static_cast<double>(checkpoint.config().num_layers) *
-             BlockFlops(checkpoint.config(), checkpoint.arch(), tokens, MeanPositions(windows)) +
-         HeadFlops(checkpoint.config(), tokens);
+Workload WorkloadOf(const Sequences& sequences) {
+  const auto tokens = static_cast<double>(sequences.tokens());
+  return {tokens, tokens / (2 * static_cast<double>(std::max<int64_t>(sequences.count(), 1)))};
 }
 
 absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
@@ -58,13 +50,13 @@ absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
     while (last < windows.count() && bytes(last + 1) <= kGroupBytes) ++last;
     const Sequences group = Slice(windows, first, last);
     const std::vector<Batch> batches = MakeBatches(group);
-    const double tokens = static_cast<double>(group.tokens());
+    const Workload work = WorkloadOf(group);
     ASSIGN_OR_RETURN(const Matrix x, EmbedSequences(checkpoint, group, backend));
     for (int64_t layer = 0; layer < config.num_layers; ++layer) {
       ASSIGN_OR_RETURN(const Block block, LoadBlock(checkpoint, layer, backend));
       RETURN_IF_ERROR(AdvanceStream(forward, block, batches, x, nullptr, {}, backend, check));
       RETURN_IF_ERROR(
-          log.Step(BlockFlops(config, checkpoint.arch(), tokens, MeanPositions(group)), "",
+          log.Step(BlockFlops(config, checkpoint.arch(), work.tokens, work.positions), "",
                    name + ": windows " + std::to_string(first + 1) + "–" + std::to_string(last) +
                        " of " + std::to_string(windows.count()) + ", layer " +
                        std::to_string(layer + 1) + "/" + std::to_string(config.num_layers)));
@@ -79,7 +71,7 @@ absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
       nll += sum;
       RETURN_IF_ERROR(log.Check());
     }
-    RETURN_IF_ERROR(log.Step(HeadFlops(config, tokens)));
+    RETURN_IF_ERROR(log.Step(HeadFlops(config, work.tokens)));
     first = last;
   }
   PerplexityResult result;

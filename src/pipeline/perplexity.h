@@ -2,6 +2,7 @@
 #pragma once
 
 #include "model/checkpoint.h"
+#include "pipeline/plan.h"
 #include "pipeline/run_log.h"
 #include "pipeline/sequences.h"
 
@@ -16,7 +17,7 @@ absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
                                                    const std::string& name, Backend& backend,
                                                    RunLog& log);
 
-// In the unit of plan.h.
-double PerplexityWork(const Checkpoint& checkpoint, const Sequences& windows);
+// Of sequences as they are, in the unit of plan.h.
+Workload WorkloadOf(const Sequences& sequences);
 
 }  // namespace svdllm

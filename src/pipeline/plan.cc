@@ -25,12 +25,20 @@ int64_t NumbersOf(const Target& target, int64_t rank) {
   return rank == 0 ? target.rows * target.cols : FactorCost(target.rows, target.cols, rank);
 }
 
+// Windows of the evaluation; a guess where the text alone decides.
+int64_t ExpectedWindows(const CompressSpec& spec) {
+  if (spec.evaluation.limit < 0) return 0;
+  if (spec.evaluation.text.path.empty()) return kHeldOutWindows;
+  return spec.evaluation.limit > 0 ? spec.evaluation.limit : 100;
+}
+
 // Single-precision products on this machine, FLOP/s; measured once, in milliseconds.
 double MeasuredRate() {
   static const double rate = [] {
     const std::unique_ptr<Backend> backend = NewCpuBackend();
-    const absl::StatusOr<Matrix> a = backend->New(768, 768, DType::kF32),
-                                 c = backend->New(768, 768, DType::kF32);
+    constexpr int64_t kOrder = 512;
+    const absl::StatusOr<Matrix> a = backend->New(kOrder, kOrder, DType::kF32),
+                                 c = backend->New(kOrder, kOrder, DType::kF32);
     if (!a.ok() || !c.ok()) return 1e11;
     double best = 1e9;
     for (int i = 0; i < 4; ++i) {
@@ -39,45 +47,17 @@ double MeasuredRate() {
       best = std::min(
           best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     }
-    return 2.0 * 768 * 768 * 768 / best;
+    return 2.0 * kOrder * kOrder * kOrder / best;
   }();
   return rate;
 }
 
-struct Workload {
-  double tokens = 0, positions = 0, held_out_tokens = 0;
-};
-
-Workload WorkloadOf(const CompressSpec& spec) {
-  Workload work;
-  work.tokens = static_cast<double>(spec.calibration.samples * spec.calibration.seq_len);
-  work.positions = static_cast<double>(spec.calibration.seq_len) / 2;
-  if (spec.evaluation.limit >= 0) {
-    const int64_t windows = spec.evaluation.text.path.empty()
-                                ? kHeldOutWindows
-                                : (spec.evaluation.limit > 0 ? spec.evaluation.limit : 100);
-    work.held_out_tokens = static_cast<double>(windows * spec.evaluation.seq_len);
-  }
-  return work;
-}
-
-double TotalFlops(const CompressSpec& spec, const Checkpoint& checkpoint) {
-  const ModelConfig& config = checkpoint.config();
-  const Architecture& arch = checkpoint.arch();
-  const MethodRow& method = RowOf(spec.method);
-  const Workload work = WorkloadOf(spec);
-  const double ratios = static_cast<double>(spec.keep_ratios.size());
-  const double forward = BlockFlops(config, arch, work.tokens, work.positions);
-  const double statistics = StatisticsFlops(config, arch, method.statistic, work.tokens);
-  const double decompose = DecomposeFlops(config, arch);
-  double block = decompose + ratios * decompose / 3;
-  if (method.statistic != Statistic::kNone) block += forward + statistics;
-  if (method.update) block += ratios * (2 * forward + statistics + decompose / 3);
-  if (spec.allocation == Allocation::kV2) block += forward + statistics + decompose / 3;
-  const double layers = static_cast<double>(config.num_layers);
-  return layers * block +
-         (1 + ratios) * (layers * BlockFlops(config, arch, work.held_out_tokens, work.positions) +
-                         HeadFlops(config, work.held_out_tokens));
+double ExpectedFlops(const CompressSpec& spec, const Checkpoint& checkpoint) {
+  const auto length = static_cast<double>(spec.calibration.seq_len);
+  const Workload calibration{static_cast<double>(spec.calibration.samples) * length, length / 2};
+  return CompressFlops(spec, checkpoint, calibration,
+                       {static_cast<double>(ExpectedWindows(spec) * spec.evaluation.seq_len),
+                        static_cast<double>(spec.evaluation.seq_len) / 2});
 }
 
 int64_t PeakHostBytes(const CompressSpec& spec, const Checkpoint& checkpoint) {
@@ -165,6 +145,32 @@ double DecomposeFlops(const ModelConfig& config, const Architecture& arch) {
 double HeadFlops(const ModelConfig& config, double tokens) {
   return 2 * static_cast<double>(config.vocab_size) * static_cast<double>(config.hidden_size) *
          tokens;
+}
+
+double PerplexityFlops(const Checkpoint& checkpoint, const Workload& windows) {
+  const ModelConfig& config = checkpoint.config();
+  return static_cast<double>(config.num_layers) *
+             BlockFlops(config, checkpoint.arch(), windows.tokens, windows.positions) +
+         HeadFlops(config, windows.tokens);
+}
+
+double CompressFlops(const CompressSpec& spec, const Checkpoint& checkpoint,
+                     const Workload& calibration, const Workload& windows) {
+  const ModelConfig& config = checkpoint.config();
+  const Architecture& arch = checkpoint.arch();
+  const MethodRow& method = RowOf(spec.method);
+  const double layers = static_cast<double>(config.num_layers);
+  const double ratios = static_cast<double>(spec.keep_ratios.size());
+  const double forward = BlockFlops(config, arch, calibration.tokens, calibration.positions);
+  const double pass =
+      method.statistic == Statistic::kNone
+          ? 0
+          : forward + StatisticsFlops(config, arch, method.statistic, calibration.tokens);
+  const double decompose = DecomposeFlops(config, arch);
+  double work = layers * (pass + decompose * (1 + ratios * kFactorShare));
+  if (method.update) work += ratios * 2 * (layers - 1) * forward;
+  if (spec.allocation == Allocation::kV2) work += layers * (pass + decompose * kValuesShare);
+  return work + (1 + ratios) * PerplexityFlops(checkpoint, windows);
 }
 
 std::vector<Target> Targets(const Checkpoint& checkpoint) {
@@ -264,7 +270,7 @@ CompressPlan MakePlan(const CompressSpec& spec, const Checkpoint& checkpoint) {
     plan.artifacts.push_back(std::move(artifact));
   }
   plan.peak_host_bytes = PeakHostBytes(spec, checkpoint);
-  plan.expected_seconds = TotalFlops(spec, checkpoint) / MeasuredRate();
+  plan.expected_seconds = ExpectedFlops(spec, checkpoint) / MeasuredRate();
   return plan;
 }
 

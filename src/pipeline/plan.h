@@ -39,8 +39,21 @@ double BlockFlops(const ModelConfig& config, const Architecture& arch, double to
                   double positions);
 double StatisticsFlops(const ModelConfig& config, const Architecture& arch, Statistic statistic,
                        double tokens);
-// Of one block, one keep ratio; an update costs about as much again.
+// Of one block. The other two are shares of it: eigenvalues alone, and cutting, checking and
+// storing the factors of one keep ratio.
+inline constexpr double kValuesShare = 0.33;
+inline constexpr double kFactorShare = 0.33;
 double DecomposeFlops(const ModelConfig& config, const Architecture& arch);
 double HeadFlops(const ModelConfig& config, double tokens);
+
+// How much text a job works on: tokens, and how many precede one on average.
+struct Workload {
+  double tokens = 0, positions = 0;
+};
+// A forward pass through the whole model and its head.
+double PerplexityFlops(const Checkpoint& checkpoint, const Workload& windows);
+// A whole compression, with perplexity before and after over the windows.
+double CompressFlops(const CompressSpec& spec, const Checkpoint& checkpoint,
+                     const Workload& calibration, const Workload& windows);
 
 }  // namespace svdllm
