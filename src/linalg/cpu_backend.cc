@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <memory>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -76,17 +77,22 @@ class CpuBackend final : public Backend {
   absl::StatusOr<Matrix> New(int64_t rows, int64_t cols, DType dtype) override {
     if (rows < 0 || cols < 0) return Misuse("New", "negative shape");
     const size_t bytes = static_cast<size_t>(rows) * static_cast<size_t>(cols) * SizeOf(dtype);
-    const size_t padded = (bytes + 63) / 64 * 64;
-    void* data = bytes == 0 ? nullptr : std::aligned_alloc(64, padded);
-    if (bytes > 0 && data == nullptr) {
+    // Aligned by hand: aligned_alloc of the C library before 2.38 does not find its own freed blocks
+    // again, and a job that allocates the same sizes layer by layer would grow with every one.
+    constexpr size_t kAlignment = 64;
+    const size_t padded = bytes + kAlignment;
+    void* block = bytes == 0 ? nullptr : std::malloc(padded);
+    if (bytes > 0 && block == nullptr) {
       return MakeError(absl::StatusCode::kResourceExhausted, kHostOutOfMemory,
                        "no memory for " + std::to_string(bytes) + " bytes");
     }
-    if (data != nullptr) std::memset(data, 0, padded);
+    void* data = block;
+    size_t space = padded;
+    if (block != nullptr) std::memset(std::align(kAlignment, bytes, data, space), 0, bytes);
     usage_->now += static_cast<int64_t>(padded);
     usage_->peak = std::max(usage_->peak, usage_->now);
     // The usage outlives the backend with the last matrix, whichever goes first.
-    std::shared_ptr<void> memory(data, [usage = usage_, padded](void* p) {
+    std::shared_ptr<void> memory(block, [usage = usage_, padded](void* p) {
       usage->now -= static_cast<int64_t>(padded);
       std::free(p);
     });
