@@ -77,8 +77,9 @@ class CpuBackend final : public Backend {
   absl::StatusOr<Matrix> New(int64_t rows, int64_t cols, DType dtype) override {
     if (rows < 0 || cols < 0) return Misuse("New", "negative shape");
     const size_t bytes = static_cast<size_t>(rows) * static_cast<size_t>(cols) * SizeOf(dtype);
-    // Aligned by hand: aligned_alloc of the C library before 2.38 does not find its own freed blocks
-    // again, and a job that allocates the same sizes layer by layer would grow with every one.
+    // Aligned by hand: aligned_alloc of the C library before 2.38 does not find its own freed
+    // blocks again, and a job that allocates the same sizes layer by layer would grow with every
+    // one.
     constexpr size_t kAlignment = 64;
     const size_t padded = bytes + kAlignment;
     void* block = bytes == 0 ? nullptr : std::malloc(padded);
