@@ -5,6 +5,7 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -29,6 +30,7 @@ using ::testing::SizeIs;
 
 class ServerFaultTest : public ::testing::Test {
  protected:
+  void FreezeWorker();
   void SetUp() override {
     directory_ = ::testing::TempDir() + "server_fault_" + std::to_string(std::random_device()());
     model_ = directory_ + "/model";
@@ -198,11 +200,13 @@ TEST_F(ServerFaultTest, EverySubmissionAnsweredWithOkSurvivesKillingTheServer) {
   std::vector<std::string> accepted;
   for (int round = 0; round < 3; ++round) {
     Start({"--role=api"});
+    v1::Job job;
+    ASSERT_TRUE(Submit(1, 2, job).ok());  // a slow machine must not be killed before the first
+    accepted.push_back(job.name());
     std::thread killer([&] {
       usleep(static_cast<useconds_t>(100'000 + 70'000 * round));
       server_->Signal(SIGKILL);
     });
-    v1::Job job;
     while (Submit(1, 2, job).ok()) accepted.push_back(job.name());
     killer.join();
     EXPECT_EQ(server_->Wait(), -SIGKILL);
@@ -259,11 +263,30 @@ TEST_F(ServerFaultTest, SigtermDrainsGivesTheJobBackAndExitsZero) {
   EXPECT_EQ(job.attempt(), 1);
 }
 
+// Stops the worker between two of its writes: within one it would hold the store's lock for as long
+// as it is stopped.
+void ServerFaultTest::FreezeWorker() {
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open((directory_ + "/data/jobs.db").c_str(), &db), SQLITE_OK);
+  for (bool free = false; !free;) {
+    kill(server_->worker_pid(), SIGSTOP);
+    usleep(5'000);
+    for (int i = 0; i < 20 && !free; ++i) {  // the server writes, too
+      free = sqlite3_exec(db, "BEGIN IMMEDIATE; ROLLBACK", nullptr, nullptr, nullptr) == SQLITE_OK;
+      if (!free) usleep(5'000);
+    }
+    if (free) break;
+    kill(server_->worker_pid(), SIGCONT);
+    usleep(7'000);
+  }
+  sqlite3_close(db);
+}
+
 TEST_F(ServerFaultTest, FrozenWorkerLosesItsLeaseAndChangesNothingAfterwards) {
   Start({"--lease_seconds=1"});
   const std::string name = Submit(20, 50);
   AwaitProgress(name);
-  kill(server_->worker_pid(), SIGSTOP);
+  FreezeWorker();
   const v1::Job taken = Await(name, [](const v1::Job& job) { return job.state() == v1::QUEUED; });
   EXPECT_THAT(taken.attempts(0).error().message(), HasSubstr("lease ran out"));
   const int64_t sequence = taken.last_sequence();
