@@ -164,7 +164,8 @@ TEST_F(ServerFaultTest, KilledWorkersJobRunsAgainAtOnce) {
   EXPECT_THAT(job.attempts(0).error().message(), HasSubstr("signal 9"));
   EXPECT_THAT(Http("/metrics"), HasSubstr("svdllm_leases_lost_total 1"));
   EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/data/work") ||
-              !std::filesystem::exists(directory_ + "/data/work/" + name.substr(5)));
+              !std::filesystem::exists(std::filesystem::path(directory_) / "data" / "work" /
+                                       name.substr(5)));
 }
 
 TEST_F(ServerFaultTest, JobThatKillsItsWorkerFailsAfterThreeAttemptsAndTheNextRuns) {
