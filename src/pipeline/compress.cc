@@ -96,7 +96,7 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
                      EvaluationWindows(spec, std::move(data.held_out), tokenizer));
 
     RunLog log(
-        hooks, backend,
+        hooks,
         CompressFlops(spec, checkpoint, WorkloadOf(data.calibration), WorkloadOf(windows.windows)),
         checkpoint.config().num_layers);
     log.Enter("load");
@@ -146,7 +146,7 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
     }
     log.Enter("publish");
     result.stages = log.Stages();
-    result.peak_host_bytes = log.peak_host_bytes();
+    result.peak_host_bytes = PeakResidentBytes();
     for (size_t i = 0; i < writers.size(); ++i) {
       RETURN_IF_ERROR(writers[i].FinishArtifact(result, artifacts[i]));
       published[artifacts[i].keep_ratio] = std::move(artifacts[i]);

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "linalg/backend.h"
 #include "pipeline/artifact_writer.h"
 #include "pipeline/plan.h"
 #include "pipeline/run_log.h"

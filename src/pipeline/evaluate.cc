@@ -37,7 +37,7 @@ absl::StatusOr<EvaluateResult> RunEvaluate(const EvaluateSpec& spec, Backend& ba
     work += PerplexityFlops(checkpoint, WorkloadOf(windows.windows));
     data.push_back(std::move(windows));
   }
-  RunLog log(hooks, backend, work, checkpoint.config().num_layers);
+  RunLog log(hooks, work, checkpoint.config().num_layers);
   log.Enter("evaluate");
   EvaluateResult result;
   result.parameters = checkpoint.parameters();
@@ -48,7 +48,7 @@ absl::StatusOr<EvaluateResult> RunEvaluate(const EvaluateSpec& spec, Backend& ba
         MeasurePerplexity(checkpoint, data[i], spec.perplexities[i].name, backend, log));
     result.perplexities.push_back(std::move(perplexity));
   }
-  result.peak_host_bytes = log.peak_host_bytes();
+  result.peak_host_bytes = PeakResidentBytes();
   result.device = backend.Name();
   return result;
 }

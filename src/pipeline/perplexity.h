@@ -1,6 +1,7 @@
 // Perplexity of a checkpoint, dense or factored, over windows of tokens.
 #pragma once
 
+#include "linalg/backend.h"
 #include "model/checkpoint.h"
 #include "pipeline/plan.h"
 #include "pipeline/run_log.h"

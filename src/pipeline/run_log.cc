@@ -28,10 +28,8 @@ int64_t PeakResidentBytes() {
   return 0;
 }
 
-RunLog::RunLog(const RunHooks& hooks, const Backend& backend, double total_work,
-               int64_t layers_total)
+RunLog::RunLog(const RunHooks& hooks, double total_work, int64_t layers_total)
     : hooks_(hooks),
-      backend_(backend),
       total_work_(std::max(total_work, 1e-9)),
       start_(Clock::now()),
       entered_(start_) {
@@ -66,7 +64,6 @@ absl::Status RunLog::Step(double work, const std::string& module, const std::str
   progress_.percent = std::max(progress_.percent, 100 * share);
   progress_.eta_seconds = share > 0.02 ? elapsed * (1 - share) / share : -1;
   progress_.peak_host_bytes = PeakResidentBytes();
-  progress_.peak_device_bytes = 0;
   if (hooks_.on_progress) hooks_.on_progress(progress_);
   return Check();
 }
@@ -75,7 +72,5 @@ std::vector<StageTime> RunLog::Stages() {
   Enter(progress_.stage);
   return stages_;
 }
-
-int64_t RunLog::peak_host_bytes() const { return PeakResidentBytes(); }
 
 }  // namespace svdllm

@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "linalg/backend.h"
 #include "pipeline/job_spec.h"
 
 namespace svdllm {
@@ -14,7 +13,7 @@ namespace svdllm {
 class RunLog {
  public:
   // total_work is in any unit, as long as Step's work is in the same. Peak memory counts from here.
-  RunLog(const RunHooks& hooks, const Backend& backend, double total_work, int64_t layers_total);
+  RunLog(const RunHooks& hooks, double total_work, int64_t layers_total);
 
   // Time from here on counts for this stage.
   void Enter(const std::string& stage);
@@ -26,12 +25,10 @@ class RunLog {
   void RestartLayers() { progress_.layers_done = 0; }
 
   std::vector<StageTime> Stages();
-  int64_t peak_host_bytes() const;
 
  private:
   using Clock = std::chrono::steady_clock;
   const RunHooks& hooks_;
-  const Backend& backend_;
   const double total_work_;
   double done_work_ = 0;
   Progress progress_;
