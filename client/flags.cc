@@ -38,6 +38,9 @@ absl::StatusOr<std::string> Check(const FlagSpec& flag, const std::string& value
       if (absl::SimpleAtoi(value, &integer) && integer >= least) return value;
       return Wrong(flag, value, absl::StrCat("is not an integer of at least ", least));
     }
+    case FlagType::kReal:
+      if (absl::SimpleAtod(value, &real)) return value;
+      return Wrong(flag, value, "is not a number");
     case FlagType::kReals:
       for (absl::string_view part : absl::StrSplit(value, ',')) {
         if (!absl::SimpleAtod(part, &real)) {
@@ -136,6 +139,12 @@ std::vector<std::string> Flags::Texts(std::string_view name) const {
 int64_t Flags::Integer(std::string_view name) const {
   int64_t value = 0;
   (void)absl::SimpleAtoi(Text(name), &value);
+  return value;
+}
+
+double Flags::Real(std::string_view name) const {
+  double value = 0;
+  (void)absl::SimpleAtod(Text(name), &value);
   return value;
 }
 

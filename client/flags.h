@@ -17,6 +17,7 @@ enum class FlagType {
   kText,
   kInteger,   // at least 0
   kPositive,  // an integer, at least 1
+  kReal,
   kReals,     // one or several, separated by commas
   kDuration,  // 90s, 1h30m
   kChoice,  // one of the names in FlagSpec::value, which are separated by '|'; case does not matter
@@ -52,6 +53,7 @@ class Flags {
   std::string Text(std::string_view name) const;  // the last one given, or the default
   std::vector<std::string> Texts(std::string_view name) const;  // all that were given
   int64_t Integer(std::string_view name) const;  // kInteger, kPositive, given or with a default
+  double Real(std::string_view name) const;      // kReal, given or with a default
   std::vector<double> Reals(std::string_view name) const;
   double Seconds(std::string_view name) const;  // kDuration, given or with a default
   std::map<std::string, std::string> Labels(std::string_view name) const;

@@ -27,8 +27,11 @@ std::string PathNote(const CommandContext& context, const absl::Status& error) {
   std::vector<std::string> paths;
   for (const char* flag : {"model", "calibration", "evaluation", "dataset"}) {
     for (const std::string& text : context.flags.Texts(flag)) {
-      const std::string path =
-          Located(context, std::string_view(flag) == "dataset" ? SplitDataset(text).second : text);
+      const std::string_view kind = flag;
+      const std::string uri = kind == "calibration" ? SplitWeighted(text).second
+                              : kind == "model"     ? text
+                                                    : SplitDataset(text).second;
+      const std::string path = Located(context, uri);
       std::error_code ignored;
       if (IsLocalPath(path) &&
           (std::filesystem::exists(path, ignored) || !IsLoopback(context.client.address()))) {

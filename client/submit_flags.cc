@@ -35,27 +35,48 @@ FlagTable CompressFlags() {
          "The model: a Hugging Face directory with config.json and safetensors. Read by the "
          "server; "
          "a relative path is taken from here and made absolute. Required."},
-        {"method", FlagType::kChoice, "svd|asvd|svd_llm|svd_llm_update", "svd_llm",
+        {"method", FlagType::kChoice, "svd|asvd|svd_llm|svd_llm_update|anchored", "",
          "svd: of the weights alone. asvd: input channels scaled by their magnitude. svd_llm: "
          "whitened by the calibration data, which loses least at each layer's output. "
          "svd_llm_update: that, then a closed-form update to the already compressed layers "
-         "before."},
+         "before. anchored: whitening of a target that makes up for what the layers before have "
+         "lost. Default: the server's choice, which --validate_only shows."},
         {"keep_ratio", FlagType::kReals, "R[,R...]", "",
          "The share of the linear layers' parameters to keep, above 0 and up to 1. Several give "
          "one "
          "artifact each from one calibration. Required.",
          true},
-        {"allocation", FlagType::kChoice, "uniform|v2", "uniform",
-         "How ranks are spread: uniform: the same keep ratio everywhere; v2: by each matrix's "
-         "loss, "
-         "among matrices of a kind."},
-        {"asvd_alpha", FlagType::kReals, "A", "",
-         "With --method=asvd: the exponent of the channel scales, 0 to 1. Default: 0.5."}}},
+        {"encoding", FlagType::kChoice, "plain|pivoted", "",
+         "How a matrix of low rank is stored: plain: two factors. pivoted: some of its rows, and "
+         "the coefficients of the others in them, which is smaller and so leaves room for more "
+         "rank. Default: as the method asks; plain for all up to svd_llm_update."},
+        {"allocation", FlagType::kChoice, "uniform|v2|d_rank|relative_tails|kl_probe", "",
+         "How ranks are spread over the matrices. uniform: the same keep ratio everywhere. v2: by "
+         "each matrix's loss, among matrices of a kind. d_rank: by effective rank. relative_tails: "
+         "least sum of relative losses. kl_probe: least sum of measured effects on the model's "
+         "output. Default: as the method asks; uniform for all up to svd_llm_update."},
+        {"min_keep_ratio", FlagType::kReal, "R", "",
+         "With d_rank, relative_tails and kl_probe: the least share that a matrix keeps. Default: "
+         "0.1, or half the least --keep_ratio where that is less."},
+        {"rank_multiple", FlagType::kPositive, "N", "1",
+         "Ranks are multiples of this where they can be, up to 1024: what a device's tiles like."},
+        {"asvd_alpha", FlagType::kReal, "A", "0.5",
+         "With --method=asvd: the exponent of the channel scales, 0 to 1."},
+        {"anchor_blend", FlagType::kReal, "B", "0.5",
+         "With --method=anchored: how far the target goes from what a layer computes on the "
+         "compressed model's inputs (0) to what it computes in the dense model (1)."},
+        {"anchor_ridge", FlagType::kReal, "M", "1e-6",
+         "With --method=anchored: what holds the target to the weights, as a share of the inputs' "
+         "mean square, 0 to 1."}}},
       {"Calibration",
-       {{"calibration", FlagType::kText, "FILE|URI", "",
+       {{"calibration", FlagType::kText, "[WEIGHT:]FILE|URI|MODEL_SAMPLES", "",
          "The text to calibrate on: plain text, .jsonl (a document a line) or .json (an array). "
-         "Read by the server, like --model. Required."},
-        {"calibration_samples", FlagType::kPositive, "N", "256", "Sequences."},
+         "Read by the server, like --model. Several give sequences in proportion to their weights, "
+         "1 where none is given: --calibration=3:wiki.txt --calibration=c4.jsonl. MODEL_SAMPLES "
+         "stands for text that the model itself writes. Required.",
+         true},
+        {"calibration_samples", FlagType::kPositive, "N", "256",
+         "Sequences, of all texts together."},
         {"calibration_seq_len", FlagType::kInteger, "N", "0",
          std::string("Tokens a sequence; ") + kModelsLength},
         {"seed", FlagType::kInteger, "N", "3",
@@ -68,13 +89,16 @@ FlagTable CompressFlags() {
         {"first_document", FlagType::kInteger, "N", "0",
          "With --packing=DOCUMENTS: documents before this one are passed over."}}},
       {"Perplexity before and after",
-       {{"evaluation", FlagType::kText, "FILE|URI", "",
-         "The text to measure on, like --calibration. Default: what calibration leaves of its "
-         "text."},
+       {{"evaluation", FlagType::kText, "[NAME=]FILE|URI", "",
+         "A text to measure on, beside what calibration leaves of its own (in domain): plain text, "
+         ".jsonl or .json. Default name: the file's, without its ending.",
+         true},
         {"evaluation_seq_len", FlagType::kInteger, "N", "0",
          std::string("With --evaluation: tokens a window; ") + kModelsLength},
-        {"evaluation_limit", FlagType::kInteger, "N", "0", "Windows at most; 0: all."},
-        {"evaluation_packing", FlagType::kChoice, kPackings, "CONCATENATED", "As --packing."},
+        {"evaluation_limit", FlagType::kInteger, "N", "0",
+         "With --evaluation: windows (or documents) of each text at most; 0: all."},
+        {"evaluation_packing", FlagType::kChoice, kPackings, "CONCATENATED",
+         "With --evaluation: as --packing."},
         {"no_evaluation", FlagType::kSwitch, "", "", "Measures nothing, and saves the time."}}},
       {"Output",
        {{"output", FlagType::kText, "DIR|URI", "",
@@ -83,7 +107,8 @@ FlagTable CompressFlags() {
          "from there. Several keep ratios go to keep-0.80 and so on below it. Default: the job's "
          "id."},
         {"output_format", FlagType::kChoice, "FACTORED|DENSE", "FACTORED",
-         "FACTORED: two small factors a matrix. DENSE: the stock architecture with approximated "
+         "FACTORED: small factors in place of each matrix. DENSE: the stock architecture with "
+         "approximated "
          "weights, for tools that cannot load factors; not smaller."}}},
       JobFlags()};
 }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
@@ -50,6 +51,30 @@ absl::Status FillJob(const CommandContext& context, Request* request) {
   return absl::OkStatus();
 }
 
+// One text as such; several sources, or one with more to say, as sources.
+absl::Status FillSources(const CommandContext& context, v1::Calibration* calibration) {
+  const std::vector<std::string> given = context.flags.Texts("calibration");
+  for (const std::string& written : given) {
+    const auto [weight, uri] = SplitWeighted(written);
+    if (uri.empty()) {
+      return UsageError(absl::StrCat("--calibration=", written, " names no file"));
+    }
+    const bool samples = uri == kModelSamples;
+    if (given.size() == 1 && !samples) {
+      FillText(context, uri, "packing", calibration->mutable_text());
+      break;
+    }
+    v1::CalibrationSource* source = calibration->add_sources();
+    if (samples) {
+      source->set_model_samples(true);
+    } else {
+      FillText(context, uri, "packing", source->mutable_text());
+    }
+    if (uri.size() < written.size()) source->set_weight(weight);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status FillEvaluation(const CommandContext& context, v1::CompressModelRequest* request) {
   const Flags& flags = context.flags;
   const bool any = flags.Has("evaluation") || flags.Has("evaluation_seq_len") ||
@@ -60,17 +85,21 @@ absl::Status FillEvaluation(const CommandContext& context, v1::CompressModelRequ
     return absl::OkStatus();
   }
   if (!any) return absl::OkStatus();
-  v1::ReportEvaluation* evaluation = request->mutable_evaluation();
-  if (flags.Has("evaluation")) {
-    FillText(context, flags.Text("evaluation"), "evaluation_packing", evaluation->mutable_text());
-  } else if (flags.Has("evaluation_packing")) {
-    return UsageError("--evaluation_packing needs --evaluation");
-  } else if (flags.Has("evaluation_seq_len")) {
-    return UsageError(
-        "--evaluation_seq_len needs --evaluation: other windows are as long as the calibration's");
+  for (const char* flag : {"evaluation_seq_len", "evaluation_limit", "evaluation_packing"}) {
+    if (flags.Has(flag) && !flags.Has("evaluation")) {
+      return UsageError(absl::StrCat("--", flag, " needs --evaluation: the windows that are held ",
+                                     "out are as the calibration's"));
+    }
   }
-  if (flags.Has("evaluation_seq_len")) evaluation->set_seq_len(flags.Integer("evaluation_seq_len"));
-  evaluation->set_limit(flags.Integer("evaluation_limit"));
+  for (const std::string& given : flags.Texts("evaluation")) {
+    const auto [name, uri] = SplitDataset(given);
+    if (uri.empty()) return UsageError(absl::StrCat("--evaluation=", given, " names no file"));
+    v1::EvaluationText* text = request->mutable_evaluation()->add_texts();
+    text->set_name(name);
+    FillText(context, uri, "evaluation_packing", text->mutable_text());
+    text->set_seq_len(flags.Integer("evaluation_seq_len"));
+    text->set_limit(flags.Integer("evaluation_limit"));
+  }
   return absl::OkStatus();
 }
 
@@ -94,18 +123,30 @@ std::pair<std::string, std::string> SplitDataset(const std::string& text) {
   return {text.substr(0, equals), text.substr(equals + 1)};
 }
 
+std::pair<double, std::string> SplitWeighted(const std::string& text) {
+  const size_t colon = text.find(':');
+  double weight = 1;
+  if (colon == std::string::npos || !absl::SimpleAtod(text.substr(0, colon), &weight)) {
+    return {1, text};
+  }
+  return {weight, text.substr(colon + 1)};
+}
+
 absl::StatusOr<v1::CompressModelRequest> CompressRequest(const CommandContext& context) {
   const Flags& flags = context.flags;
   v1::CompressModelRequest request;
   RETURN_IF_ERROR(FillJob(context, &request));
   if (!flags.Has("keep_ratio")) return UsageError("--keep_ratio is missing");
   if (!flags.Has("calibration")) return UsageError("--calibration is missing");
-  request.set_method(ToEnum(flags.Text("method"), &v1::Method_Parse));
+  if (flags.Has("method")) request.set_method(ToEnum(flags.Text("method"), &v1::Method_Parse));
+  if (flags.Has("encoding")) {
+    request.set_encoding(ToEnum(flags.Text("encoding"), &v1::Encoding_Parse));
+  }
   for (const double ratio : flags.Reals("keep_ratio")) request.add_keep_ratios(ratio);
   if (flags.Has("allocation"))
     request.set_allocation(ToEnum(flags.Text("allocation"), &v1::Allocation_Parse));
   v1::Calibration* calibration = request.mutable_calibration();
-  FillText(context, flags.Text("calibration"), "packing", calibration->mutable_text());
+  RETURN_IF_ERROR(FillSources(context, calibration));
   if (flags.Has("calibration_samples"))
     calibration->set_samples(flags.Integer("calibration_samples"));
   if (flags.Has("calibration_seq_len"))
@@ -116,10 +157,13 @@ absl::StatusOr<v1::CompressModelRequest> CompressRequest(const CommandContext& c
   if (flags.Has("output_format")) {
     request.set_output_format(ToEnum(flags.Text("output_format"), &v1::OutputFormat_Parse));
   }
-  if (flags.Has("asvd_alpha")) {
-    const std::vector<double> alpha = flags.Reals("asvd_alpha");
-    if (alpha.size() != 1) return UsageError("--asvd_alpha takes one number");
-    request.set_asvd_alpha(alpha[0]);
+  if (flags.Has("asvd_alpha")) request.set_asvd_alpha(flags.Real("asvd_alpha"));
+  if (flags.Has("anchor_blend")) request.set_anchor_blend(flags.Real("anchor_blend"));
+  if (flags.Has("anchor_ridge")) request.set_anchor_ridge(flags.Real("anchor_ridge"));
+  if (flags.Has("min_keep_ratio")) request.set_min_keep_ratio(flags.Real("min_keep_ratio"));
+  if (flags.Has("rank_multiple")) {
+    request.set_rank_multiple(
+        static_cast<int32_t>(std::min<int64_t>(flags.Integer("rank_multiple"), INT32_MAX)));
   }
   RETURN_IF_ERROR(FillEvaluation(context, &request));
   return request;

@@ -33,7 +33,7 @@ std::string CompressionTable(const v1::CompressModelResult& result) {
   std::vector<std::string> names;
   for (const v1::PerplexityResult& before : result.perplexities()) {
     names.push_back(before.name());
-    rows[0].push_back(before.name());
+    rows[0].push_back(absl::StrCat(before.name(), before.held_out() ? " (in domain)" : ""));
     rows[1].push_back(Perplexity(before.perplexity()));
   }
   rows[0].push_back("artifact");
@@ -75,11 +75,32 @@ std::string ResultText(const v1::Job& job) {
   return "";
 }
 
-// " (SVD_LLM, cpu, peak memory 1.2 GB)"
+// "ANCHORED, PIVOTED, RELATIVE_TAILS ranks"
+std::string HowOf(const v1::CompressModelRequest& request) {
+  return absl::StrCat(v1::Method_Name(request.method()), ", ",
+                      v1::Encoding_Name(request.encoding()), ", ",
+                      v1::Allocation_Name(request.allocation()), " ranks");
+}
+
+// "75 % a.txt, 25 % b.txt"
+std::string CalibrationText(const v1::Calibration& calibration) {
+  if (calibration.has_text()) return calibration.text().uri();
+  double total = 0;
+  for (const v1::CalibrationSource& source : calibration.sources()) total += source.weight();
+  std::vector<std::string> parts;
+  for (const v1::CalibrationSource& source : calibration.sources()) {
+    parts.push_back(
+        absl::StrFormat("%.3g %% %s", 100 * source.weight() / total,
+                        source.has_text() ? source.text().uri() : "samples of the model's own"));
+  }
+  return absl::StrJoin(parts, ", ");
+}
+
+// " (SVD_LLM, PLAIN, UNIFORM ranks, cpu, peak memory 1.2 GB)"
 std::string HowItRan(const v1::Job& job) {
   std::vector<std::string> parts;
   if (job.has_compress_model_request()) {
-    parts.push_back(v1::Method_Name(job.compress_model_request().method()));
+    parts.push_back(HowOf(job.compress_model_request()));
   }
   const auto add = [&](const auto& result) {
     if (!result.device().empty()) parts.push_back(result.device());
@@ -121,11 +142,10 @@ std::string ModelOf(const v1::Job& job) {
 std::string RequestText(const v1::Job& job) {
   if (job.has_compress_model_request()) {
     const v1::CompressModelRequest& request = job.compress_model_request();
-    return absl::StrCat(v1::Method_Name(request.method()), ", keep ratio ", KeepRatios(request),
-                        ", ", v1::Allocation_Name(request.allocation()), " ranks, ",
+    return absl::StrCat(HowOf(request), ", keep ratio ", KeepRatios(request), ", ",
                         v1::OutputFormat_Name(request.output_format()), ", calibrated on ",
                         request.calibration().samples(), " × ", request.calibration().seq_len(),
-                        " tokens of ", request.calibration().text().uri());
+                        " tokens of ", CalibrationText(request.calibration()));
   }
   std::vector<std::string> tasks;
   for (const v1::EvaluationTask& task : job.evaluate_request().tasks()) {
@@ -207,6 +227,7 @@ std::string ServerInfoText(const v1::ServerInfo& info) {
   rows.push_back({"families", absl::StrJoin(info.families(), ", ")});
   rows.push_back({"methods", names(info.methods(), &v1::Method_Name<int>)});
   rows.push_back({"allocations", names(info.allocations(), &v1::Allocation_Name<int>)});
+  rows.push_back({"encodings", names(info.encodings(), &v1::Encoding_Name<int>)});
   rows.push_back({"output formats", names(info.output_formats(), &v1::OutputFormat_Name<int>)});
   rows.push_back({"tasks", absl::StrJoin(info.tasks(), ", ")});
   rows.push_back({"artifact root", info.artifact_root()});

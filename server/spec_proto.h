@@ -14,8 +14,11 @@ namespace svdllm {
 
 inline constexpr int kMaxKeepRatios = 16;
 inline constexpr int kMaxTasks = 16;
+inline constexpr int kMaxTexts = 16;  // of a calibration; of a report's evaluation
 inline constexpr int kMaxLabels = 32;
 inline constexpr int kMaxLabelBytes = 128;
+// What the figure of ReportEvaluation.text is called.
+inline constexpr char kTextName[] = "perplexity";
 
 // Resolve in place. All violations are reported at once (status_proto.h). A seq_len of 0 stays 0:
 // what it means depends on the model. An output_uri that is empty becomes default_output.

@@ -44,7 +44,7 @@ class Backend {
   // host: to.rows × to.cols contiguous elements of host_dtype, converted to to.dtype.
   virtual absl::Status Upload(const void* host, DType host_dtype, MatrixRef to) = 0;
   virtual absl::Status Download(MatrixRef from, void* host, DType host_dtype) = 0;
-  // Same shape; F32 and F64 convert into each other.
+  // Same shape; F32 and F64 convert into each other. I32 converts to nothing else, here and above.
   virtual absl::Status Copy(MatrixRef from, MatrixRef to) = 0;
 
   // to[j, i] = from[i, j]; F64.
@@ -57,6 +57,8 @@ class Backend {
   // over chunks of tokens, their sum is F64 (an F32 sum loses the small eigenvalues that decide
   // what is dropped).
   virtual absl::Status AccumulateGram(MatrixRef x, MatrixRef gram) = 0;
+  // cross += xᵀ y, with the same precision: x F32 [tokens, p], y F32 [tokens, n], cross F64 [p, n].
+  virtual absl::Status AccumulateCross(MatrixRef x, MatrixRef y, MatrixRef cross) = 0;
   // Copies the lower triangle of a [n, n] over the upper one.
   virtual absl::Status MirrorLower(MatrixRef a) = 0;
   // sum[j] += Σ_t |x[t, j]|: x F32 [tokens, n], sum F64 [1, n].
@@ -72,6 +74,12 @@ class Backend {
   // overwritten by x. FAILED_PRECONDITION where a is not numerically positive definite; b is then
   // unchanged.
   virtual absl::Status SolveSpd(MatrixRef a, MatrixRef b) = 0;
+  // The interpolative decomposition of a wide matrix: k of x's columns, chosen by a column-pivoted
+  // QR factorisation, and the coefficients t of the others in them:
+  //   x[:, rest[i]] = Σ_j t[i, j] x[:, pivots[j]]
+  // x F64 [k, m] of rank k, k <= m (destroyed); pivots [k] and the others, rest, ascending; t F64
+  // [m − k, k]. FAILED_PRECONDITION where x is numerically of lower rank.
+  virtual absl::Status Interpolative(MatrixRef x, std::span<int32_t> pivots, MatrixRef t) = 0;
   // x[i, j] *= scale[i] (rows) or scale[j] (columns); scale F64 [1, rows or cols], x F64.
   virtual absl::Status ScaleRows(MatrixRef x, MatrixRef scale) = 0;
   virtual absl::Status ScaleCols(MatrixRef x, MatrixRef scale) = 0;
@@ -82,10 +90,12 @@ class Backend {
   // offsets (first 0, last tokens) say where each begins.
   // y = x / sqrt(mean(x²) + eps) · weight
   virtual absl::Status RmsNorm(MatrixRef x, MatrixRef weight, double eps, MatrixRef y) = 0;
+  // y[t, j] = x[t, order[j]]: x, y F32 [tokens, n], order I32 [1, n] with values in [0, n).
+  virtual absl::Status GatherCols(MatrixRef x, MatrixRef order, MatrixRef y) = 0;
   // y += bias, row by row: bias [1, n].
   virtual absl::Status AddBias(MatrixRef y, MatrixRef bias) = 0;
-  // y += x; F32 or F64
-  virtual absl::Status Add(MatrixRef x, MatrixRef y) = 0;
+  // y += alpha · x; F32 or F64
+  virtual absl::Status Add(double alpha, MatrixRef x, MatrixRef y) = 0;
   // Rotates pairs (i, i + head_dim/2) of each head by the angle of the token's position in its
   // sequence: cosines and sines [positions, head_dim/2].
   virtual absl::Status Rope(MatrixRef x, int64_t heads, MatrixRef cosines, MatrixRef sines,
@@ -94,12 +104,20 @@ class Backend {
   // k, v [tokens, kv_heads·head_dim]. Never materialises the scores of a whole sequence.
   virtual absl::Status Attention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
                                  std::span<const int64_t> offsets, MatrixRef out) = 0;
+  // The same for the next token of each sequence, whose keys and values lie in a cache: row s of q
+  // and out [sequences, heads·head_dim] is sequence s, and sees the first lengths[s] of its own
+  // capacity rows of k and v [sequences·capacity, kv_heads·head_dim].
+  virtual absl::Status CachedAttention(MatrixRef q, MatrixRef k, MatrixRef v,
+                                       const AttentionShape& shape,
+                                       std::span<const int64_t> lengths, MatrixRef out) = 0;
   // gate = silu(gate) · up
   virtual absl::Status SiluMul(MatrixRef gate, MatrixRef up) = 0;
   // Σ over rows t with targets[t] >= 0 of −log softmax(logits[t])[targets[t]]. Not finite where a
   // logit is not.
   virtual absl::StatusOr<double> CrossEntropy(MatrixRef logits,
                                               std::span<const int32_t> targets) = 0;
+  // Σ over rows of KL(softmax(reference) ‖ softmax(logits)), nats: both F32 [rows, n].
+  virtual absl::StatusOr<double> KlDivergence(MatrixRef reference, MatrixRef logits) = 0;
   // True where no element is NaN or infinite.
   virtual absl::StatusOr<bool> AllFinite(MatrixRef x) = 0;
 };

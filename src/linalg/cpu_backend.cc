@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "linalg/backend.h"
+#include "linalg/cpu_attention.h"
 #include "linalg/cpu_decompositions.h"
+#include "linalg/cpu_few_rows.h"
 #include "linalg/cpu_kernels.h"
 
 namespace svdllm {
@@ -21,8 +23,6 @@ namespace {
 constexpr int64_t kParallelElements = 16384;
 // Tokens of one F32 product of a Gram matrix; their sums are added up in F64.
 constexpr int64_t kGramChunk = 1024;
-// Query rows whose scores are held at once.
-constexpr int64_t kAttentionBlock = 128;
 
 absl::Status Misuse(const char* operation, const std::string& what) {
   return absl::InternalError(std::string(operation) + ": " + what);
@@ -45,6 +45,13 @@ bool SameShape(const MatrixRef& a, const MatrixRef& b) {
   return a.rows == b.rows && a.cols == b.cols;
 }
 
+// I32 holds indices and converts to nothing else.
+absl::Status Movable(const char* operation, DType from, DType to) {
+  if (from == to || (from != DType::kI32 && to != DType::kI32)) return absl::OkStatus();
+  return Misuse(operation, std::string(DTypeName(from)) + " does not convert to " +
+                               std::string(DTypeName(to)));
+}
+
 std::string ProcessorName() {
   std::ifstream info("/proc/cpuinfo");
   for (std::string line; std::getline(info, line);) {
@@ -61,6 +68,18 @@ template <typename F>
 void ForRows(const MatrixRef& x, F row) {
 #pragma omp parallel for schedule(static) if (x.size() > kParallelElements)
   for (int64_t i = 0; i < x.rows; ++i) row(i);
+}
+
+// c = alpha · a bᵀ + beta · c, the rows of b shared out to the threads.
+void FewRows(float alpha, const MatrixRef& a, const MatrixRef& b, float beta, const MatrixRef& c) {
+  constexpr int64_t kPart = 32;
+  const int64_t parts = (b.rows + kPart - 1) / kPart;
+#pragma omp parallel for schedule(static) if (b.size() > kParallelElements)
+  for (int64_t part = 0; part < parts; ++part) {
+    const int64_t begin = part * kPart, count = std::min(kPart, b.rows - begin);
+    cpu::FewRows(a.as<float>(), a.stride, a.rows, b.row<float>(begin), b.stride, count, b.cols,
+                 alpha, beta, c.as<float>() + begin, c.stride);
+  }
 }
 
 class CpuBackend final : public Backend {
@@ -101,6 +120,7 @@ class CpuBackend final : public Backend {
   }
 
   absl::Status Upload(const void* host, DType host_dtype, MatrixRef to) override {
+    RETURN_IF_ERROR(Movable("Upload", host_dtype, to.dtype));
     const char* from = static_cast<const char*>(host);
     if (to.contiguous()) {
       ConvertElements(from, host_dtype, to.data, to.dtype, static_cast<size_t>(to.size()));
@@ -114,6 +134,7 @@ class CpuBackend final : public Backend {
   }
 
   absl::Status Download(MatrixRef from, void* host, DType host_dtype) override {
+    RETURN_IF_ERROR(Movable("Download", from.dtype, host_dtype));
     if (from.contiguous()) {
       ConvertElements(from.data, from.dtype, host, host_dtype, static_cast<size_t>(from.size()));
       return absl::OkStatus();
@@ -129,6 +150,7 @@ class CpuBackend final : public Backend {
 
   absl::Status Copy(MatrixRef from, MatrixRef to) override {
     RETURN_IF_ERROR(Expect(SameShape(from, to), "Copy", {from, to}));
+    RETURN_IF_ERROR(Movable("Copy", from.dtype, to.dtype));
     if (from.contiguous() && to.contiguous()) {
       ConvertElements(from.data, from.dtype, to.data, to.dtype, static_cast<size_t>(to.size()));
       return absl::OkStatus();
@@ -158,6 +180,10 @@ class CpuBackend final : public Backend {
                                a.dtype == c.dtype && (Is(a, DType::kF32) || Is(a, DType::kF64)),
                            "Gemm", {a, b, c}));
     if (m == 0 || n == 0) return absl::OkStatus();
+    if (Is(a, DType::kF32) && !transpose_a && transpose_b && m <= cpu::kFewRows) {
+      FewRows(static_cast<float>(alpha), a, b, static_cast<float>(beta), c);
+      return absl::OkStatus();
+    }
     const auto ta = transpose_a ? CblasTrans : CblasNoTrans;
     const auto tb = transpose_b ? CblasTrans : CblasNoTrans;
     // A leading dimension of 0 (an empty operand) is refused by BLAS.
@@ -193,6 +219,22 @@ class CpuBackend final : public Backend {
       for (int64_t i = 0; i < n; ++i) {
         cpu::AddToDouble(chunk + i * n, i + 1, gram.row<double>(i));
       }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status AccumulateCross(MatrixRef x, MatrixRef y, MatrixRef cross) override {
+    RETURN_IF_ERROR(Expect(x.rows == y.rows && cross.rows == x.cols && cross.cols == y.cols &&
+                               Is(x, DType::kF32) && Is(y, DType::kF32) && Is(cross, DType::kF64),
+                           "AccumulateCross", {x, y, cross}));
+    gram_chunk_.resize(static_cast<size_t>(cross.size()));
+    const MatrixRef chunk{gram_chunk_.data(), cross.rows, cross.cols, cross.cols, DType::kF32};
+    for (int64_t begin = 0; begin < x.rows; begin += kGramChunk) {
+      const int64_t count = std::min(kGramChunk, x.rows - begin);
+      RETURN_IF_ERROR(Gemm(true, false, 1, x.Rows(begin, count), y.Rows(begin, count), 0, chunk));
+      ForRows(chunk, [&](int64_t i) {
+        cpu::AddToDouble(chunk.row<float>(i), chunk.cols, cross.row<double>(i));
+      });
     }
     return absl::OkStatus();
   }
@@ -252,6 +294,14 @@ class CpuBackend final : public Backend {
     return cpu::SolveSpd(a, b);
   }
 
+  absl::Status Interpolative(MatrixRef x, std::span<int32_t> pivots, MatrixRef t) override {
+    RETURN_IF_ERROR(Expect(x.rows <= x.cols && static_cast<int64_t>(pivots.size()) == x.rows &&
+                               t.rows == x.cols - x.rows && t.cols == x.rows &&
+                               Is(x, DType::kF64) && Is(t, DType::kF64),
+                           "Interpolative", {x, t}));
+    return cpu::Interpolative(x, pivots, t);
+  }
+
   absl::Status ScaleRows(MatrixRef x, MatrixRef scale) override {
     RETURN_IF_ERROR(Expect(Is(x, DType::kF64) && Is(scale, DType::kF64) && scale.cols == x.rows,
                            "ScaleRows", {x, scale}));
@@ -289,21 +339,32 @@ class CpuBackend final : public Backend {
     return absl::OkStatus();
   }
 
-  absl::Status AddBias(MatrixRef y, MatrixRef bias) override {
-    RETURN_IF_ERROR(Expect(bias.cols == y.cols && Is(y, DType::kF32), "AddBias", {y, bias}));
-    ForRows(y, [&](int64_t i) { cpu::AddRow(bias.as<float>(), y.cols, y.row<float>(i)); });
+  absl::Status GatherCols(MatrixRef x, MatrixRef order, MatrixRef y) override {
+    RETURN_IF_ERROR(Expect(SameShape(x, y) && order.cols == x.cols && Is(x, DType::kF32) &&
+                               Is(y, DType::kF32) && Is(order, DType::kI32),
+                           "GatherCols", {x, order, y}));
+    ForRows(x, [&](int64_t i) {
+      cpu::GatherRow(x.row<float>(i), order.as<int32_t>(), x.cols, y.row<float>(i));
+    });
     return absl::OkStatus();
   }
 
-  absl::Status Add(MatrixRef x, MatrixRef y) override {
+  absl::Status AddBias(MatrixRef y, MatrixRef bias) override {
+    RETURN_IF_ERROR(Expect(bias.cols == y.cols && Is(y, DType::kF32), "AddBias", {y, bias}));
+    ForRows(y, [&](int64_t i) { cpu::AddRow(bias.as<float>(), y.cols, 1.0f, y.row<float>(i)); });
+    return absl::OkStatus();
+  }
+
+  absl::Status Add(double alpha, MatrixRef x, MatrixRef y) override {
     RETURN_IF_ERROR(Expect(SameShape(x, y) && x.dtype == y.dtype, "Add", {x, y}));
     if (Is(x, DType::kF64)) {
       ForRows(x, [&](int64_t i) {
-        cblas_daxpy(static_cast<blasint>(x.cols), 1.0, x.row<double>(i), 1, y.row<double>(i), 1);
+        cblas_daxpy(static_cast<blasint>(x.cols), alpha, x.row<double>(i), 1, y.row<double>(i), 1);
       });
       return absl::OkStatus();
     }
-    ForRows(x, [&](int64_t i) { cpu::AddRow(x.row<float>(i), x.cols, y.row<float>(i)); });
+    const auto factor = static_cast<float>(alpha);
+    ForRows(x, [&](int64_t i) { cpu::AddRow(x.row<float>(i), x.cols, factor, y.row<float>(i)); });
     return absl::OkStatus();
   }
 
@@ -333,49 +394,24 @@ class CpuBackend final : public Backend {
                                SameShape(k, v) && SameShape(q, out) && q.rows == k.rows &&
                                shape.heads % shape.kv_heads == 0 && offsets.back() == q.rows,
                            "Attention", {q, k, v, out}));
-    struct Task {
-      int64_t begin, first, rows, head;  // sequence start, first query row in it, rows, head
-    };
-    std::vector<Task> tasks;
-    for (size_t s = 0; s + 1 < offsets.size(); ++s) {
-      const int64_t length = offsets[s + 1] - offsets[s];
-      for (int64_t h = 0; h < shape.heads; ++h) {
-        for (int64_t i = 0; i < length; i += kAttentionBlock) {
-          tasks.push_back({offsets[s], i, std::min(kAttentionBlock, length - i), h});
-        }
+    cpu::Attention(q, k, v, shape, offsets, out);
+    return absl::OkStatus();
+  }
+
+  absl::Status CachedAttention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
+                               std::span<const int64_t> lengths, MatrixRef out) override {
+    const int64_t d = shape.head_dim;
+    RETURN_IF_ERROR(Expect(q.cols == shape.heads * d && k.cols == shape.kv_heads * d &&
+                               SameShape(k, v) && SameShape(q, out) && q.rows > 0 &&
+                               k.rows % q.rows == 0 && shape.heads % shape.kv_heads == 0 &&
+                               static_cast<int64_t>(lengths.size()) == q.rows,
+                           "CachedAttention", {q, k, v, out}));
+    for (const int64_t length : lengths) {
+      if (length < 1 || length > k.rows / q.rows) {
+        return Misuse("CachedAttention", "a length is outside the cache");
       }
     }
-    const float scale = 1.0f / std::sqrt(static_cast<float>(d));
-    const int64_t group = shape.heads / shape.kv_heads;
-#pragma omp parallel
-    {
-      std::vector<float> scores;
-#pragma omp for schedule(dynamic, 1)
-      for (size_t i = 0; i < tasks.size(); ++i) {
-        const Task& task = tasks[i];
-        const int64_t keys = task.first + task.rows;  // causal: what the last row may see
-        scores.resize(static_cast<size_t>(task.rows * keys));
-        const int64_t row = task.begin + task.first;
-        const float* kh = k.row<float>(task.begin) + task.head / group * d;
-        const float* vh = v.row<float>(task.begin) + task.head / group * d;
-        float* oh = out.row<float>(row) + task.head * d;
-        const auto rows = static_cast<blasint>(task.rows), cols = static_cast<blasint>(keys),
-                   dim = static_cast<blasint>(d);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, cols, dim, 1.0f,
-                    q.row<float>(row) + task.head * d, static_cast<blasint>(q.stride), kh,
-                    static_cast<blasint>(k.stride), 0.0f, scores.data(), cols);
-        for (int64_t r = 0; r < task.rows; ++r) {
-          float* s = scores.data() + r * keys;
-          const int64_t visible = task.first + r + 1;
-          const float sum = cpu::ExpRow(s, visible, scale);
-          cpu::ScaleRow(s, visible, 1.0f / sum);
-          std::fill(s + visible, s + keys, 0.0f);
-        }
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, dim, cols, 1.0f, scores.data(),
-                    cols, vh, static_cast<blasint>(v.stride), 0.0f, oh,
-                    static_cast<blasint>(out.stride));
-      }
-    }
+    cpu::CachedAttention(q, k, v, shape, lengths, out);
     return absl::OkStatus();
   }
 
@@ -402,6 +438,18 @@ class CpuBackend final : public Backend {
           cpu::LogSumExp(row, logits.cols) - static_cast<double>(row[target]);
     });
     return std::accumulate(losses.begin(), losses.end(), 0.0);
+  }
+
+  absl::StatusOr<double> KlDivergence(MatrixRef reference, MatrixRef logits) override {
+    RETURN_IF_ERROR(Expect(
+        SameShape(reference, logits) && Is(reference, DType::kF32) && Is(logits, DType::kF32),
+        "KlDivergence", {reference, logits}));
+    std::vector<double> rows(static_cast<size_t>(logits.rows), 0.0);
+    ForRows(logits, [&](int64_t i) {
+      rows[static_cast<size_t>(i)] =
+          cpu::KlDivergence(reference.row<float>(i), logits.row<float>(i), logits.cols);
+    });
+    return std::accumulate(rows.begin(), rows.end(), 0.0);
   }
 
   absl::StatusOr<bool> AllFinite(MatrixRef x) override {

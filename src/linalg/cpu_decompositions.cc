@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,9 @@ namespace {
 
 // A reciprocal condition number below this leaves no correct digits in an F64 solution.
 constexpr double kSmallestCondition = 1e-14;
+
+// Of the last pivot to the first: below this a column is a combination of those before it.
+constexpr double kSmallestPivot = 1e-13;
 
 // The row-major lower triangle is LAPACK's upper one.
 constexpr char kUpper = 'U';
@@ -101,6 +105,58 @@ absl::Status SolveSpd(MatrixRef a, MatrixRef b) {
   const lapack_int count = Int(b.rows), b_stride = Int(b.stride);
   LAPACK_dpotrs(&kUpper, &order, &count, a.as<double>(), &stride, b.as<double>(), &b_stride, &info);
   return info == 0 ? absl::OkStatus() : Failed("dpotrs", info);
+}
+
+absl::Status Interpolative(MatrixRef x, std::span<int32_t> pivots, MatrixRef t) {
+  const int64_t k = x.rows, m = x.cols;
+  if (k == 0) return absl::OkStatus();
+  // Pivots are columns of x to LAPACK too: x itself, not its transpose.
+  std::vector<double> columns(static_cast<size_t>(k * m));
+  for (int64_t i = 0; i < k; ++i) {
+    for (int64_t j = 0; j < m; ++j) columns[static_cast<size_t>(j * k + i)] = x.row<double>(i)[j];
+  }
+  std::vector<lapack_int> order(static_cast<size_t>(m), 0);  // 0: free to move
+  std::vector<double> tau(static_cast<size_t>(k));
+  const lapack_int rows = Int(k), cols = Int(m), others = Int(m - k),
+                   lwork = Int(2 * m + (m + 1) * 64);
+  std::vector<double> work(static_cast<size_t>(lwork));
+  lapack_int info = 0;
+  LAPACK_dgeqp3(&rows, &cols, columns.data(), &rows, order.data(), tau.data(), work.data(), &lwork,
+                &info);
+  if (info != 0) return Failed("dgeqp3", info);
+  const double first = std::fabs(columns[0]);
+  for (int64_t i = 0; i < k; ++i) {
+    // The comparison fails for a NaN too.
+    if (!(std::fabs(columns[static_cast<size_t>(i * k + i)]) > kSmallestPivot * first)) {
+      return absl::FailedPreconditionError("Interpolative: the matrix is numerically of rank " +
+                                           std::to_string(i) + ", not " + std::to_string(k));
+    }
+  }
+  if (m > k) {
+    // R = [R1 R2]: the other columns are the pivots times R1⁻¹ R2.
+    const char upper = 'U', plain = 'N';
+    LAPACK_dtrtrs(&upper, &plain, &plain, &rows, &others, columns.data(), &rows,
+                  columns.data() + k * k, &rows, &info);
+    if (info != 0) return Failed("dtrtrs", info);
+  }
+  const auto ascending = [&order](int64_t begin, int64_t end) {
+    std::vector<int64_t> positions(static_cast<size_t>(end - begin));
+    std::iota(positions.begin(), positions.end(), begin);
+    std::sort(positions.begin(), positions.end(), [&order](int64_t a, int64_t b) {
+      return order[static_cast<size_t>(a)] < order[static_cast<size_t>(b)];
+    });
+    return positions;
+  };
+  const std::vector<int64_t> pivot_at = ascending(0, k), rest_at = ascending(k, m);
+  for (int64_t j = 0; j < k; ++j) {
+    const auto at = static_cast<size_t>(pivot_at[static_cast<size_t>(j)]);
+    pivots[static_cast<size_t>(j)] = static_cast<int32_t>(order[at] - 1);
+  }
+  for (int64_t i = 0; i < m - k; ++i) {
+    const double* from = columns.data() + rest_at[static_cast<size_t>(i)] * k;
+    for (int64_t j = 0; j < k; ++j) t.row<double>(i)[j] = from[pivot_at[static_cast<size_t>(j)]];
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace svdllm::cpu

@@ -85,8 +85,12 @@ SVDLLM_CLONES void RmsNormRow(const float* x, const float* weight, int64_t n, do
   for (int64_t i = 0; i < n; ++i) y[i] = x[i] * scale * weight[i];
 }
 
-SVDLLM_CLONES void AddRow(const float* x, int64_t n, float* y) {
-  for (int64_t i = 0; i < n; ++i) y[i] += x[i];
+SVDLLM_CLONES void GatherRow(const float* x, const int32_t* order, int64_t n, float* y) {
+  for (int64_t j = 0; j < n; ++j) y[j] = x[order[j]];
+}
+
+SVDLLM_CLONES void AddRow(const float* x, int64_t n, float factor, float* y) {
+  for (int64_t i = 0; i < n; ++i) y[i] += factor * x[i];
 }
 
 SVDLLM_CLONES void SiluMulRow(float* gate, const float* up, int64_t n) {
@@ -115,6 +119,17 @@ SVDLLM_CLONES double LogSumExp(const float* x, int64_t n) {
   const float max = Max(x, n);
   const double sum = LaneSum(n, [x, max](int64_t i) { return Exp(x[i] - max); });
   return static_cast<double>(max) + std::log(sum);
+}
+
+SVDLLM_CLONES double KlDivergence(const float* p, const float* q, int64_t n) {
+  const float max = Max(p, n), q_max = Max(q, n);
+  const double sum = LaneSum(n, [p, max](int64_t i) { return Exp(p[i] - max); });
+  const double drift =
+      LaneSum(n, [p, q, max](int64_t i) { return Exp(p[i] - max) * (p[i] - q[i]); });
+  const double q_sum = LaneSum(n, [q, q_max](int64_t i) { return Exp(q[i] - q_max); });
+  // Σ p (log p − log q), the logarithms of both normalisers taken out.
+  return drift / sum + static_cast<double>(q_max) - static_cast<double>(max) +
+         std::log(q_sum / sum);
 }
 
 SVDLLM_CLONES void AddToDouble(const float* x, int64_t n, double* sum) {

@@ -7,7 +7,10 @@
 namespace svdllm::cpu {
 
 void RmsNormRow(const float* x, const float* weight, int64_t n, double eps, float* y);
-void AddRow(const float* x, int64_t n, float* y);
+// y += factor · x
+// y[j] = x[order[j]]
+void GatherRow(const float* x, const int32_t* order, int64_t n, float* y);
+void AddRow(const float* x, int64_t n, float factor, float* y);
 // gate = gate / (1 + exp(−gate)) · up
 void SiluMulRow(float* gate, const float* up, int64_t n);
 // One head of one token: pairs (i, i + half).
@@ -17,6 +20,8 @@ float ExpRow(float* x, int64_t n, float scale);
 void ScaleRow(float* x, int64_t n, float factor);
 // log Σ exp(x), the sum in F64; NaN where an element is NaN or +inf.
 double LogSumExp(const float* x, int64_t n);
+// KL(softmax(p) ‖ softmax(q)), sums in F64. n > 0.
+double KlDivergence(const float* p, const float* q, int64_t n);
 // sum[j] += x[j] and sum[j] += |x[j]|
 void AddToDouble(const float* x, int64_t n, double* sum);
 void AddAbsToDouble(const float* x, int64_t n, double* sum);

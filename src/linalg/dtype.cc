@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdlib>
 #include <cstring>
 
 #if defined(__x86_64__)
@@ -214,6 +215,7 @@ Kernel ToF32(DType from) {
     case DType::kF64:
       return SVDLLM_PICK(F64ToF32);
     case DType::kF32:
+    case DType::kI32:
       break;
   }
   return nullptr;
@@ -228,6 +230,7 @@ Kernel FromF32(DType to) {
     case DType::kF64:
       return SVDLLM_PICK(F32ToF64);
     case DType::kF32:
+    case DType::kI32:
       break;
   }
   return nullptr;
@@ -251,6 +254,8 @@ void ThroughF32(Kernel first, Kernel second, const std::byte* from, size_t from_
 }  // namespace
 
 void ConvertElements(const void* from, DType from_dtype, void* to, DType to_dtype, size_t count) {
+  if (from_dtype != to_dtype && (from_dtype == DType::kI32 || to_dtype == DType::kI32))
+    std::abort();
   if (count == 0) return;
   const size_t from_size = SizeOf(from_dtype);
   const size_t to_size = SizeOf(to_dtype);

@@ -7,13 +7,14 @@
 
 namespace svdllm {
 
-enum class DType : uint8_t { kF64, kF32, kF16, kBF16 };
+// kI32 holds indices: it is stored and moved, never computed with.
+enum class DType : uint8_t { kF64, kF32, kF16, kBF16, kI32 };
 
 constexpr size_t SizeOf(DType dtype) {
-  return dtype == DType::kF64 ? 8 : dtype == DType::kF32 ? 4 : 2;
+  return dtype == DType::kF64 ? 8 : dtype == DType::kF32 || dtype == DType::kI32 ? 4 : 2;
 }
 
-// The safetensors name: "F64", "F32", "F16", "BF16".
+// The safetensors name: "F64", "F32", "F16", "BF16", "I32".
 constexpr std::string_view DTypeName(DType dtype) {
   switch (dtype) {
     case DType::kF64:
@@ -24,13 +25,15 @@ constexpr std::string_view DTypeName(DType dtype) {
       return "F16";
     case DType::kBF16:
       return "BF16";
+    case DType::kI32:
+      return "I32";
   }
   return "?";
 }
 
 // Converts count elements between F16, BF16, F32 and F64 (rounded once, to nearest even; NaN stays
 // NaN, overflow becomes infinity). Buffers do not overlap and need no alignment. Large counts use
-// OpenMP's threads.
+// OpenMP's threads. I32 converts to itself only; anything else is a bug of the caller's and aborts.
 void ConvertElements(const void* from, DType from_dtype, void* to, DType to_dtype, size_t count);
 
 }  // namespace svdllm

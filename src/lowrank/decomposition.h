@@ -12,15 +12,9 @@
 #include <vector>
 
 #include "linalg/backend.h"
+#include "lowrank/factors.h"
 
 namespace svdllm {
-
-// The metric G; at most one member is set, none means G = I. Views: the owner must outlive the use.
-struct Metric {
-  MatrixRef gram;         // [n, n]
-  MatrixRef scale;        // [1, n]: G = diag(scale²)
-  MatrixRef output_gram;  // [m, m]: W G Wᵀ, gathered as Y Yᵀ where m < n makes that smaller than G
-};
 
 struct Decomposition {
   Matrix w;        // [m, n]
@@ -51,14 +45,7 @@ absl::StatusOr<std::vector<Decomposition>> Decompose(std::span<const DecomposeIt
 absl::StatusOr<std::vector<Decomposition>> DecomposeValues(std::span<const DecomposeItem> items,
                                                            Backend& backend);
 
-// W′ = b a. Balanced: row i of a and column i of b have the same norm, so that neither overflows
-// nor loses digits in a 16-bit format.
-struct Factors {
-  Matrix a;  // [k, n]
-  Matrix b;  // [m, k]
-};
-
-// The optimum of rank k: b a = U_k U_kᵀ W.
+// The optimum of rank k: b a = U_k U_kᵀ W, b = U_k.
 absl::StatusOr<Factors> Truncate(const Decomposition& decomposition, int64_t rank,
                                  Backend& backend);
 
@@ -72,6 +59,7 @@ struct UpdatedFactors {
 //   U* = argmin ‖W X′ − U V X′‖_F = (W H) Vᵀ (V H Vᵀ)⁻¹
 // computed as U_k plus a correction that a pseudo-inverse gives where V H Vᵀ is singular, so that
 // directions which X′ does not excite stay as they were. With X′ = X it is the identity.
+// The factors are not balanced.
 absl::StatusOr<UpdatedFactors> TruncateAndUpdate(const Decomposition& decomposition, int64_t rank,
                                                  const Metric& metric, Backend& backend);
 

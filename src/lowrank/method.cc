@@ -8,6 +8,7 @@ constexpr MethodRow kMethods[] = {
     {Method::kAsvd, "asvd", Statistic::kMeanAbs, false},
     {Method::kSvdLlm, "svd_llm", Statistic::kGram, false},
     {Method::kSvdLlmUpdate, "svd_llm_update", Statistic::kGram, true},
+    {Method::kAnchored, "anchored", Statistic::kGram, false},
 };
 
 }  // namespace

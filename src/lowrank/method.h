@@ -5,6 +5,8 @@
 //   asvd            R = diag(mean|x|^α)
 //   svd_llm         R Rᵀ = G = X Xᵀ: truncation-aware whitening, ‖(W − W′)X‖_F itself
 //   svd_llm_update  the same, then the sequential closed-form update of the left factor
+//   anchored        whitening of a target that also makes up for what the layers before have lost
+//                   (decomposition.h)
 #pragma once
 
 #include <span>
@@ -15,7 +17,7 @@
 
 namespace svdllm {
 
-enum class Method { kSvd, kAsvd, kSvdLlm, kSvdLlmUpdate };
+enum class Method { kSvd, kAsvd, kSvdLlm, kSvdLlmUpdate, kAnchored };
 
 // What a method has to know of a layer's inputs.
 enum class Statistic { kNone, kMeanAbs, kGram };

@@ -4,17 +4,19 @@
 #include <cmath>
 #include <map>
 #include <numbers>
-#include <numeric>
+
+#include "lowrank/allocation_options.h"
 
 namespace svdllm {
 namespace {
 
-// A matrix keeps at least this share whatever its loss says, and what rank 1 takes.
+// V2 leaves a matrix at least this share whatever its loss says, and what rank 1 takes.
 constexpr double kSmallestKeep = 0.02;
 
-double LeastKeep(const AllocationItem& item) {
-  return std::max(kSmallestKeep, static_cast<double>(FactorCost(item.rows, item.cols, 1)) /
-                                     static_cast<double>(item.rows * item.cols));
+double LeastKeep(const AllocationItem& item, const RankRules& rules) {
+  const auto rank_1 = static_cast<double>(StoredNumbers(rules.encoding, item.rows, item.cols, 1));
+  return std::max(
+      {kSmallestKeep, rules.min_keep_ratio, rank_1 / static_cast<double>(item.rows * item.cols)});
 }
 
 double TailLoss(const std::vector<double>& spectrum, int64_t rank) {
@@ -46,42 +48,132 @@ std::vector<double> SharesWithMean(const std::vector<double>& weights, double me
   return shares;
 }
 
+std::map<std::string, std::vector<size_t>> GroupsOf(const std::vector<AllocationItem>& items) {
+  std::map<std::string, std::vector<size_t>> groups;
+  for (size_t i = 0; i < items.size(); ++i) groups[items[i].group].push_back(i);
+  return groups;
+}
+
+// exp of the entropy of the singular values' shares: how many of them carry the matrix.
+double EffectiveRank(const std::vector<double>& spectrum) {
+  double sum = 0, entropy = 0;
+  for (const double value : spectrum) sum += std::sqrt(std::max(value, 0.0));
+  for (const double value : spectrum) {
+    const double share = value > 0 && sum > 0 ? std::sqrt(value) / sum : 0;
+    if (share > 0) entropy -= share * std::log(share);
+  }
+  return std::exp(entropy);
+}
+
 }  // namespace
 
 std::string AllocationName(Allocation allocation) {
-  return allocation == Allocation::kV2 ? "v2" : "uniform";
+  switch (allocation) {
+    case Allocation::kUniform:
+      return "uniform";
+    case Allocation::kV2:
+      return "v2";
+    case Allocation::kDRank:
+      return "d_rank";
+    case Allocation::kRelativeTails:
+      return "relative_tails";
+    case Allocation::kKlProbe:
+      return "kl_probe";
+  }
+  return "?";
 }
 
-int64_t FactorCost(int64_t rows, int64_t cols, int64_t rank) { return rank * (rows + cols); }
+std::string EncodingName(Encoding encoding) {
+  return encoding == Encoding::kPivoted ? "pivoted" : "plain";
+}
 
-int64_t RankFor(int64_t rows, int64_t cols, double keep_ratio) {
-  if (keep_ratio >= 1) return 0;
-  const double exact = keep_ratio * static_cast<double>(rows) * static_cast<double>(cols) /
-                       static_cast<double>(rows + cols);
+int64_t StoredNumbers(Encoding encoding, int64_t rows, int64_t cols, int64_t rank) {
+  if (rank == 0) return rows * cols;
+  return rank * (rows + cols - (encoding == Encoding::kPivoted ? rank : 0));
+}
+
+int64_t UniformRank(const RankRules& rules, int64_t rows, int64_t cols) {
+  if (rules.keep_ratio >= 1) return 0;
+  const auto m = static_cast<double>(rows), n = static_cast<double>(cols);
   // A product that is a whole number in decimal must not lose a rank to its binary rounding.
-  const int64_t rank = std::max<int64_t>(1, static_cast<int64_t>(std::floor(exact + 1e-9)));
-  return FactorCost(rows, cols, rank) < rows * cols ? rank : 0;
+  const double budget = rules.keep_ratio * m * n + 1e-6;
+  const double exact = rules.encoding == Encoding::kPivoted
+                           ? ((m + n) - std::sqrt((m + n) * (m + n) - 4 * budget)) / 2
+                           : budget / (m + n);
+  auto rank = static_cast<int64_t>(exact);
+  // The root is rounded: its neighbours decide.
+  const auto fits = [&](int64_t k) {
+    return static_cast<double>(StoredNumbers(rules.encoding, rows, cols, k)) <= budget;
+  };
+  while (rank > 1 && !fits(rank)) --rank;
+  while (rank < std::min(rows, cols) && fits(rank + 1)) ++rank;
+  rank = std::max<int64_t>(1, rank);
+  if (rank > rules.multiple) rank -= rank % rules.multiple;
+  return StoredNumbers(rules.encoding, rows, cols, rank) < rows * cols ? rank : 0;
 }
 
-std::vector<int64_t> AllocateV2(const std::vector<AllocationItem>& items, double keep_ratio) {
-  std::map<std::string, std::vector<size_t>> groups;
-  for (size_t i = 0; i < items.size(); ++i) groups[items[i].group].push_back(i);
+std::vector<int64_t> AllocateV2(const std::vector<AllocationItem>& items, const RankRules& rules) {
   std::vector<int64_t> ranks(items.size(), 0);
-  for (const auto& [name, members] : groups) {
+  for (const auto& [name, members] : GroupsOf(items)) {
     std::vector<double> weights;
     double least = 0;
     for (const size_t i : members) {
       const AllocationItem& item = items[i];
-      least = std::max(least, LeastKeep(item));
-      const double loss = TailLoss(item.spectrum, RankFor(item.rows, item.cols, keep_ratio));
+      least = std::max(least, LeastKeep(item, rules));
+      const double loss = TailLoss(item.spectrum, UniformRank(rules, item.rows, item.cols));
       weights.push_back(1.0 / std::log(std::max(loss, std::numbers::e)));
     }
     const std::vector<double> removed =
-        SharesWithMean(weights, 1 - keep_ratio, 1 - std::min(least, keep_ratio));
+        SharesWithMean(weights, 1 - rules.keep_ratio, 1 - std::min(least, rules.keep_ratio));
     for (size_t i = 0; i < members.size(); ++i) {
       const AllocationItem& item = items[members[i]];
-      ranks[members[i]] = RankFor(item.rows, item.cols, 1 - removed[i]);
+      RankRules own = rules;
+      own.keep_ratio = 1 - removed[i];
+      ranks[members[i]] = UniformRank(own, item.rows, item.cols);
     }
+  }
+  return ranks;
+}
+
+std::vector<int64_t> AllocateDRank(const std::vector<AllocationItem>& items,
+                                   const RankRules& rules) {
+  std::vector<int64_t> ranks(items.size(), 0);
+  if (rules.keep_ratio >= 1) return ranks;
+  for (const auto& [name, members] : GroupsOf(items)) {
+    std::vector<double> weights;
+    std::vector<std::vector<RankOption>> options;
+    for (const size_t i : members) {
+      weights.push_back(std::sqrt(EffectiveRank(items[i].spectrum)));
+      options.push_back(RankOptions(items[i], rules));
+    }
+    std::vector<AllocationItem> group;
+    for (const size_t i : members) group.push_back(items[i]);
+    const int64_t budget = BudgetBytes(group, rules);
+    // The options of largest rank up to c √R_i, and what they cost.
+    const auto pick = [&](double c, std::vector<int64_t>* picked) {
+      int64_t cost = 0;
+      for (size_t i = 0; i < members.size(); ++i) {
+        const auto wanted = static_cast<int64_t>(c * weights[i]);
+        const RankOption* best = &options[i].front();
+        for (const RankOption& option : options[i]) {
+          // Dense, the last, stands for every rank beyond those that save something.
+          if (option.rank == 0 && wanted < best->rank + rules.multiple) break;
+          if (option.rank <= wanted) best = &option;
+        }
+        cost += best->cost;
+        if (picked != nullptr) picked->push_back(best->rank);
+      }
+      return cost;
+    };
+    double low = 0, high = 1;
+    while (pick(high, nullptr) <= budget && high < 1e9) high *= 2;
+    for (int step = 0; step < 100; ++step) {
+      const double middle = (low + high) / 2;
+      (pick(middle, nullptr) <= budget ? low : high) = middle;
+    }
+    std::vector<int64_t> picked;
+    pick(low, &picked);
+    for (size_t i = 0; i < members.size(); ++i) ranks[members[i]] = picked[i];
   }
   return ranks;
 }

@@ -11,6 +11,15 @@ absl::Status NotFinite(const std::string& name) {
                    name + ": holds NaN or infinite values");
 }
 
+// Checked when the checkpoint was opened.
+absl::StatusOr<Matrix> LoadOrder(const Checkpoint& checkpoint, const std::string& name,
+                                 Backend& backend) {
+  ASSIGN_OR_RETURN(const TensorView tensor, checkpoint.Tensor(name));
+  ASSIGN_OR_RETURN(Matrix order, backend.New(1, tensor.elements(), DType::kI32));
+  RETURN_IF_ERROR(backend.Upload(tensor.bytes.data(), tensor.dtype, order));
+  return order;
+}
+
 }  // namespace
 
 absl::StatusOr<Matrix> LoadTensor(const Checkpoint& checkpoint, const std::string& name,
@@ -40,7 +49,11 @@ absl::StatusOr<Block> LoadBlock(const Checkpoint& checkpoint, int64_t layer, Bac
     if (checkpoint.Has(path + ".low_rank_a.weight")) {
       ASSIGN_OR_RETURN(linear.a, LoadTensor(checkpoint, path + ".low_rank_a.weight", backend));
       ASSIGN_OR_RETURN(linear.b, LoadTensor(checkpoint, path + ".low_rank_b.weight", backend));
-      bias = path + ".low_rank_b.bias";
+      if (checkpoint.config().pivoted) {
+        ASSIGN_OR_RETURN(linear.order, LoadOrder(checkpoint, path + ".low_rank_order", backend));
+      } else {
+        bias = path + ".low_rank_b.bias";
+      }
     } else {
       ASSIGN_OR_RETURN(linear.w, LoadTensor(checkpoint, path + ".weight", backend));
     }

@@ -9,13 +9,16 @@
 
 namespace svdllm {
 
-// y = W x + bias with W [out, in], held either whole or as W = b a.
+// y = W x + bias with W [out, in], held whole, as W = b a, or pivoted: row i of W is row order[i]
+// of a and b a on top of each other.
 struct Linear {
-  Matrix w;     // F32 [out, in]; empty where factored
-  Matrix a, b;  // F32 [rank, in], [out, rank]; empty where whole
-  Matrix bias;  // F32 [1, out]; empty where there is none
+  Matrix w;      // F32 [out, in]; empty where factored
+  Matrix a, b;   // F32 [rank, in], [out, rank] (pivoted: [out − rank, rank]); empty where whole
+  Matrix order;  // I32 [1, out]; pivoted only
+  Matrix bias;   // F32 [1, out]; empty where there is none
 
   bool factored() const { return !a.empty(); }
+  bool pivoted() const { return !order.empty(); }
 };
 
 struct Block {

@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -65,6 +66,7 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
 struct Needed {
   std::string name;
   std::vector<int64_t> shape;
+  bool is_order = false;  // indices, a permutation; everything else is numbers
 };
 
 // Every tensor that the model computes with.
@@ -85,9 +87,14 @@ std::vector<Needed> NeededTensors(const ModelConfig& config, const Architecture&
       if (rank == ranks.end()) {
         needed.push_back({module + ".weight", {shape.rows, shape.cols}});
       } else {
+        const int64_t b_rows = config.pivoted ? shape.rows - rank->second : shape.rows;
         needed.push_back({module + ".low_rank_a.weight", {rank->second, shape.cols}});
-        needed.push_back({module + ".low_rank_b.weight", {shape.rows, rank->second}});
-        bias = module + ".low_rank_b.bias";
+        needed.push_back({module + ".low_rank_b.weight", {b_rows, rank->second}});
+        if (config.pivoted) {
+          needed.push_back({module + ".low_rank_order", {shape.rows}, /*is_order=*/true});
+        } else {
+          bias = module + ".low_rank_b.bias";
+        }
       }
       if (HasBias(config, row.id)) needed.push_back({bias, {shape.rows}});
     }
@@ -97,6 +104,23 @@ std::vector<Needed> NeededTensors(const ModelConfig& config, const Architecture&
     needed.push_back({std::string(arch.head), {config.vocab_size, config.hidden_size}});
   }
   return needed;
+}
+
+// Empty where the indices are those of 0..n-1 in some order.
+std::string CheckOrder(const TensorView& view) {
+  const int64_t n = view.elements();
+  std::vector<int32_t> order(static_cast<size_t>(n));
+  std::memcpy(order.data(), view.bytes.data(), view.bytes.size());
+  std::vector<bool> seen(order.size());
+  for (const int32_t index : order) {
+    if (index < 0 || index >= n) {
+      return "index " + std::to_string(index) + " is not between 0 and " + std::to_string(n - 1);
+    }
+    if (seen[static_cast<size_t>(index)])
+      return "index " + std::to_string(index) + " appears twice";
+    seen[static_cast<size_t>(index)] = true;
+  }
+  return "";
 }
 
 }  // namespace
@@ -166,7 +190,16 @@ absl::Status Checkpoint::CheckTensors() {
       return Corrupt(dir_, needed.name + ": shape is " + ShapeText(view.shape) +
                                ", config.json asks for " + ShapeText(needed.shape));
     }
-    parameters_ += view.elements();
+    if ((view.dtype == DType::kI32) != needed.is_order) {
+      return Corrupt(dir_, needed.name + ": dtype " + std::string(DTypeName(view.dtype)) +
+                               (needed.is_order ? " is not I32" : " is not a floating-point type"));
+    }
+    if (needed.is_order) {
+      const std::string problem = CheckOrder(view);
+      if (!problem.empty()) return Corrupt(dir_, needed.name + ": " + problem);
+    } else {
+      parameters_ += view.elements();
+    }
     weight_bytes_ += static_cast<int64_t>(view.bytes.size());
   }
   return absl::OkStatus();

@@ -231,9 +231,11 @@ absl::Status ParseLowRank(const json& root, ModelConfig& config) {
     return Unsupported(reader.Path("format_version"),
                        std::to_string(version) + " is newer than what is supported (1)");
   }
-  if (encoding != "plain") {
-    return Unsupported(reader.Path("encoding"), Printable(encoding) + " is not supported");
+  if (encoding != "plain" && encoding != "pivoted") {
+    return Unsupported(reader.Path("encoding"),
+                       Printable(encoding) + " is not supported (plain and pivoted are)");
   }
+  config.pivoted = encoding == "pivoted";
   const json* modules = reader.Find("modules");
   if (modules == nullptr || !modules->is_object()) {
     return Corrupt(reader.Path("modules"), "missing or not an object");

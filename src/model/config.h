@@ -52,6 +52,7 @@ struct ModelConfig {
   RopeConfig rope;
   DType dtype = DType::kF32;            // torch_dtype / dtype; what it says, the tensors decide
   std::vector<LowRankModule> low_rank;  // empty for a dense checkpoint
+  bool pivoted = false;                 // how they are stored: encoding "pivoted", not "plain"
 
   bool is_low_rank() const { return !low_rank.empty() || model_type.rfind("lowrank_", 0) == 0; }
 };

@@ -21,6 +21,12 @@ struct BlockObserver {
   std::function<absl::Status(LinearId id, MatrixRef y)> output;
 };
 
+// The keys and values that a block has seen of a batch's sequences, sequence s from row s·capacity
+// on: F32 [sequences·capacity, kv_heads·head_dim].
+struct KvCache {
+  Matrix k, v;
+};
+
 // Runs blocks of one model. Keeps its buffers between calls. Not thread-safe; must not outlive the
 // backend.
 class Forward {
@@ -33,6 +39,24 @@ class Forward {
   absl::Status RunBlock(const Block& block, std::span<const int64_t> offsets, MatrixRef x,
                         const BlockObserver& observer = {});
 
+  // RunBlock for sequences that go on. The cache holds lengths[s] tokens of sequence s; x holds the
+  // next ones: everything so far (all lengths 0), or one of each sequence. They are added to the
+  // cache, and counted by the caller.
+  absl::Status RunBlock(const Block& block, std::span<const int64_t> offsets, MatrixRef x,
+                        const KvCache& cache, std::span<const int64_t> lengths);
+
+  // RunBlock in halves, for who changes a half's linears between its steps. The input of a site's
+  // linears: for kAttnIn and kOIn x is the residual stream in front of the block, for kMlpIn and
+  // kDownIn the one behind attention. x stays as it is; the view is valid until the next call.
+  absl::StatusOr<MatrixRef> SiteInput(const Block& block, Site site,
+                                      std::span<const int64_t> offsets, MatrixRef x,
+                                      const BlockObserver& observer = {}) {
+    return InputOf(block, site, offsets, x, observer, nullptr);
+  }
+  // x += the output of the linear that ends a half, for its input: site is kOIn or kDownIn.
+  absl::Status FinishHalf(const Block& block, Site site, MatrixRef input, MatrixRef x,
+                          const BlockObserver& observer = {});
+
   // Sum over the sequences of −log p(ids[t + 1] | ids[..t]), natural logarithm, from the residual
   // stream x behind the last block; every sequence of length n has n − 1 predictions.
   // NUMERICAL_FAILURE where a logit is not finite.
@@ -42,6 +66,17 @@ class Forward {
   absl::Status Logits(const Head& head, MatrixRef x, MatrixRef logits);
 
  private:
+  struct Past {
+    const KvCache& cache;
+    std::span<const int64_t> lengths;
+  };
+  absl::StatusOr<MatrixRef> InputOf(const Block& block, Site site, std::span<const int64_t> offsets,
+                                    MatrixRef x, const BlockObserver& observer, const Past* past);
+  // Turns q and k by their positions and mixes v: attention itself. past: null without a cache.
+  absl::Status Attend(MatrixRef q, MatrixRef k, MatrixRef v, std::span<const int64_t> offsets,
+                      const Past* past, MatrixRef mixed);
+  absl::Status AttendCached(MatrixRef q, MatrixRef k, MatrixRef v, const Past& past,
+                            MatrixRef mixed);
   absl::Status Apply(const Block& block, LinearId id, MatrixRef x, MatrixRef y,
                      const BlockObserver& observer);
   absl::Status ApplyRope(int64_t heads, std::span<const int64_t> offsets, MatrixRef x);

@@ -16,8 +16,8 @@ namespace {
 constexpr uint64_t kLengthBytes = 8;
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 
-std::optional<DType> FloatType(std::string_view name) {
-  for (const DType dtype : {DType::kF64, DType::kF32, DType::kF16, DType::kBF16}) {
+std::optional<DType> ReadableType(std::string_view name) {
+  for (const DType dtype : {DType::kF64, DType::kF32, DType::kF16, DType::kBF16, DType::kI32}) {
     if (DTypeName(dtype) == name) return dtype;
   }
   return std::nullopt;
@@ -278,11 +278,10 @@ absl::StatusOr<TensorView> SafetensorsFile::Get(const std::string& name) const {
     return absl::NotFoundError(path() + ": " + Printable(name) + ": no such tensor");
   }
   const Entry& entry = it->second;
-  const std::optional<DType> dtype = FloatType(entry.dtype);
+  const std::optional<DType> dtype = ReadableType(entry.dtype);
   if (!dtype.has_value()) {
     return Corrupt(path(), Printable(name) + ": dtype " + Printable(entry.dtype) +
-                               " is not a floating-point type that is supported (F64, F32, F16, "
-                               "BF16)");
+                               " is not a type that is supported (F64, F32, F16, BF16, I32)");
   }
   return TensorView{
       .dtype = *dtype,

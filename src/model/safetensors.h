@@ -36,7 +36,8 @@ struct TensorView {
 // without overflow to the extent that the offsets give, and that the extents cover the data section
 // without gap or overlap.
 // Anything else is INVALID_ARGUMENT with reason MODEL_CORRUPT and "file: tensor: what".
-// A tensor of an integer or unknown dtype is listed by name and refused when asked for.
+// A tensor of an unknown dtype or of an integer one other than I32 is listed by name and refused
+// when asked for.
 class SafetensorsFile {
  public:
   static absl::StatusOr<SafetensorsFile> Open(const std::string& path);

@@ -85,15 +85,15 @@ absl::StatusOr<ArtifactWriter> ArtifactWriter::Create(const Checkpoint& checkpoi
   // What becomes of the tensors of a factored module; every other tensor is copied.
   std::map<std::string, size_t> factored_weights;
   std::map<std::string, std::string> renamed;
+  const bool pivoted = spec.encoding == Encoding::kPivoted;
   for (size_t i = 0; i < targets.size(); ++i) {
     const Target& target = targets[i];
     const int64_t rank = writer.ranks_[i];
-    writer.target_parameters_ += rank == 0 || !writer.factored()
-                                     ? target.rows * target.cols
-                                     : FactorCost(target.rows, target.cols, rank);
+    writer.target_parameters_ += StoredNumbers(spec.encoding, target.rows, target.cols,
+                                               writer.factored() ? rank : 0);
     if (rank == 0) continue;
     factored_weights[target.name + ".weight"] = i;
-    if (writer.factored()) renamed[target.name + ".bias"] = target.name + ".low_rank_b.bias";
+    if (writer.factored() && !pivoted) renamed[target.name + ".bias"] = target.name + ".low_rank_b.bias";
   }
   std::vector<std::vector<TensorSpec>> shards(1);
   int64_t bytes = 0;
@@ -104,7 +104,9 @@ absl::StatusOr<ArtifactWriter> ArtifactWriter::Create(const Checkpoint& checkpoi
     }
     bytes += tensor.bytes();
     writer.weight_bytes_ += tensor.bytes();
-    writer.parameters_ += tensor.bytes() / static_cast<int64_t>(SizeOf(tensor.dtype));
+    if (tensor.dtype != DType::kI32) {  // an order is no parameter
+      writer.parameters_ += tensor.bytes() / static_cast<int64_t>(SizeOf(tensor.dtype));
+    }
     writer.shard_of_[tensor.name] = shards.size() - 1;
     shards.back().push_back(std::move(tensor));
   };
@@ -120,7 +122,9 @@ absl::StatusOr<ArtifactWriter> ArtifactWriter::Create(const Checkpoint& checkpoi
       const Target& target = targets[found->second];
       const int64_t rank = writer.ranks_[found->second];
       add({target.name + ".low_rank_a.weight", source.dtype, {rank, target.cols}});
-      add({target.name + ".low_rank_b.weight", source.dtype, {target.rows, rank}});
+      const int64_t b_rows = pivoted ? target.rows - rank : target.rows;
+      add({target.name + ".low_rank_b.weight", source.dtype, {b_rows, rank}});
+      if (pivoted) add({target.name + ".low_rank_order", DType::kI32, {target.rows}});
     } else {
       add({name, source.dtype, source.shape});
     }
@@ -143,10 +147,13 @@ absl::Status ArtifactWriter::Write(const std::string& name, std::span<const std:
 }
 
 absl::Status ArtifactWriter::WriteFactors(size_t target, std::span<const std::byte> a,
-                                          std::span<const std::byte> b) {
+                                          std::span<const std::byte> b,
+                                          std::span<const int32_t> order) {
   const std::string& name = (*targets_)[target].name;
   RETURN_IF_ERROR(Write(name + ".low_rank_a.weight", a));
-  return Write(name + ".low_rank_b.weight", b);
+  RETURN_IF_ERROR(Write(name + ".low_rank_b.weight", b));
+  return order.empty() ? absl::OkStatus()
+                       : Write(name + ".low_rank_order", std::as_bytes(order));
 }
 
 absl::Status ArtifactWriter::WriteDense(size_t target, std::span<const std::byte> weight) {
@@ -173,7 +180,7 @@ std::string ArtifactWriter::ConfigJson() const {
   config["low_rank_config"] = {{"format_version", 1},
                                {"method", MethodName(spec_->method)},
                                {"keep_ratio", keep_ratio_},
-                               {"encoding", "plain"},
+                               {"encoding", EncodingName(spec_->encoding)},
                                {"modules", std::move(modules)}};
   return config.dump(2) + "\n";
 }

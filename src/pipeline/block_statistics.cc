@@ -28,7 +28,8 @@ bool BlockStatistics::UsesOutputGram(const ModelConfig& config, const Architectu
 
 absl::StatusOr<BlockStatistics> BlockStatistics::Create(const ModelConfig& config,
                                                         const Architecture& arch,
-                                                        Statistic statistic, Backend& backend) {
+                                                        Statistic statistic, bool output_grams,
+                                                        Backend& backend) {
   BlockStatistics statistics;
   statistics.arch_ = &arch;
   statistics.backend_ = &backend;
@@ -40,7 +41,7 @@ absl::StatusOr<BlockStatistics> BlockStatistics::Create(const ModelConfig& confi
       ASSIGN_OR_RETURN(s.scale, backend.New(1, shape.cols, DType::kF64));
     }
     if (statistic == Statistic::kGram && s.gram.empty()) {
-      s.output = UsesOutputGram(config, arch, row.input, &s.reader);
+      s.output = UsesOutputGram(config, arch, row.input, &s.reader) && output_grams;
       const int64_t order = s.output ? shape.rows : shape.cols;
       ASSIGN_OR_RETURN(s.gram, backend.New(order, order, DType::kF64));
       if (s.output) {

@@ -15,8 +15,10 @@ namespace svdllm {
 // gathered instead, with some rows of the input beside it to measure what rounding costs.
 class BlockStatistics {
  public:
+  // output_grams false: input Gram matrices everywhere.
   static absl::StatusOr<BlockStatistics> Create(const ModelConfig& config, const Architecture& arch,
-                                                Statistic statistic, Backend& backend);
+                                                Statistic statistic, bool output_grams,
+                                                Backend& backend);
 
   // Adds what passes through RunBlock. Must not outlive this object, nor be used after a move.
   BlockObserver Observer();
@@ -30,7 +32,7 @@ class BlockStatistics {
   // Gram.
   MatrixRef SampleOf(LinearId id) const;
 
-  // Whether the site's statistic is the output Gram of its only reader, which *reader then is.
+  // Whether the site has one reader only, a wide one. *reader becomes one of its readers.
   static bool UsesOutputGram(const ModelConfig& config, const Architecture& arch, Site site,
                              LinearId* reader);
 

@@ -3,6 +3,7 @@
 
 #include "model/tokenizer.h"
 #include "pipeline/compress_blocks.h"
+#include "pipeline/model_samples.h"
 #include "pipeline/perplexity.h"
 #include "pipeline/pipeline.h"
 
@@ -37,13 +38,16 @@ class Staging {
   std::map<std::string, std::string> open_;
 };
 
-// The windows that perplexity before and after is measured on; none where nothing is to be
-// measured.
-absl::StatusOr<EvaluationData> EvaluationWindows(const CompressSpec& spec, Sequences held_out,
-                                                 const Tokenizer& tokenizer) {
-  if (spec.evaluation.limit < 0) return EvaluationData{};
-  if (!spec.evaluation.text.path.empty()) return CutWindows(spec.evaluation, tokenizer);
-  return EvaluationData{std::move(held_out), 0};
+// Perplexity of a checkpoint on each of the texts.
+absl::StatusOr<std::vector<PerplexityResult>> Measure(const Checkpoint& checkpoint,
+                                                      const std::vector<EvaluationData>& texts,
+                                                      Backend& backend, RunLog& log) {
+  std::vector<PerplexityResult> perplexities;
+  for (const EvaluationData& text : texts) {
+    ASSIGN_OR_RETURN(PerplexityResult result, MeasurePerplexity(checkpoint, text, backend, log));
+    perplexities.push_back(std::move(result));
+  }
+  return perplexities;
 }
 
 }  // namespace
@@ -88,18 +92,27 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
           staging.Open(uris[keep_ratio], spec.job_id + "." + std::to_string(spec.attempt)));
       dirs.push_back(std::move(dir));
     }
-    ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(spec.model_dir));
-    const bool hold_out = spec.evaluation.limit >= 0 && spec.evaluation.text.path.empty();
-    ASSIGN_OR_RETURN(CalibrationData data,
-                     DrawCalibration(spec.calibration, hold_out ? kHeldOutWindows : 0, tokenizer));
-    ASSIGN_OR_RETURN(const EvaluationData windows,
-                     EvaluationWindows(spec, std::move(data.held_out), tokenizer));
-
-    RunLog log(
-        hooks,
-        CompressFlops(spec, checkpoint, WorkloadOf(data.calibration), WorkloadOf(windows.windows)),
-        checkpoint.config().num_layers);
+    const double sampling = SamplingFlops(spec, checkpoint);
+    const auto seq_len = static_cast<double>(spec.calibration.seq_len);
+    const Workload expected{static_cast<double>(spec.calibration.samples) * seq_len, seq_len / 2};
+    RunLog log(hooks, sampling + CompressFlops(spec, checkpoint, expected, {}),
+               checkpoint.config().num_layers);
     log.Enter("load");
+    ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(spec.model_dir));
+    const auto sampler = [&](int64_t count, int64_t length, uint64_t seed) {
+      return SampleModel(checkpoint, tokenizer, backend, count, length, seed, log);
+    };
+    ASSIGN_OR_RETURN(CalibrationData data,
+                     DrawCalibration(spec.calibration, spec.evaluate_held_out ? kHeldOutWindows : 0,
+                                     tokenizer, sampler));
+    std::vector<EvaluationData> texts = std::move(data.held_out);
+    for (const PerplexitySpec& evaluation : spec.evaluations) {
+      ASSIGN_OR_RETURN(EvaluationData windows, CutWindows(evaluation, tokenizer));
+      texts.push_back(std::move(windows));
+    }
+
+    log.Expect(sampling +
+               CompressFlops(spec, checkpoint, WorkloadOf(data.calibration), WorkloadOf(texts)));
     RETURN_IF_ERROR(log.Step(0, "", "loaded"));
     const CompressContext context{spec, checkpoint, targets, data.calibration, backend, log};
     ASSIGN_OR_RETURN(const std::vector<std::vector<int64_t>> ranks, AllocateRanks(context));
@@ -119,13 +132,7 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
       RETURN_IF_ERROR(log.Step(0, "", "weights written"));
     }
     log.Enter("evaluate");
-    const std::string name = hold_out ? "held_out_perplexity" : spec.evaluation.name;
-    const bool measure = windows.windows.count() > 0;
-    if (measure) {
-      ASSIGN_OR_RETURN(PerplexityResult before,
-                       MeasurePerplexity(checkpoint, windows, name, backend, log));
-      result.perplexities = {std::move(before)};
-    }
+    ASSIGN_OR_RETURN(result.perplexities, Measure(checkpoint, texts, backend, log));
     std::vector<ArtifactResult> artifacts;
     for (size_t i = 0; i < writers.size(); ++i) {
       ArtifactResult artifact;
@@ -135,12 +142,10 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
       artifact.compressed_parameters = writers[i].target_parameters();
       artifact.weight_bytes = writers[i].weight_bytes();
       artifact.matrices = std::move(reports[i]);
-      if (measure) {
+      if (!texts.empty()) {
         ASSIGN_OR_RETURN(const Checkpoint compressed,
                          Checkpoint::Open(writers[i].dir(), /*require_manifest=*/false));
-        ASSIGN_OR_RETURN(PerplexityResult after,
-                         MeasurePerplexity(compressed, windows, name, backend, log));
-        artifact.perplexities = {std::move(after)};
+        ASSIGN_OR_RETURN(artifact.perplexities, Measure(compressed, texts, backend, log));
       }
       artifacts.push_back(std::move(artifact));
     }

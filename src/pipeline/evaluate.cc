@@ -29,23 +29,20 @@ absl::StatusOr<EvaluateResult> RunEvaluate(const EvaluateSpec& spec, Backend& ba
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(spec.model_dir));
   ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(spec.model_dir));
   std::vector<EvaluationData> data;
-  double work = 0;
   for (PerplexitySpec task : spec.perplexities) {
     ASSIGN_OR_RETURN(task.seq_len,
                      ResolveSeqLen(task.seq_len, checkpoint.config(), task.name + ": seq_len"));
     ASSIGN_OR_RETURN(EvaluationData windows, CutWindows(task, tokenizer));
-    work += PerplexityFlops(checkpoint, WorkloadOf(windows.windows));
     data.push_back(std::move(windows));
   }
-  RunLog log(hooks, work, checkpoint.config().num_layers);
+  RunLog log(hooks, PerplexityFlops(checkpoint, WorkloadOf(data)), checkpoint.config().num_layers);
   log.Enter("evaluate");
   EvaluateResult result;
   result.parameters = checkpoint.parameters();
   result.weight_bytes = checkpoint.weight_bytes();
-  for (size_t i = 0; i < data.size(); ++i) {
-    ASSIGN_OR_RETURN(
-        PerplexityResult perplexity,
-        MeasurePerplexity(checkpoint, data[i], spec.perplexities[i].name, backend, log));
+  for (const EvaluationData& windows : data) {
+    ASSIGN_OR_RETURN(PerplexityResult perplexity,
+                     MeasurePerplexity(checkpoint, windows, backend, log));
     result.perplexities.push_back(std::move(perplexity));
   }
   result.peak_host_bytes = PeakResidentBytes();

@@ -30,17 +30,31 @@ struct TextSource {
   Packing packing = Packing::kConcatenated;
 };
 
-struct CalibrationSpec {
+// One of the texts that calibrate: its share of the sequences is weight / Σ weights.
+struct CalibrationSource {
   TextSource text;
-  int64_t samples = 256;  // sequences
-  int64_t seq_len = 0;    // tokens; 0: 2048, or as many as the model has positions where fewer
-  uint64_t seed = 3;      // draws the sequences; documents are taken in order where packing says so
-  int64_t first_document = 0;  // documents before this one are passed over (kDocuments)
+  // Not a text: sequences that the model itself writes, sampled at temperature 1 from its
+  // beginning-of-text token. text is then empty.
+  bool model_samples = false;
+  double weight = 1;  // above 0, at most kMaxSourceWeight
+};
+
+inline constexpr double kMaxSourceWeight = 1e6;
+
+struct CalibrationSpec {
+  std::vector<CalibrationSource> sources;  // at least one
+  int64_t samples = 256;                   // sequences, of all sources together
+  int64_t seq_len = 0;  // tokens; 0: 2048, or as many as the model has positions where fewer
+  uint64_t seed = 3;    // draws the sequences; documents are taken in order where packing says so
+  int64_t first_document = 0;  // of every source, documents before this one are passed over
+                               // (kDocuments)
 };
 
 // Perplexity: non-overlapping windows of seq_len tokens, each predicted from its own start.
 struct PerplexitySpec {
-  std::string name;  // what the figure is called in reports, e.g. "perplexity"
+  // What the figure is called in reports, e.g. "perplexity"; unique in a job. In a compression not
+  // kHeldOutName, nor what begins with it.
+  std::string name;
   TextSource text;
   int64_t seq_len = 0;  // tokens; 0: as for calibration
   int64_t limit = 0;    // windows (or documents) at most; 0: all
@@ -53,20 +67,33 @@ struct CompressSpec {
   std::string model_uri;  // as the caller named it; for reports
   Method method = Method::kSvdLlm;
   std::vector<double> keep_ratios;  // each in (0, 1], strictly decreasing after resolution
+  Encoding encoding = Encoding::kPlain;
   Allocation allocation = Allocation::kUniform;
+  // Ranks are multiples of this (the last ones of a matrix aside): what a device's tiles like.
+  int64_t rank_multiple = 1;
+  // kDRank, kRelativeTails, kKlProbe: no matrix keeps less than this share of its numbers. At most
+  // the least keep ratio.
+  double min_keep_ratio = 0.1;
   CalibrationSpec calibration;
   OutputFormat output_format = OutputFormat::kFactored;
   double asvd_alpha = 0.5;
+  // kAnchored: β of the target (1 − β) W X′ + β W X.
+  double anchor_blend = 0.5;
+  // kAnchored: the ridge μ, as a share of the mean diagonal of H = X′X′ᵀ.
+  double anchor_ridge = 1e-6;
   // Where artifacts go: output_uri for one keep ratio, output_uri/keep-0.80 and so on for several.
   std::string output_uri;
   std::string work_dir;  // scratch of this attempt; emptied by the caller afterwards
-  // Perplexity before and after, for the report and the model card. Empty text.path: windows of the
-  // calibration text that calibration does not use, where there are any. limit < 0: none.
-  PerplexitySpec evaluation;
+  // Perplexity before and after, for the report and the model card: on windows of the calibration
+  // text that calibration does not use, where there are any (in domain), and on these texts.
+  bool evaluate_held_out = true;
+  std::vector<PerplexitySpec> evaluations;
 };
 
-// The windows that calibration leaves out where no evaluation text is given.
+// The windows of each text that calibration leaves out for evaluate_held_out, and what their
+// perplexity is called; with several texts followed by _ and a text's file name without its ending.
 inline constexpr int64_t kHeldOutWindows = 8;
+inline constexpr char kHeldOutName[] = "held_out_perplexity";
 
 struct EvaluateSpec {
   std::string model_dir;
@@ -110,6 +137,9 @@ struct PerplexityResult {
   int64_t leftover_tokens = 0;  // behind the last whole window, not scored
   double seconds = 0;
   double tokens_per_second = 0;  // prefill: tokens of the windows / seconds
+  // In domain: of windows of a calibration text that calibration did not use. Otherwise of a text
+  // that the caller chose.
+  bool held_out = false;
 };
 
 struct ArtifactResult {
@@ -156,8 +186,8 @@ struct ArtifactPlan {
   int64_t weight_bytes = 0;
 };
 struct CompressPlan {
-  int64_t calibration_seq_len = 0;  // what a seq_len of 0 means for this model
-  int64_t evaluation_seq_len = 0;
+  int64_t calibration_seq_len = 0;           // what a seq_len of 0 means for this model
+  std::vector<int64_t> evaluation_seq_lens;  // likewise, one an evaluation of the spec
   int64_t parameters = 0;
   int64_t target_parameters = 0;
   int64_t weight_bytes = 0;

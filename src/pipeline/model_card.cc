@@ -40,8 +40,57 @@ const char* MethodSentence(Method method) {
     case Method::kSvdLlmUpdate:
       return "SVD-LLM with its layer-wise closed-form update: whitening, then each left factor "
              "refitted to the inputs that the already compressed layers produce";
+    case Method::kAnchored:
+      return "an anchored solve: SVD-LLM's whitening, applied layer by layer to a target that also "
+             "makes up for what the already compressed layers have lost";
   }
   return "";
+}
+
+const char* EncodingSentence(Encoding encoding) {
+  return encoding == Encoding::kPivoted
+             ? "pivoted: some rows of each matrix, and the coefficients of its other rows in them"
+             : "plain: two factors a matrix";
+}
+
+const char* AllocationSentence(Allocation allocation) {
+  switch (allocation) {
+    case Allocation::kUniform:
+      return "the same keep ratio for every matrix";
+    case Allocation::kV2:
+      return "by each matrix's truncation loss, among matrices of a kind";
+    case Allocation::kDRank:
+      return "by each matrix's effective rank";
+    case Allocation::kRelativeTails:
+      return "where the model's relative truncation losses together are least";
+    case Allocation::kKlProbe:
+      return "by how far the model's output moves when one matrix alone is compressed";
+  }
+  return "";
+}
+
+// "60 % wiki.txt and 40 % the model's own samples"
+std::string SourcesText(const std::vector<CalibrationSource>& sources) {
+  double total = 0;
+  for (const CalibrationSource& source : sources) total += source.weight;
+  std::string text;
+  for (size_t i = 0; i < sources.size(); ++i) {
+    if (i > 0) text += i + 1 < sources.size() ? ", " : " and ";
+    if (sources.size() > 1) text += fmt::format("{:.3g} % ", 100 * sources[i].weight / total);
+    text += sources[i].model_samples ? "the model's own samples"
+                                     : "`" + BaseName(sources[i].text.path) + "`";
+  }
+  return text;
+}
+
+// Over all texts.
+double PrefillRate(const std::vector<PerplexityResult>& perplexities) {
+  double tokens = 0, seconds = 0;
+  for (const PerplexityResult& p : perplexities) {
+    tokens += static_cast<double>(p.predicted_tokens + p.windows);
+    seconds += p.seconds;
+  }
+  return tokens / seconds;
 }
 
 // The licence that the source's own card or files declare, where they do.
@@ -95,22 +144,27 @@ std::string ModelCard(const Checkpoint& source, const CompressSpec& spec, const 
   card += fmt::format("| weights on disk | {} | {} | {} |\n", Megabytes(job.weight_bytes),
                       Megabytes(artifact.weight_bytes),
                       Change(job.weight_bytes, artifact.weight_bytes));
+  bool held_out = false;
   for (size_t i = 0; i < artifact.perplexities.size() && i < job.perplexities.size(); ++i) {
     const PerplexityResult &before = job.perplexities[i], &after = artifact.perplexities[i];
-    card += fmt::format("| {} ({} windows, {} tokens predicted) | {:.4g} | {:.4g} | × {:.3f} |\n",
-                        before.name, before.windows, before.predicted_tokens, before.perplexity,
-                        after.perplexity, after.perplexity / before.perplexity);
-    card += fmt::format("| prefill, tokens per second | {:.0f} | {:.0f} | × {:.2f} |\n",
-                        before.tokens_per_second, after.tokens_per_second,
-                        after.tokens_per_second / before.tokens_per_second);
+    held_out |= before.held_out;
+    card += fmt::format("| {}{} ({} windows, {} tokens predicted) | {:.4g} | {:.4g} | × {:.3f} |\n",
+                        before.name, before.held_out ? ", in domain" : "", before.windows,
+                        before.predicted_tokens, before.perplexity, after.perplexity,
+                        after.perplexity / before.perplexity);
   }
   if (artifact.perplexities.empty()) {
     card += "\nPerplexity was not measured by this job.\n";
-  } else if (spec.evaluation.text.path.empty()) {
+  } else {
+    const double before = PrefillRate(job.perplexities), after = PrefillRate(artifact.perplexities);
+    card += fmt::format("| prefill, tokens per second | {:.0f} | {:.0f} | × {:.2f} |\n", before,
+                        after, after / before);
+  }
+  if (held_out) {
     card +=
-        "\nPerplexity is that of windows of the calibration text which calibration did not see: "
-        "it shows what compression costs on text of that kind, not how the model compares with "
-        "published figures.\n";
+        "\nPerplexity in domain is that of windows of the calibration text which calibration did "
+        "not see: it shows what compression costs on text of that kind, not how the model compares "
+        "with published figures.\n";
   }
   double worst = 0;
   std::string worst_name;
@@ -120,13 +174,17 @@ std::string ModelCard(const Checkpoint& source, const CompressSpec& spec, const 
     if (m.relative_loss > worst) worst = m.relative_loss, worst_name = m.name;
   }
   card += fmt::format(
-      "\n## How\n\n- method `{}`, keep ratio {:.4g}, {} ranks; {} matrices, {} of them left "
-      "dense\n",
-      MethodName(spec.method), artifact.keep_ratio, AllocationName(spec.allocation),
-      artifact.matrices.size(), dense);
+      "\n## How\n\n- method `{}`, keep ratio {:.4g}; {} matrices, {} of them left dense\n"
+      "- ranks `{}`: {}\n",
+      MethodName(spec.method), artifact.keep_ratio, artifact.matrices.size(), dense,
+      AllocationName(spec.allocation), AllocationSentence(spec.allocation));
+  if (factored) {
+    card += fmt::format("- factors {}\n", EncodingSentence(spec.encoding));
+  }
   if (RowOf(spec.method).statistic != Statistic::kNone) {
-    card += fmt::format("- calibrated on {} sequences of up to {} tokens, seed {}\n",
-                        spec.calibration.samples, spec.calibration.seq_len, spec.calibration.seed);
+    card += fmt::format("- calibrated on {} sequences of up to {} tokens, seed {}: {}\n",
+                        spec.calibration.samples, spec.calibration.seq_len, spec.calibration.seed,
+                        SourcesText(spec.calibration.sources));
   }
   if (!worst_name.empty()) {
     card += fmt::format("- largest relative loss of a matrix: {:.3g}, `{}`\n", worst, worst_name);

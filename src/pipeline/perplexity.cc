@@ -29,9 +29,20 @@ Workload WorkloadOf(const Sequences& sequences) {
   return {tokens, tokens / (2 * static_cast<double>(std::max<int64_t>(sequences.count(), 1)))};
 }
 
+Workload WorkloadOf(const std::vector<EvaluationData>& texts) {
+  Workload all;
+  double products = 0;  // tokens · positions, which is what attention costs
+  for (const EvaluationData& text : texts) {
+    const Workload one = WorkloadOf(text.windows);
+    all.tokens += one.tokens;
+    products += one.tokens * one.positions;
+  }
+  if (all.tokens > 0) all.positions = products / all.tokens;
+  return all;
+}
+
 absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
-                                                   const EvaluationData& data,
-                                                   const std::string& name, Backend& backend,
+                                                   const EvaluationData& data, Backend& backend,
                                                    RunLog& log) {
   const auto start = std::chrono::steady_clock::now();
   const ModelConfig& config = checkpoint.config();
@@ -55,11 +66,11 @@ absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
     for (int64_t layer = 0; layer < config.num_layers; ++layer) {
       ASSIGN_OR_RETURN(const Block block, LoadBlock(checkpoint, layer, backend));
       RETURN_IF_ERROR(AdvanceStream(forward, block, batches, x, nullptr, {}, backend, check));
-      RETURN_IF_ERROR(
-          log.Step(BlockFlops(config, checkpoint.arch(), work.tokens, work.positions), "",
-                   name + ": windows " + std::to_string(first + 1) + "–" + std::to_string(last) +
-                       " of " + std::to_string(windows.count()) + ", layer " +
-                       std::to_string(layer + 1) + "/" + std::to_string(config.num_layers)));
+      RETURN_IF_ERROR(log.Step(
+          BlockFlops(config, checkpoint.arch(), work.tokens, work.positions), "",
+          data.name + ": windows " + std::to_string(first + 1) + "–" + std::to_string(last) +
+              " of " + std::to_string(windows.count()) + ", layer " + std::to_string(layer + 1) +
+              "/" + std::to_string(config.num_layers)));
     }
     for (const Batch& batch : batches) {
       ASSIGN_OR_RETURN(const double sum,
@@ -75,7 +86,8 @@ absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
     first = last;
   }
   PerplexityResult result;
-  result.name = name;
+  result.name = data.name;
+  result.held_out = data.held_out;
   result.windows = windows.count();
   result.predicted_tokens = windows.tokens() - windows.count();
   result.leftover_tokens = data.leftover_tokens;

@@ -14,11 +14,12 @@ namespace svdllm {
 // NUMERICAL_FAILURE. The model is streamed a block at a time over groups of windows, so memory is
 // bounded. Advances the log by PerplexityWork.
 absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
-                                                   const EvaluationData& data,
-                                                   const std::string& name, Backend& backend,
+                                                   const EvaluationData& data, Backend& backend,
                                                    RunLog& log);
 
 // Of sequences as they are, in the unit of plan.h.
 Workload WorkloadOf(const Sequences& sequences);
+// Of all texts together.
+Workload WorkloadOf(const std::vector<EvaluationData>& texts);
 
 }  // namespace svdllm

@@ -35,6 +35,7 @@ absl::StatusOr<EvaluateResult> RunEvaluate(const EvaluateSpec& spec, Backend& ba
 std::vector<std::string> SupportedFamilies();
 std::vector<std::string> SupportedMethods();
 std::vector<std::string> SupportedAllocations();
+std::vector<std::string> SupportedEncodings();
 std::vector<std::string> SupportedOutputFormats();
 std::vector<std::string> SupportedTasks();
 

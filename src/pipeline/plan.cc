@@ -9,27 +9,32 @@
 
 #include "linalg/backend.h"
 #include "pipeline/block_statistics.h"
+#include "pipeline/model_samples.h"
 #include "pipeline/pipeline.h"
 
 namespace svdllm {
 namespace {
 
 constexpr int64_t kDefaultSeqLen = 2048;
-constexpr int64_t kBatchTokens = 4096;
 
 absl::Status InvalidField(const std::string& message) {
   return MakeError(absl::StatusCode::kInvalidArgument, kInvalidField, message);
 }
 
-int64_t NumbersOf(const Target& target, int64_t rank) {
-  return rank == 0 ? target.rows * target.cols : FactorCost(target.rows, target.cols, rank);
-}
-
-// Windows of the evaluation; a guess where the text alone decides.
-int64_t ExpectedWindows(const CompressSpec& spec) {
-  if (spec.evaluation.limit < 0) return 0;
-  if (spec.evaluation.text.path.empty()) return kHeldOutWindows;
-  return spec.evaluation.limit > 0 ? spec.evaluation.limit : 100;
+// What perplexity will be measured on; a guess where the text alone decides how long it is.
+std::vector<Workload> ExpectedWindows(const CompressSpec& spec) {
+  std::vector<Workload> windows;
+  const auto add = [&windows](int64_t count, int64_t length) {
+    windows.push_back({static_cast<double>(count * length), static_cast<double>(length) / 2});
+  };
+  if (spec.evaluate_held_out) {
+    add(kHeldOutWindows * static_cast<int64_t>(spec.calibration.sources.size()),
+        spec.calibration.seq_len);
+  }
+  for (const PerplexitySpec& text : spec.evaluations) {
+    add(text.limit > 0 ? text.limit : 100, text.seq_len);
+  }
+  return windows;
 }
 
 // Single-precision products on this machine, FLOP/s; measured once, in milliseconds.
@@ -55,123 +60,16 @@ double MeasuredRate() {
 double ExpectedFlops(const CompressSpec& spec, const Checkpoint& checkpoint) {
   const auto length = static_cast<double>(spec.calibration.seq_len);
   const Workload calibration{static_cast<double>(spec.calibration.samples) * length, length / 2};
-  return CompressFlops(spec, checkpoint, calibration,
-                       {static_cast<double>(ExpectedWindows(spec) * spec.evaluation.seq_len),
-                        static_cast<double>(spec.evaluation.seq_len) / 2});
-}
-
-int64_t PeakHostBytes(const CompressSpec& spec, const Checkpoint& checkpoint) {
-  const ModelConfig& config = checkpoint.config();
-  const MethodRow& method = RowOf(spec.method);
-  const int64_t hidden = config.hidden_size, inter = config.intermediate_size;
-  const int64_t q = config.num_heads * config.head_dim, kv = config.num_kv_heads * config.head_dim;
-  int64_t block = 0, decompositions = 0, statistics = 0, largest = 0;
-  for (const LinearRow& row : checkpoint.arch().linears) {
-    const LinearShape shape = ShapeOf(config, row.id);
-    const int64_t size = shape.rows * shape.cols, order = std::min(shape.rows, shape.cols);
-    block += 4 * size;
-    // W, Q and C of a tall matrix, eigenvectors.
-    decompositions +=
-        8 * (size + (shape.rows > shape.cols ? size + order * order : 0) + 3 * order * order);
-    largest = std::max(largest, size);
-    LinearId reader;
-    if (BlockStatistics::UsesOutputGram(config, checkpoint.arch(), row.input, &reader)) {
-      statistics += 8 * shape.rows * shape.rows + 4 * 2048 * shape.cols;
-    } else {
-      statistics = std::max(statistics, 3 * 8 * std::max(hidden, q) * std::max(hidden, q));
-    }
+  Workload all;
+  for (const Workload& windows : ExpectedWindows(spec)) {
+    const double tokens = all.tokens + windows.tokens;
+    all.positions = (all.positions * all.tokens + windows.positions * windows.tokens) / tokens;
+    all.tokens = tokens;
   }
-  const int64_t streams =
-      method.statistic == Statistic::kNone
-          ? 0
-          : 1 + (method.update ? static_cast<int64_t>(spec.keep_ratios.size()) : 0);
-  const int64_t tokens = spec.calibration.samples * spec.calibration.seq_len;
-  const int64_t batch = std::min(tokens, std::max(kBatchTokens, spec.calibration.seq_len));
-  const int64_t activations = 4 * streams * tokens * hidden;
-  const int64_t workspace = 4 * batch * (2 * hidden + 2 * q + 2 * kv + 2 * inter);
-  const int64_t compress = activations + workspace +
-                           (method.update ? 2 : 1) * (block + statistics) + decompositions +
-                           8 * 4 * largest;
-  int64_t evaluate = 0;
-  if (spec.evaluation.limit >= 0) {
-    const int64_t windows = std::max<int64_t>(spec.evaluation.limit, kHeldOutWindows);
-    evaluate = 4 * windows * spec.evaluation.seq_len * hidden + workspace + block +
-               4 * config.vocab_size * (hidden + 256);
-  }
-  // The mapped weights of a block and the libraries.
-  return std::max(compress, evaluate) + checkpoint.weight_bytes() + (int64_t{100} << 20);
+  return SamplingFlops(spec, checkpoint) + CompressFlops(spec, checkpoint, calibration, all);
 }
 
 }  // namespace
-
-double BlockFlops(const ModelConfig& config, const Architecture& arch, double tokens,
-                  double positions) {
-  double flops = 0;
-  for (const LinearRow& row : arch.linears) {
-    const LinearShape shape = ShapeOf(config, row.id);
-    flops += 2 * static_cast<double>(shape.rows) * static_cast<double>(shape.cols) * tokens;
-  }
-  return flops + 4 * tokens * positions * static_cast<double>(config.num_heads * config.head_dim);
-}
-
-double StatisticsFlops(const ModelConfig& config, const Architecture& arch, Statistic statistic,
-                       double tokens) {
-  if (statistic != Statistic::kGram) return 0;
-  std::set<Site> seen;
-  double flops = 0;
-  for (const LinearRow& row : arch.linears) {
-    if (!seen.insert(row.input).second) continue;
-    LinearId reader;
-    const LinearShape shape = ShapeOf(config, row.id);
-    const double order = static_cast<double>(
-        BlockStatistics::UsesOutputGram(config, arch, row.input, &reader) ? shape.rows
-                                                                          : shape.cols);
-    flops += order * order * tokens;  // one triangle
-  }
-  return flops;
-}
-
-double DecomposeFlops(const ModelConfig& config, const Architecture& arch) {
-  double flops = 0;
-  for (const LinearRow& row : arch.linears) {
-    const LinearShape shape = ShapeOf(config, row.id);
-    const double m = static_cast<double>(shape.rows), n = static_cast<double>(shape.cols);
-    const double p = std::min(m, n);
-    flops += 9 * p * p * p + 4 * p * p * n + (m > n ? 4 * m * n * n : 0) + 2 * m * n * n;
-  }
-  return 2 * flops;  // F64
-}
-
-double HeadFlops(const ModelConfig& config, double tokens) {
-  return 2 * static_cast<double>(config.vocab_size) * static_cast<double>(config.hidden_size) *
-         tokens;
-}
-
-double PerplexityFlops(const Checkpoint& checkpoint, const Workload& windows) {
-  const ModelConfig& config = checkpoint.config();
-  return static_cast<double>(config.num_layers) *
-             BlockFlops(config, checkpoint.arch(), windows.tokens, windows.positions) +
-         HeadFlops(config, windows.tokens);
-}
-
-double CompressFlops(const CompressSpec& spec, const Checkpoint& checkpoint,
-                     const Workload& calibration, const Workload& windows) {
-  const ModelConfig& config = checkpoint.config();
-  const Architecture& arch = checkpoint.arch();
-  const MethodRow& method = RowOf(spec.method);
-  const double layers = static_cast<double>(config.num_layers);
-  const double ratios = static_cast<double>(spec.keep_ratios.size());
-  const double forward = BlockFlops(config, arch, calibration.tokens, calibration.positions);
-  const double pass =
-      method.statistic == Statistic::kNone
-          ? 0
-          : forward + StatisticsFlops(config, arch, method.statistic, calibration.tokens);
-  const double decompose = DecomposeFlops(config, arch);
-  double work = layers * (pass + decompose * (1 + ratios * kFactorShare));
-  if (method.update) work += ratios * 2 * (layers - 1) * forward;
-  if (spec.allocation == Allocation::kV2) work += layers * (pass + decompose * kValuesShare);
-  return work + (1 + ratios) * PerplexityFlops(checkpoint, windows);
-}
 
 std::vector<Target> Targets(const Checkpoint& checkpoint) {
   std::vector<Target> targets;
@@ -201,6 +99,32 @@ absl::StatusOr<int64_t> ResolveSeqLen(int64_t seq_len, const ModelConfig& config
   return seq_len;
 }
 
+namespace {
+
+absl::Status CheckSources(const CalibrationSpec& calibration) {
+  if (calibration.sources.empty()) {
+    return InvalidField("calibration.sources: at least one is needed");
+  }
+  if (calibration.samples < static_cast<int64_t>(calibration.sources.size())) {
+    return InvalidField("calibration.samples: " + std::to_string(calibration.samples) +
+                        " are fewer than the " + std::to_string(calibration.sources.size()) +
+                        " sources, each of which gives at least one");
+  }
+  for (size_t i = 0; i < calibration.sources.size(); ++i) {
+    const CalibrationSource& source = calibration.sources[i];
+    const std::string where = "calibration.sources[" + std::to_string(i) + "]";
+    if (!(source.weight > 0 && source.weight <= kMaxSourceWeight)) {
+      return InvalidField(where + ".weight: must be above 0 and at most 1000000");
+    }
+    if (source.model_samples != source.text.path.empty()) {
+      return InvalidField(where + ": needs either a text or the model's own samples");
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::StatusOr<CompressSpec> ResolveCompress(const CompressSpec& spec,
                                              const Checkpoint& checkpoint) {
   CompressSpec resolved = spec;
@@ -226,42 +150,70 @@ absl::StatusOr<CompressSpec> ResolveCompress(const CompressSpec& spec,
   if (calibration.first_document < 0) {
     return InvalidField("calibration.first_document: must not be negative");
   }
+  RETURN_IF_ERROR(CheckSources(calibration));
   ASSIGN_OR_RETURN(calibration.seq_len,
                    ResolveSeqLen(calibration.seq_len, config, "calibration.seq_len"));
-  PerplexitySpec& evaluation = resolved.evaluation;
-  if (evaluation.name.empty()) evaluation.name = "perplexity";
-  if (evaluation.text.path.empty()) {
-    // Held-out windows are cut as the calibration's.
-    evaluation.seq_len = calibration.seq_len;
-  } else {
+  std::set<std::string> names;
+  for (PerplexitySpec& evaluation : resolved.evaluations) {
+    const std::string where = "evaluation: " + evaluation.name;
+    if (evaluation.name.empty()) return InvalidField("evaluation: a text without a name");
+    if (evaluation.name.rfind(kHeldOutName, 0) == 0 || !names.insert(evaluation.name).second) {
+      return InvalidField(where + ": the name is another figure's");
+    }
     ASSIGN_OR_RETURN(evaluation.seq_len,
-                     ResolveSeqLen(evaluation.seq_len, config, "evaluation.seq_len"));
+                     ResolveSeqLen(evaluation.seq_len, config, where + ": seq_len"));
   }
-  if (!(spec.asvd_alpha >= 0 && spec.asvd_alpha <= 1)) {
-    return InvalidField("asvd_alpha: must be in [0, 1]");
+  for (const auto& [value, name] :
+       {std::pair(spec.asvd_alpha, "asvd_alpha"), std::pair(spec.anchor_blend, "anchor_blend"),
+        std::pair(spec.anchor_ridge, "anchor_ridge")}) {
+    if (!(value >= 0 && value <= 1)) {
+      return InvalidField(std::string(name) + ": must be in [0, 1]");
+    }
+  }
+  if (spec.rank_multiple < 1) return InvalidField("rank_multiple: must be at least 1");
+  if (!(spec.min_keep_ratio >= 0 && spec.min_keep_ratio < 1)) {
+    return InvalidField("min_keep_ratio: must be at least 0 and below 1");
+  }
+  const bool has_floor =
+      spec.allocation != Allocation::kUniform && spec.allocation != Allocation::kV2;
+  if (has_floor && spec.min_keep_ratio > resolved.keep_ratios.back()) {
+    return InvalidField(fmt::format("min_keep_ratio: {} is above the keep ratio {}",
+                                    spec.min_keep_ratio, resolved.keep_ratios.back()));
   }
   return resolved;
+}
+
+RankRules RulesOf(const CompressSpec& spec, double keep_ratio) {
+  return {spec.encoding, keep_ratio, spec.min_keep_ratio, spec.rank_multiple};
 }
 
 CompressPlan MakePlan(const CompressSpec& spec, const Checkpoint& checkpoint) {
   const std::vector<Target> targets = Targets(checkpoint);
   CompressPlan plan;
   plan.calibration_seq_len = spec.calibration.seq_len;
-  plan.evaluation_seq_len = spec.evaluation.seq_len;
+  for (const PerplexitySpec& evaluation : spec.evaluations) {
+    plan.evaluation_seq_lens.push_back(evaluation.seq_len);
+  }
   plan.parameters = checkpoint.parameters();
   plan.weight_bytes = checkpoint.weight_bytes();
   plan.ranks_are_final = spec.allocation == Allocation::kUniform;
   for (const Target& target : targets) plan.target_parameters += target.rows * target.cols;
   for (const double keep_ratio : spec.keep_ratios) {
+    const RankRules rules = RulesOf(spec, keep_ratio);
     ArtifactPlan artifact;
     artifact.keep_ratio = keep_ratio;
     artifact.parameters = plan.parameters;
     artifact.weight_bytes = plan.weight_bytes;
     for (const Target& target : targets) {
-      const int64_t rank = RankFor(target.rows, target.cols, keep_ratio);
+      const int64_t rank = UniformRank(rules, target.rows, target.cols);
       artifact.matrices.push_back({target.name, target.rows, target.cols, rank});
       if (spec.output_format == OutputFormat::kDense) continue;
-      const int64_t saved = target.rows * target.cols - NumbersOf(target, rank);
+      const int64_t saved =
+          target.rows * target.cols - StoredNumbers(spec.encoding, target.rows, target.cols, rank);
+      // A pivoted matrix has an order of its rows beside its numbers.
+      if (spec.encoding == Encoding::kPivoted && rank > 0) {
+        artifact.weight_bytes += target.rows * static_cast<int64_t>(SizeOf(DType::kI32));
+      }
       const absl::StatusOr<TensorView> tensor = checkpoint.Tensor(target.name + ".weight");
       artifact.parameters -= saved;
       if (tensor.ok()) artifact.weight_bytes -= saved * static_cast<int64_t>(SizeOf(tensor->dtype));
@@ -269,7 +221,12 @@ CompressPlan MakePlan(const CompressSpec& spec, const Checkpoint& checkpoint) {
     plan.scratch_bytes += artifact.weight_bytes + (int64_t{64} << 20);
     plan.artifacts.push_back(std::move(artifact));
   }
-  plan.peak_host_bytes = PeakHostBytes(spec, checkpoint);
+  Workload longest;
+  for (const Workload& windows : ExpectedWindows(spec)) {
+    if (windows.tokens > longest.tokens) longest = windows;
+  }
+  plan.peak_host_bytes =
+      std::max(PeakHostBytes(spec, checkpoint, longest), SamplingHostBytes(spec, checkpoint));
   plan.expected_seconds = ExpectedFlops(spec, checkpoint) / MeasuredRate();
   return plan;
 }
@@ -301,7 +258,16 @@ std::vector<std::string> SupportedMethods() {
 }
 
 std::vector<std::string> SupportedAllocations() {
-  return {AllocationName(Allocation::kUniform), AllocationName(Allocation::kV2)};
+  std::vector<std::string> names;
+  for (const Allocation allocation : {Allocation::kUniform, Allocation::kV2, Allocation::kDRank,
+                                      Allocation::kRelativeTails, Allocation::kKlProbe}) {
+    names.push_back(AllocationName(allocation));
+  }
+  return names;
+}
+
+std::vector<std::string> SupportedEncodings() {
+  return {EncodingName(Encoding::kPlain), EncodingName(Encoding::kPivoted)};
 }
 
 std::vector<std::string> SupportedOutputFormats() {

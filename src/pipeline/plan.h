@@ -7,6 +7,7 @@
 
 #include "model/checkpoint.h"
 #include "pipeline/job_spec.h"
+#include "pipeline/work.h"
 
 namespace svdllm {
 
@@ -33,27 +34,7 @@ absl::StatusOr<CompressSpec> ResolveCompress(const CompressSpec& spec,
 // spec: resolved.
 CompressPlan MakePlan(const CompressSpec& spec, const Checkpoint& checkpoint);
 
-// Work in floating-point operations (those in F64 count twice): what progress is measured in.
-// positions: how many tokens precede one on average, for attention.
-double BlockFlops(const ModelConfig& config, const Architecture& arch, double tokens,
-                  double positions);
-double StatisticsFlops(const ModelConfig& config, const Architecture& arch, Statistic statistic,
-                       double tokens);
-// Of one block. The other two are shares of it: eigenvalues alone, and cutting, checking and
-// storing the factors of one keep ratio.
-inline constexpr double kValuesShare = 0.33;
-inline constexpr double kFactorShare = 0.33;
-double DecomposeFlops(const ModelConfig& config, const Architecture& arch);
-double HeadFlops(const ModelConfig& config, double tokens);
-
-// How much text a job works on: tokens, and how many precede one on average.
-struct Workload {
-  double tokens = 0, positions = 0;
-};
-// A forward pass through the whole model and its head.
-double PerplexityFlops(const Checkpoint& checkpoint, const Workload& windows);
-// A whole compression, with perplexity before and after over the windows.
-double CompressFlops(const CompressSpec& spec, const Checkpoint& checkpoint,
-                     const Workload& calibration, const Workload& windows);
+// What bounds the ranks of one artifact.
+RankRules RulesOf(const CompressSpec& spec, double keep_ratio);
 
 }  // namespace svdllm

@@ -1,6 +1,7 @@
 #include "pipeline/report.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 namespace svdllm {
@@ -17,7 +18,8 @@ Json PerplexitiesJson(const std::vector<PerplexityResult>& perplexities) {
                     {"windows", p.windows},
                     {"leftover_tokens", p.leftover_tokens},
                     {"seconds", p.seconds},
-                    {"prefill_tokens_per_second", p.tokens_per_second}});
+                    {"prefill_tokens_per_second", p.tokens_per_second},
+                    {"held_out", p.held_out}});
   }
   return list;
 }
@@ -27,9 +29,38 @@ std::vector<PerplexityResult> PerplexitiesFrom(const Json& list) {
   for (const Json& p : list) {
     perplexities.push_back({p.at("name"), p.at("perplexity"), p.at("predicted_tokens"),
                             p.at("windows"), p.at("leftover_tokens"), p.at("seconds"),
-                            p.at("prefill_tokens_per_second")});
+                            p.at("prefill_tokens_per_second"), p.value("held_out", false)});
   }
   return perplexities;
+}
+
+Json SourcesJson(const std::vector<CalibrationSource>& sources) {
+  Json list = Json::array();
+  for (const CalibrationSource& source : sources) {
+    Json entry = {{"weight", source.weight}};
+    if (source.model_samples) {
+      entry["model_samples"] = true;
+    } else {
+      entry["text"] = std::filesystem::path(source.text.path).filename().string();
+      entry["packing"] = source.text.packing == Packing::kDocuments ? "documents" : "concatenated";
+    }
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
+
+// What of the settings this method and allocation read.
+Json SettingsJson(const CompressSpec& spec) {
+  Json settings = {{"rank_multiple", spec.rank_multiple}};
+  if (spec.allocation != Allocation::kUniform && spec.allocation != Allocation::kV2) {
+    settings["min_keep_ratio"] = spec.min_keep_ratio;
+  }
+  if (spec.method == Method::kAsvd) settings["asvd_alpha"] = spec.asvd_alpha;
+  if (spec.method == Method::kAnchored) {
+    settings["anchor_blend"] = spec.anchor_blend;
+    settings["anchor_ridge"] = spec.anchor_ridge;
+  }
+  return settings;
 }
 
 }  // namespace
@@ -61,14 +92,14 @@ Json ReportJson(const Checkpoint& source, const CompressSpec& spec, const Compre
       {"method", MethodName(spec.method)},
       {"keep_ratio", artifact.keep_ratio},
       {"allocation", AllocationName(spec.allocation)},
-      {"encoding", "plain"},
+      {"encoding", EncodingName(spec.encoding)},
+      {"settings", SettingsJson(spec)},
       {"output_format", OutputFormatName(spec.output_format)},
       {"calibration",
        {{"samples", spec.calibration.samples},
         {"seq_len", spec.calibration.seq_len},
         {"seed", spec.calibration.seed},
-        {"packing",
-         spec.calibration.text.packing == Packing::kDocuments ? "documents" : "concatenated"}}},
+        {"sources", SourcesJson(spec.calibration.sources)}}},
       {"device", job.device},
       {"before",
        {{"parameters", job.parameters},

@@ -29,13 +29,13 @@ int64_t PeakResidentBytes() {
 }
 
 RunLog::RunLog(const RunHooks& hooks, double total_work, int64_t layers_total)
-    : hooks_(hooks),
-      total_work_(std::max(total_work, 1e-9)),
-      start_(Clock::now()),
-      entered_(start_) {
+    : hooks_(hooks), start_(Clock::now()), entered_(start_) {
+  Expect(total_work);
   progress_.layers_total = layers_total;
   ResetPeakResidentBytes();
 }
+
+void RunLog::Expect(double total_work) { total_work_ = std::max(total_work, 1e-9); }
 
 void RunLog::Enter(const std::string& stage) {
   const Clock::time_point now = Clock::now();

@@ -15,6 +15,8 @@ class RunLog {
   // total_work is in any unit, as long as Step's work is in the same. Peak memory counts from here.
   RunLog(const RunHooks& hooks, double total_work, int64_t layers_total);
 
+  // What total_work turns out to be: until the inputs are read it is a guess.
+  void Expect(double total_work);
   // Time from here on counts for this stage.
   void Enter(const std::string& stage);
   // Reports that so much more work is done; returns what the hooks' check says.
@@ -29,7 +31,7 @@ class RunLog {
  private:
   using Clock = std::chrono::steady_clock;
   const RunHooks& hooks_;
-  const double total_work_;
+  double total_work_;
   double done_work_ = 0;
   Progress progress_;
   std::vector<StageTime> stages_;  // in the order of their first entry

@@ -1,10 +1,15 @@
 #include "pipeline/sequences.h"
 
 #include <algorithm>
+#include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <numeric>
+#include <set>
 #include <sstream>
 
 #include "base/files.h"
+#include "base/random.h"
 
 namespace svdllm {
 namespace {
@@ -56,27 +61,68 @@ void AppendDocuments(const std::vector<std::string>& documents, size_t first, in
   }
 }
 
-// SplitMix64: short, and the same on every platform, which std::uniform_int_distribution is not.
-class Random {
- public:
-  explicit Random(uint64_t seed) : state_(seed) {}
-  uint64_t Below(uint64_t bound) {
-    const uint64_t limit = bound * (UINT64_MAX / bound);
-    uint64_t value;
-    do value = Next();
-    while (value >= limit);
-    return value % bound;
+void Append(const Sequences& more, Sequences& sequences) {
+  for (int64_t s = 0; s < more.count(); ++s) {
+    const auto begin = static_cast<size_t>(more.offsets[static_cast<size_t>(s)]);
+    const auto end = static_cast<size_t>(more.offsets[static_cast<size_t>(s) + 1]);
+    sequences.Append(std::span<const int32_t>(more.ids).subspan(begin, end - begin));
   }
+}
 
- private:
-  uint64_t Next() {
-    uint64_t z = (state_ += 0x9e3779b97f4a7c15ull);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return z ^ (z >> 31);
+// One that is not yet among names; it is then.
+std::string HeldOutName(const TextSource& text, bool several, std::set<std::string>& names) {
+  const std::string base =
+      kHeldOutName + (several ? "_" + std::filesystem::path(text.path).stem().string() : "");
+  std::string name = base;
+  for (int n = 2; !names.insert(name).second; ++n) name = base + "_" + std::to_string(n);
+  return name;
+}
+
+// Adds the sequences of one text.
+absl::Status DrawText(const TextSource& text, const CalibrationSpec& spec, int64_t samples,
+                      uint64_t seed, int64_t held_out, const Tokenizer& tokenizer,
+                      Sequences& calibration, Sequences& held_out_windows) {
+  absl::StatusOr<std::vector<std::string>> documents = LoadDocuments(text);
+  if (!documents.ok()) {
+    return MakeError(documents.status().code(), kCalibrationInvalid,
+                     "calibration: " + std::string(documents.status().message()));
   }
-  uint64_t state_;
-};
+  if (text.packing == Packing::kDocuments) {
+    const size_t first = static_cast<size_t>(spec.first_document);
+    Sequences drawn;
+    AppendDocuments(*documents, first, samples, spec.seq_len, tokenizer, drawn);
+    AppendDocuments(*documents, first + static_cast<size_t>(samples), 4 * held_out, spec.seq_len,
+                    tokenizer, held_out_windows);
+    if (drawn.count() == 0) {
+      return Invalid(kCalibrationInvalid,
+                     "calibration: " + text.path +
+                         " has no document of two tokens or more behind document " +
+                         std::to_string(spec.first_document));
+    }
+    Append(drawn, calibration);
+    return absl::OkStatus();
+  }
+  const std::vector<int32_t> ids = EncodeJoined(*documents, tokenizer);
+  const int64_t total = static_cast<int64_t>(ids.size()), length = spec.seq_len;
+  if (total < length) {
+    return Invalid(kCalibrationInvalid,
+                   "calibration: " + text.path + " has " + std::to_string(total) +
+                       " tokens, fewer than one sequence of " + std::to_string(length));
+  }
+  const int64_t windows = std::min(held_out, total / 10 / length);
+  const int64_t usable = total - windows * length;
+  const auto slice = [&ids, length](int64_t begin) {
+    return std::span<const int32_t>(ids).subspan(static_cast<size_t>(begin),
+                                                 static_cast<size_t>(length));
+  };
+  Random random(seed);
+  for (int64_t i = 0; i < samples; ++i) {
+    calibration.Append(
+        slice(static_cast<int64_t>(random.Below(static_cast<uint64_t>(usable - length + 1)))));
+  }
+  for (int64_t i = 0; i < windows; ++i) held_out_windows.Append(slice(usable + i * length));
+  return absl::OkStatus();
+}
 
 }  // namespace
 
@@ -121,52 +167,62 @@ absl::StatusOr<std::vector<std::string>> LoadDocuments(const TextSource& source)
   return documents;
 }
 
+std::vector<int64_t> SplitSamples(int64_t samples, const std::vector<CalibrationSource>& sources) {
+  double total = 0;
+  for (const CalibrationSource& source : sources) total += source.weight;
+  std::vector<int64_t> shares(sources.size());
+  std::vector<double> remainders(sources.size());
+  for (size_t i = 0; i < sources.size(); ++i) {
+    const double quota = static_cast<double>(samples) * (sources[i].weight / total);
+    shares[i] = static_cast<int64_t>(quota);
+    remainders[i] = quota - std::floor(quota);
+  }
+  std::vector<size_t> order(sources.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return remainders[a] > remainders[b]; });
+  int64_t left = samples - std::accumulate(shares.begin(), shares.end(), int64_t{0});
+  for (size_t i = 0; left > 0; i = (i + 1) % order.size(), --left) ++shares[order[i]];
+  for (int64_t& share : shares) {
+    if (share > 0) continue;
+    --*std::max_element(shares.begin(), shares.end());
+    share = 1;
+  }
+  return shares;
+}
+
 absl::StatusOr<CalibrationData> DrawCalibration(const CalibrationSpec& spec, int64_t held_out,
-                                                const Tokenizer& tokenizer) {
-  absl::StatusOr<std::vector<std::string>> documents = LoadDocuments(spec.text);
-  if (!documents.ok()) {
-    return MakeError(documents.status().code(), kCalibrationInvalid,
-                     "calibration: " + std::string(documents.status().message()));
-  }
+                                                const Tokenizer& tokenizer,
+                                                const ModelSampler& sampler) {
+  const std::vector<int64_t> shares = SplitSamples(spec.samples, spec.sources);
+  const auto texts = std::count_if(spec.sources.begin(), spec.sources.end(),
+                                   [](const CalibrationSource& s) { return !s.model_samples; });
+  std::set<std::string> names;
   CalibrationData data;
-  if (spec.text.packing == Packing::kDocuments) {
-    const size_t first = static_cast<size_t>(spec.first_document);
-    AppendDocuments(*documents, first, spec.samples, spec.seq_len, tokenizer, data.calibration);
-    AppendDocuments(*documents, first + static_cast<size_t>(spec.samples), 4 * held_out,
-                    spec.seq_len, tokenizer, data.held_out);
-    if (data.calibration.count() == 0) {
-      return Invalid(kCalibrationInvalid,
-                     "calibration: " + spec.text.path +
-                         " has no document of two tokens or more behind document " +
-                         std::to_string(spec.first_document));
+  for (size_t i = 0; i < spec.sources.size(); ++i) {
+    const CalibrationSource& source = spec.sources[i];
+    const uint64_t seed = spec.seed + i;
+    if (source.model_samples) {
+      if (!sampler) {
+        return MakeError(absl::StatusCode::kUnimplemented, kCalibrationInvalid,
+                         "calibration: samples of the model itself are not available");
+      }
+      ASSIGN_OR_RETURN(const Sequences samples, sampler(shares[i], spec.seq_len, seed));
+      Append(samples, data.calibration);
+      continue;
     }
-    return data;
+    EvaluationData windows{HeldOutName(source.text, texts > 1, names), {}, 0, true};
+    RETURN_IF_ERROR(DrawText(source.text, spec, shares[i], seed, held_out, tokenizer,
+                             data.calibration, windows.windows));
+    if (windows.windows.count() > 0) data.held_out.push_back(std::move(windows));
   }
-  const std::vector<int32_t> ids = EncodeJoined(*documents, tokenizer);
-  const int64_t total = static_cast<int64_t>(ids.size()), length = spec.seq_len;
-  if (total < length) {
-    return Invalid(kCalibrationInvalid,
-                   "calibration: " + spec.text.path + " has " + std::to_string(total) +
-                       " tokens, fewer than one sequence of " + std::to_string(length));
-  }
-  const int64_t windows = std::min(held_out, total / 10 / length);
-  const int64_t usable = total - windows * length;
-  const auto slice = [&ids, length](int64_t begin) {
-    return std::span<const int32_t>(ids).subspan(static_cast<size_t>(begin),
-                                                 static_cast<size_t>(length));
-  };
-  Random random(spec.seed);
-  for (int64_t i = 0; i < spec.samples; ++i) {
-    data.calibration.Append(
-        slice(static_cast<int64_t>(random.Below(static_cast<uint64_t>(usable - length + 1)))));
-  }
-  for (int64_t i = 0; i < windows; ++i) data.held_out.Append(slice(usable + i * length));
   return data;
 }
 
 absl::StatusOr<EvaluationData> CutWindows(const PerplexitySpec& spec, const Tokenizer& tokenizer) {
   ASSIGN_OR_RETURN(const std::vector<std::string> documents, LoadDocuments(spec.text));
   EvaluationData data;
+  data.name = spec.name;
   const int64_t limit = spec.limit > 0 ? spec.limit : INT64_MAX;
   if (spec.text.packing == Packing::kDocuments) {
     AppendDocuments(documents, 0, limit, spec.seq_len, tokenizer, data.windows);

@@ -1,5 +1,7 @@
 #include "pipeline/streams.h"
 
+#include <algorithm>
+
 namespace svdllm {
 
 std::vector<Batch> MakeBatches(const Sequences& sequences, int64_t max_tokens) {
@@ -14,6 +16,12 @@ std::vector<Batch> MakeBatches(const Sequences& sequences, int64_t max_tokens) {
     batches.back().offsets.push_back(batches.back().rows);
   }
   return batches;
+}
+
+int64_t LargestBatch(const std::vector<Batch>& batches) {
+  int64_t rows = 0;
+  for (const Batch& batch : batches) rows = std::max(rows, batch.rows);
+  return rows;
 }
 
 absl::StatusOr<Matrix> EmbedSequences(const Checkpoint& checkpoint, const Sequences& sequences,

@@ -18,6 +18,8 @@ struct Batch {
 // Batches of whole sequences with at most max_tokens tokens (a longer sequence is its own batch).
 std::vector<Batch> MakeBatches(const Sequences& sequences, int64_t max_tokens = 4096);
 
+int64_t LargestBatch(const std::vector<Batch>& batches);  // rows
+
 // The residual streams of the sequences: F32 [tokens, hidden], the embeddings to begin with.
 absl::StatusOr<Matrix> EmbedSequences(const Checkpoint& checkpoint, const Sequences& sequences,
                                       Backend& backend);

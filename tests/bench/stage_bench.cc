@@ -2,6 +2,7 @@
 // operations at the rates that the same machine reaches, in the same process, for a large product.
 //
 //   stage_bench MODEL_DIR TEXT [samples=64] [seq_len=512] [method=svd_llm] [keep_ratio=0.8]
+//               [encoding=plain] [allocation=uniform]
 //
 // Rates are measured before and after the run and averaged, because shared machines drift. F64 work
 // (decompositions) is put against the F64 rate; the column "at sgemm" is the same work at the F32
@@ -15,6 +16,7 @@
 
 #include "pipeline/pipeline.h"
 #include "pipeline/plan.h"
+#include "pipeline/work.h"
 
 namespace svdllm {
 namespace {
@@ -65,13 +67,15 @@ double EigenSeconds(Backend& backend, const ModelConfig& config, const Architect
 }
 
 // F64 products of a layer's decompositions and factors, without the eigensolver.
-double ProductFlops(const ModelConfig& config, const Architecture& arch, double keep_ratio) {
+double ProductFlops(const ModelConfig& config, const Architecture& arch, Encoding encoding,
+                    double keep_ratio) {
   double flops = 0;
   for (const LinearRow& row : arch.linears) {
     const LinearShape shape = ShapeOf(config, row.id);
     const double m = static_cast<double>(shape.rows), n = static_cast<double>(shape.cols);
     const double p = std::min(m, n);
-    const double k = static_cast<double>(RankFor(shape.rows, shape.cols, keep_ratio));
+    const double k =
+        static_cast<double>(UniformRank({encoding, keep_ratio}, shape.rows, shape.cols));
     if (m > n) flops += 2 * 2 * m * n * n;  // QR and forming Q
     if (m >= n || row.input != Site::kDownIn) flops += 2 * p * n * n + 2 * p * p * n;  // K
     flops += 2 * k * p * n + (m > n ? 2 * m * n * k : 0);                              // factors
@@ -85,24 +89,37 @@ double ProductFlops(const ModelConfig& config, const Architecture& arch, double 
 int Main(int argc, char** argv) {
   if (argc < 3) {
     fmt::print(stderr,
-               "usage: stage_bench MODEL_DIR TEXT [samples] [seq_len] [method] [keep_ratio]\n");
+               "usage: stage_bench MODEL_DIR TEXT [samples] [seq_len] [method] [keep_ratio] "
+               "[encoding] [allocation]\n");
     return 2;
   }
   CompressSpec spec;
   spec.job_id = "bench";
   spec.model_dir = spec.model_uri = argv[1];
-  spec.calibration.text.path = argv[2];
+  spec.calibration.sources = {{{argv[2]}}};
   spec.calibration.samples = argc > 3 ? std::atoll(argv[3]) : 64;
   spec.calibration.seq_len = argc > 4 ? std::atoll(argv[4]) : 512;
   const std::string method = argc > 5 ? argv[5] : "svd_llm";
   spec.keep_ratios = {argc > 6 ? std::atof(argv[6]) : 0.8};
-  spec.evaluation.limit = -1;
+  spec.evaluate_held_out = false;
   bool known = false;
   for (const MethodRow& row : Methods()) {
     if (row.name == method) spec.method = row.method, known = true;
   }
-  if (!known) {
-    fmt::print(stderr, "stage_bench: unknown method '{}'\n", method);
+  const std::string encoding = argc > 7 ? argv[7] : "plain";
+  bool known_encoding = false;
+  for (const Encoding one : {Encoding::kPlain, Encoding::kPivoted}) {
+    if (EncodingName(one) == encoding) spec.encoding = one, known_encoding = true;
+  }
+  const std::string allocation = argc > 8 ? argv[8] : "uniform";
+  bool known_allocation = false;
+  for (const Allocation one : {Allocation::kUniform, Allocation::kV2, Allocation::kDRank,
+                               Allocation::kRelativeTails, Allocation::kKlProbe}) {
+    if (AllocationName(one) == allocation) spec.allocation = one, known_allocation = true;
+  }
+  if (!known || !known_encoding || !known_allocation) {
+    fmt::print(stderr, "stage_bench: unknown method, encoding or allocation: {} {} {}\n", method,
+               encoding, allocation);
     return 2;
   }
   const std::string root = std::filesystem::temp_directory_path() / "svdllm-stage-bench";
@@ -139,14 +156,23 @@ int Main(int argc, char** argv) {
   const double tokens = static_cast<double>(spec.calibration.samples * spec.calibration.seq_len);
   const double forward =
       BlockFlops(config, arch, tokens, static_cast<double>(spec.calibration.seq_len) / 2);
-  const double grams = StatisticsFlops(config, arch, row.statistic, tokens);
+  const double grams = StatisticsFlops(spec, config, arch, tokens);
   const double passes = row.statistic == Statistic::kNone ? 0 : (row.update ? 3 : 1);
   const double statistics = row.update ? 2 : 1;
-  const double calibrate = layers * (passes * forward + statistics * grams) / single;
+  double block_work = passes * forward + statistics * grams;
+  if (spec.method == Method::kAnchored) {
+    const Workload work{tokens, static_cast<double>(spec.calibration.seq_len) / 2};
+    block_work = 0;
+    for (const Site site : {Site::kAttnIn, Site::kOIn, Site::kMlpIn, Site::kDownIn}) {
+      block_work += AnchoredFlops(config, arch, site, work);
+    }
+  }
+  const double calibrate = layers * block_work / single;
   const double factorise =
-      layers * (eigen + ProductFlops(config, arch, spec.keep_ratios[0]) / dual);
-  fmt::print("{}\n{} {} at keep {}, {} x {} tokens\n", backend->Name(), argv[1], method,
-             spec.keep_ratios[0], spec.calibration.samples, spec.calibration.seq_len);
+      layers * (eigen + ProductFlops(config, arch, spec.encoding, spec.keep_ratios[0]) / dual);
+  fmt::print("{}\n{} {} {} {} at keep {}, {} x {} tokens\n", backend->Name(), argv[1], method,
+             encoding, allocation, spec.keep_ratios[0], spec.calibration.samples,
+             spec.calibration.seq_len);
   fmt::print(
       "products: F32 {:.1f} GFLOP/s, F64 {:.1f} GFLOP/s; one layer's eigenproblems {:.3f} s\n",
       single / 1e9, dual / 1e9, eigen);

@@ -1,59 +1,14 @@
-// What every Backend promises, checked against Eigen in double precision.
-#include "linalg/backend.h"
-
+// What every Backend promises, checked against Eigen in double precision: memory, products,
+// decompositions.
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
-#include <Eigen/Dense>
 #include <cmath>
-#include <functional>
 #include <limits>
-#include <random>
 
-namespace svdllm {
+#include "tests/conformance/backend_fixture.h"
+
+namespace svdllm::testing {
 namespace {
-
-using MatD = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-
-struct Implementation {
-  std::string name;
-  std::function<std::unique_ptr<Backend>()> make;
-};
-
-class BackendTest : public testing::TestWithParam<Implementation> {
- protected:
-  void SetUp() override {
-    backend_ = GetParam().make();
-    if (backend_ == nullptr) GTEST_SKIP() << GetParam().name << ": no device here";
-  }
-
-  MatD Random(int64_t rows, int64_t cols) {
-    std::normal_distribution<double> normal;
-    MatD m(rows, cols);
-    for (int64_t i = 0; i < m.size(); ++i) {
-      m.data()[i] = static_cast<float>(normal(generator_));  // exact in both precisions
-    }
-    return m;
-  }
-  Matrix Put(const MatD& m, DType dtype) {
-    auto matrix = backend_->New(m.rows(), m.cols(), dtype);
-    EXPECT_TRUE(matrix.ok()) << matrix.status();
-    EXPECT_TRUE(backend_->Upload(m.data(), DType::kF64, *matrix).ok());
-    return *std::move(matrix);
-  }
-  MatD Get(const MatrixRef& ref) {
-    MatD m(ref.rows, ref.cols);
-    EXPECT_TRUE(backend_->Download(ref, m.data(), DType::kF64).ok());
-    return m;
-  }
-  MatD RandomSpd(int64_t n) {
-    const MatD x = Random(n + 3, n);
-    return x.transpose() * x;
-  }
-
-  std::mt19937_64 generator_{7};
-  std::unique_ptr<Backend> backend_;
-};
 
 TEST_P(BackendTest, NewIsZeroAndRoundTrips) {
   for (const DType dtype : {DType::kF32, DType::kF64}) {
@@ -63,6 +18,28 @@ TEST_P(BackendTest, NewIsZeroAndRoundTrips) {
     EXPECT_EQ(Get(Put(m, dtype).ref().Rows(3, 4).Cols(2, 5)), MatD(m.block(3, 2, 4, 5)));
   }
   EXPECT_GT(backend_->PeakBytes(), 17 * 9 * 8);
+}
+
+TEST_P(BackendTest, IndicesMoveAndNeverConvert) {
+  const std::vector<int32_t> host = {3, -1, 0, 2147483647, 16777217, 5};  // not all fit a float
+  Matrix indices = *backend_->New(2, 3, DType::kI32), copy = *backend_->New(2, 3, DType::kI32);
+  ASSERT_TRUE(backend_->Upload(host.data(), DType::kI32, indices).ok());
+  ASSERT_TRUE(backend_->Copy(indices, copy).ok());
+  std::vector<int32_t> back(6);
+  ASSERT_TRUE(backend_->Download(copy, back.data(), DType::kI32).ok());
+  EXPECT_EQ(back, host);
+  std::vector<int32_t> part(2);
+  ASSERT_TRUE(backend_->Download(copy.ref().Cols(1, 1), part.data(), DType::kI32).ok());
+  EXPECT_EQ(part, (std::vector<int32_t>{-1, 16777217}));
+
+  std::vector<float> floats(6);
+  Matrix real = *backend_->New(2, 3, DType::kF32);
+  EXPECT_EQ(backend_->Download(indices, floats.data(), DType::kF32).code(),
+            absl::StatusCode::kInternal);
+  EXPECT_EQ(backend_->Upload(floats.data(), DType::kF32, indices).code(),
+            absl::StatusCode::kInternal);
+  EXPECT_EQ(backend_->Upload(host.data(), DType::kI32, real).code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(backend_->Copy(indices, real).code(), absl::StatusCode::kInternal);
 }
 
 TEST_P(BackendTest, GemmAllOrientationsAndOddShapes) {
@@ -90,6 +67,37 @@ TEST_P(BackendTest, GemmAllOrientationsAndOddShapes) {
                    .ok());
 }
 
+// A single token, and a few: the products of generating text. Any number of columns, views, alpha
+// and beta; what y held does not matter where beta is 0.
+TEST_P(BackendTest, GemmOfFewRows) {
+  for (const int64_t m : {1, 2, 3, 4, 5, 8, 16, 17}) {
+    for (const auto& [n, k] : std::vector<std::pair<int64_t, int64_t>>{
+             {1, 1}, {3, 7}, {33, 16}, {70, 230}, {6, 577}, {192, 31}, {301, 96}}) {
+      const MatD x = Random(m, k + 3), w = Random(n, k + 5), y = Random(m, n + 2);
+      const Matrix px = Put(x, DType::kF32), pw = Put(w, DType::kF32), out = Put(y, DType::kF32);
+      const MatD product = x.middleCols(1, k) * w.middleCols(2, k).transpose();
+      const MatrixRef to = out.ref().Cols(1, n);
+      ASSERT_TRUE(
+          backend_->Gemm(false, true, -0.5, px.ref().Cols(1, k), pw.ref().Cols(2, k), 2, to).ok());
+      const MatD expected = -0.5 * product + 2 * y.middleCols(1, n);
+      EXPECT_LT((Get(to) - expected).norm(), 2e-6 * std::sqrt(k) * (1 + expected.norm()))
+          << m << " " << n << " " << k;
+      MatD nan = y;
+      nan.middleCols(1, n).setConstant(std::numeric_limits<double>::quiet_NaN());
+      const Matrix fresh = Put(nan, DType::kF32);
+      ASSERT_TRUE(backend_
+                      ->Gemm(false, true, 1, px.ref().Cols(1, k), pw.ref().Cols(2, k), 0,
+                             fresh.ref().Cols(1, n))
+                      .ok());
+      const MatD got = Get(fresh);
+      EXPECT_LT((got.middleCols(1, n) - product).norm(),
+                2e-6 * std::sqrt(k) * (1 + product.norm()));
+      EXPECT_EQ(got.col(0), y.col(0));
+      EXPECT_EQ(got.col(n + 1), y.col(n + 1));
+    }
+  }
+}
+
 TEST_P(BackendTest, GramAddsUpInDouble) {
   for (const int64_t tokens : {1, 5, 1023, 3000}) {
     MatD x = Random(tokens, 37);
@@ -111,6 +119,29 @@ TEST_P(BackendTest, GramAddsUpInDouble) {
             << tokens << " " << i << " " << j;
       }
     }
+  }
+}
+
+TEST_P(BackendTest, CrossProductsAddUpInDouble) {
+  for (const int64_t tokens : {1, 5, 1023, 3000}) {
+    MatD x = Random(tokens, 21);
+    const MatD y = Random(tokens, 37);
+    x.col(3) *= 1000;  // an outlier channel
+    MatD wide = Random(tokens, 30);
+    wide.middleCols(4, 21) = x;
+    const Matrix memory = Put(wide, DType::kF32);
+    const MatrixRef view = memory.ref().Cols(4, 21);
+    Matrix cross = *backend_->New(21, 37, DType::kF64);
+    ASSERT_TRUE(backend_->AccumulateCross(view, Put(y, DType::kF32), cross).ok());
+    ASSERT_TRUE(backend_->AccumulateCross(view, Put(y, DType::kF32), cross).ok());
+    const MatD expected = 2 * x.transpose() * y, got = Get(cross);
+    for (int64_t i = 0; i < 21; ++i) {
+      for (int64_t j = 0; j < 37; ++j) {
+        EXPECT_LE(std::abs(got(i, j) - expected(i, j)), 4e-6 * x.col(i).norm() * y.col(j).norm())
+            << tokens << " " << i << " " << j;
+      }
+    }
+    EXPECT_FALSE(backend_->AccumulateCross(Put(y, DType::kF32), view, cross).ok());
   }
 }
 
@@ -189,6 +220,65 @@ TEST_P(BackendTest, SolveSpdAndItsRefusal) {
   EXPECT_EQ(Get(unchanged), b);
 }
 
+TEST_P(BackendTest, InterpolativeExpressesColumnsInPivots) {
+  for (const auto& [k, m] : std::vector<std::pair<int64_t, int64_t>>{
+           {1, 1}, {1, 9}, {7, 7}, {3, 40}, {31, 97}, {64, 65}, {20, 1500}, {130, 300}}) {
+    MatD x = Random(k, m);
+    x.col(m / 2) *= 1000;  // one that is sure to be a pivot
+    Matrix t = *backend_->New(m - k, k, DType::kF64), again = *backend_->New(m - k, k, DType::kF64);
+    std::vector<int32_t> pivots(static_cast<size_t>(k)), pivots_again(pivots.size());
+    ASSERT_TRUE(backend_->Interpolative(Put(x, DType::kF64), pivots, t).ok()) << k << " " << m;
+    std::vector<bool> chosen(static_cast<size_t>(m));
+    MatD kept(k, k), rest(k, m - k);
+    for (int64_t j = 0; j < k; ++j) {
+      const int32_t pivot = pivots[static_cast<size_t>(j)];
+      ASSERT_GE(pivot, j == 0 ? 0 : pivots[static_cast<size_t>(j - 1)] + 1);
+      ASSERT_LT(pivot, m);
+      chosen[static_cast<size_t>(pivot)] = true;
+      kept.col(j) = x.col(pivot);
+    }
+    EXPECT_TRUE(chosen[static_cast<size_t>(m / 2)]);
+    for (int64_t j = 0, next = 0; j < m; ++j) {
+      if (!chosen[static_cast<size_t>(j)]) rest.col(next++) = x.col(j);
+    }
+    const MatD got = Get(t);
+    EXPECT_LT((kept * got.transpose() - rest).norm(), 1e-12 * x.norm()) << k << " " << m;
+    if (m > k) {
+      EXPECT_LT(got.cwiseAbs().maxCoeff(), 50) << k << " " << m;
+    }
+
+    // A view into something wider, and the same bytes again.
+    MatD wide = Random(k, m + 5);
+    wide.middleCols(2, m) = x;
+    const Matrix memory = Put(wide, DType::kF64);
+    ASSERT_TRUE(backend_->Interpolative(memory.ref().Cols(2, m), pivots_again, again).ok());
+    EXPECT_EQ(pivots_again, pivots);
+    EXPECT_EQ(Get(again), got);
+  }
+}
+
+TEST_P(BackendTest, InterpolativeRefusesALowerRank) {
+  const auto status = [this](const MatD& x) {
+    std::vector<int32_t> pivots(static_cast<size_t>(x.rows()));
+    return backend_->Interpolative(Put(x, DType::kF64), pivots,
+                                   *backend_->New(x.cols() - x.rows(), x.rows(), DType::kF64));
+  };
+  EXPECT_EQ(status(Random(6, 3) * Random(3, 30)).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(status(MatD::Zero(2, 4)).code(), absl::StatusCode::kFailedPrecondition);
+  MatD bad = Random(6, 30);
+  bad(3, 3) = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_FALSE(status(bad).ok());
+  MatD steep = Random(5, 30);  // ill conditioned is not singular
+  for (int i = 0; i < 5; ++i) steep.row(i) *= std::pow(10, -2 * i);
+  EXPECT_TRUE(status(steep).ok());
+  std::vector<int32_t> too_few(2);
+  EXPECT_EQ(backend_
+                ->Interpolative(Put(Random(3, 5), DType::kF64), too_few,
+                                *backend_->New(2, 3, DType::kF64))
+                .code(),
+            absl::StatusCode::kInternal);
+}
+
 TEST_P(BackendTest, ScalesAndDot) {
   const MatD x = Random(6, 9), rows = Random(1, 6), cols = Random(1, 9);
   Matrix y = Put(x, DType::kF64);
@@ -206,104 +296,6 @@ TEST_P(BackendTest, Transposes) {
   EXPECT_EQ(Get(y), MatD(x.transpose()));
 }
 
-TEST_P(BackendTest, NormsAndElementwise) {
-  const MatD x = Random(5, 70), w = Random(1, 70), bias = Random(1, 70), up = Random(5, 70);
-  Matrix y = *backend_->New(5, 70, DType::kF32);
-  ASSERT_TRUE(backend_->RmsNorm(Put(x, DType::kF32), Put(w, DType::kF32), 1e-5, y).ok());
-  MatD expected(5, 70);
-  for (int i = 0; i < 5; ++i) {
-    expected.row(i) =
-        x.row(i).cwiseProduct(w.row(0)) / std::sqrt(x.row(i).squaredNorm() / 70 + 1e-5);
-  }
-  EXPECT_LT((Get(y) - expected).norm(), 1e-5);
-  ASSERT_TRUE(backend_->AddBias(y, Put(bias, DType::kF32)).ok());
-  ASSERT_TRUE(backend_->Add(Put(x, DType::kF32), y).ok());
-  EXPECT_LT((Get(y) - (expected.rowwise() + bias.row(0)) - x).norm(), 1e-5);
-
-  Matrix sum = Put(x, DType::kF64);
-  ASSERT_TRUE(backend_->Add(Put(up, DType::kF64), sum).ok());
-  EXPECT_EQ(Get(sum), MatD(x + up));
-
-  MatD gate = Random(5, 70) * 30;
-  gate(0, 0) = 200, gate(0, 1) = -200, gate(0, 2) = 0;
-  Matrix g = Put(gate, DType::kF32);
-  ASSERT_TRUE(backend_->SiluMul(g, Put(up, DType::kF32)).ok());
-  const MatD silu = gate.array() / (1 + (-gate.array()).exp()) * up.array();
-  EXPECT_LT((Get(g) - silu).cwiseAbs().maxCoeff(), 1e-4);
-}
-
-TEST_P(BackendTest, RopeRotatesByPosition) {
-  const int64_t half = 4, heads = 3;
-  const MatD angles = Random(6, half), x = Random(9, heads * 2 * half);
-  Matrix y = Put(x, DType::kF32);
-  const std::vector<int64_t> offsets = {0, 6, 9};
-  ASSERT_TRUE(backend_
-                  ->Rope(y, heads, Put(angles.array().cos(), DType::kF32),
-                         Put(angles.array().sin(), DType::kF32), offsets)
-                  .ok());
-  const MatD got = Get(y);
-  for (int64_t t = 0; t < 9; ++t) {
-    const int64_t p = t < 6 ? t : t - 6;
-    for (int64_t h = 0; h < heads; ++h) {
-      for (int64_t i = 0; i < half; ++i) {
-        const int64_t a = h * 2 * half + i, b = a + half;
-        EXPECT_NEAR(got(t, a), x(t, a) * std::cos(angles(p, i)) - x(t, b) * std::sin(angles(p, i)),
-                    1e-5);
-        EXPECT_NEAR(got(t, b), x(t, b) * std::cos(angles(p, i)) + x(t, a) * std::sin(angles(p, i)),
-                    1e-5);
-      }
-    }
-  }
-  EXPECT_FALSE(backend_
-                   ->Rope(y, heads, Put(angles.topRows(2), DType::kF32),
-                          Put(angles.topRows(2), DType::kF32), offsets)
-                   .ok());
-}
-
-TEST_P(BackendTest, AttentionIsCausalAndGrouped) {
-  const AttentionShape shape{4, 2, 8};
-  const std::vector<int64_t> offsets = {0, 1, 300, 340};  // one longer than a block of rows
-  const MatD q = Random(340, 32), k = Random(340, 16), v = Random(340, 16);
-  Matrix out = *backend_->New(340, 32, DType::kF32);
-  ASSERT_TRUE(backend_
-                  ->Attention(Put(q, DType::kF32), Put(k, DType::kF32), Put(v, DType::kF32), shape,
-                              offsets, out)
-                  .ok());
-  const MatD got = Get(out);
-  for (size_t s = 0; s + 1 < offsets.size(); ++s) {
-    const int64_t begin = offsets[s], length = offsets[s + 1] - begin;
-    for (int64_t h = 0; h < 4; ++h) {
-      const MatD qh = q.block(begin, h * 8, length, 8), kh = k.block(begin, h / 2 * 8, length, 8),
-                 vh = v.block(begin, h / 2 * 8, length, 8);
-      MatD scores = qh * kh.transpose() / std::sqrt(8.0);
-      for (int64_t i = 0; i < length; ++i) {
-        scores.row(i).tail(length - i - 1).setConstant(-1e300);
-        scores.row(i) = (scores.row(i).array() - scores.row(i).maxCoeff()).exp();
-        scores.row(i) /= scores.row(i).sum();
-      }
-      EXPECT_LT((got.block(begin, h * 8, length, 8) - scores * vh).norm(), 1e-5 * vh.norm());
-    }
-  }
-}
-
-TEST_P(BackendTest, CrossEntropySkipsNegativeTargets) {
-  const MatD logits = Random(4, 1000) * 20;
-  const std::vector<int32_t> targets = {5, -1, 999, 0};
-  double expected = 0;
-  for (const int i : {0, 2, 3}) {
-    const double max = logits.row(i).maxCoeff();
-    expected += max + std::log((logits.row(i).array() - max).exp().sum()) -
-                logits(i, targets[static_cast<size_t>(i)]);
-  }
-  EXPECT_NEAR(*backend_->CrossEntropy(Put(logits, DType::kF32), targets), expected,
-              1e-5 * expected);
-  MatD bad = logits;
-  bad(2, 17) = std::numeric_limits<double>::quiet_NaN();
-  EXPECT_FALSE(std::isfinite(*backend_->CrossEntropy(Put(bad, DType::kF32), targets)));
-  EXPECT_FALSE(
-      backend_->CrossEntropy(Put(logits, DType::kF32), std::vector<int32_t>{1, 2, 3, 1000}).ok());
-}
-
 TEST_P(BackendTest, FindsNonFiniteValues) {
   for (const DType dtype : {DType::kF32, DType::kF64}) {
     MatD x = Random(70, 19);
@@ -316,10 +308,10 @@ TEST_P(BackendTest, FindsNonFiniteValues) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, BackendTest,
-                         testing::Values(Implementation{"cpu", [] { return NewCpuBackend(); }},
-                                         Implementation{"cpu_one_thread",
-                                                        [] { return NewCpuBackend(1); }}),
+                         ::testing::Values(Implementation{"cpu", [] { return NewCpuBackend(); }},
+                                           Implementation{"cpu_one_thread",
+                                                          [] { return NewCpuBackend(1); }}),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace
-}  // namespace svdllm
+}  // namespace svdllm::testing

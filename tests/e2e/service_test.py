@@ -3,7 +3,7 @@
 
     service_test.py --server BINARY --client BINARY
 
-A compression and an evaluation end to end, then ten malformed inputs, each of which must be a clear
+A compression and an evaluation end to end, then malformed inputs, each of which must be a clear
 error with the offender's name in it, leave no artifact behind, and not disturb the next job. Needs
 nothing but Python's standard library.
 """
@@ -150,6 +150,47 @@ class ServiceTest(unittest.TestCase):
             self.assertEqual(status, 0, errors)
             self.assertGreater(job["evaluateResult"]["perplexities"][0]["perplexity"], 1)
 
+    def test_methods_encodings_and_allocations_combine(self):
+        combinations = [
+            ("anchored", "pivoted", "relative_tails", "FACTORED"), ("anchored", "plain", "uniform", "FACTORED"),
+            ("svd_llm", "pivoted", "d_rank", "FACTORED"), ("svd_llm", "pivoted", "uniform", "DENSE"),
+            ("anchored", "pivoted", "kl_probe", "FACTORED")]
+        for method, encoding, allocation, output_format in combinations:
+            with self.subTest(method=method, encoding=encoding, allocation=allocation,
+                              output_format=output_format):
+                status, job, errors = self.compress(method=method, encoding=encoding,
+                                                    allocation=allocation, output_format=output_format)
+                self.assertEqual(status, 0, errors)
+                request = job["compressModelRequest"]
+                self.assertEqual([request["method"], request["encoding"], request["allocation"]],
+                                 [method.upper(), encoding.upper(), allocation.upper()])
+                artifact = job["compressModelResult"]["artifacts"][0]
+                path = artifact["uri"].removeprefix("file://")
+                with open(f"{path}/compression_report.json") as f:
+                    self.assertEqual(json.load(f)["encoding"], encoding)
+                if output_format == "FACTORED":
+                    self.assertLessEqual(int(artifact["compressedParameters"]),
+                                         int(job["compressModelResult"]["targetParameters"]) / 2)
+                status, job, errors = self.client(
+                    "evaluate", f"--model={artifact['uri']}", f"--dataset={self.text}", "--seq_len=64",
+                    "--limit=5", "--watch")
+                self.assertEqual(status, 0, errors)
+
+    def test_several_sources_and_texts(self):
+        other = f"{self.dir}/other.txt"
+        with open(other, "w") as f:
+            f.writelines(f"Another text: {i} and {i * i * i}.\n" for i in range(300))
+        status, job, errors = self.client(
+            "compress", f"--model={self.model}", "--keep_ratio=0.5", f"--calibration=3:{self.text}",
+            f"--calibration={other}", "--calibration=2:MODEL_SAMPLES", "--calibration_samples=6", "--calibration_seq_len=64",
+            f"--evaluation=chosen={other}", "--evaluation_limit=2", "--watch")
+        self.assertEqual(status, 0, errors)
+        for perplexities in (job["compressModelResult"]["perplexities"],
+                             job["compressModelResult"]["artifacts"][0]["perplexities"]):
+            self.assertEqual([(p["name"], p["heldOut"]) for p in perplexities],
+                             [("held_out_perplexity_text", True), ("held_out_perplexity_other", True),
+                              ("chosen", False)])
+
     def test_the_plan_runs_nothing(self):
         before = self.artifacts()
         status, job, errors = self.client(
@@ -198,6 +239,8 @@ class ServiceTest(unittest.TestCase):
             (dict(model=family), 4, ["mamba", "llama"]),
             (dict(text=empty), (1, 4), ["empty.txt"]),
             (dict(keep_ratio="1.7"), 4, ["keep_ratios[0]"]),
+            (dict(min_keep_ratio="0.6"), 4, ["min_keep_ratio"]),
+            (dict(evaluation=f"held_out_perplexity={self.text}"), 4, ["evaluation.texts[0].name"]),
             (dict(output=f"{blocked}/below"), (1, 4), ["blocked"]),
         ]
         before = self.artifacts()

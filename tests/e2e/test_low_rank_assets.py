@@ -40,30 +40,41 @@ def all_ranks(model):
             for i in range(model.config.num_hidden_layers) for name in LINEARS}
 
 
-def write_artifact(model, ranks, directory):
-    """Writes what the service writes, and puts the products of the factors into `model`."""
+def write_artifact(model, ranks, directory, encoding="plain", dtype=torch.float32):
+    """Writes what the service writes, and puts the compressed matrices into `model`."""
     tensors = {}
     for name, value in model.state_dict().items():
         module = name.rpartition(".")[0]
         if module in ranks and name.endswith(".weight"):
-            a = torch.randn(ranks[module], value.shape[1]) * 0.1
-            b = torch.randn(value.shape[0], ranks[module]) * 0.1
-            value.copy_(b @ a)
+            rank, (rows, cols) = ranks[module], value.shape
+            a = torch.randn(rank, cols) * 0.1
+            if encoding == "plain":
+                b = torch.randn(rows, rank) * 0.1
+                value.copy_(b @ a)
+            else:
+                b = torch.randn(rows - rank, rank) * 0.1
+                order = torch.randperm(rows)
+                value.copy_(torch.cat((a, b @ a))[order])
+                tensors[f"{module}.low_rank_order"] = order.int()
             tensors[f"{module}.low_rank_a.weight"], tensors[f"{module}.low_rank_b.weight"] = a, b
-        elif module in ranks:
+        elif module in ranks and encoding == "plain":
             tensors[f"{module}.low_rank_b.bias"] = value.clone()
         elif not (name == "lm_head.weight" and model.config.tie_word_embeddings):
             tensors[name] = value.clone()
+    tensors = {name: value.to(dtype) if value.is_floating_point() else value
+               for name, value in tensors.items()}
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
     config = model.config.to_dict()
+    config.pop("torch_dtype", None)
     config.update({
+        "dtype": str(dtype).removeprefix("torch."),
         "architectures": ["LowRankLlamaForCausalLM"],
         "model_type": "lowrank_llama",
         "auto_map": {"AutoConfig": "configuration_svdllm.LowRankLlamaConfig",
                      "AutoModel": "modeling_svdllm.LowRankLlamaModel",
                      "AutoModelForCausalLM": "modeling_svdllm.LowRankLlamaForCausalLM"},
         "low_rank_config": {"format_version": 1, "method": "svd_llm", "keep_ratio": 0.5,
-                            "encoding": "plain",
+                            "encoding": encoding,
                             "modules": {name: {"rank": rank} for name, rank in ranks.items()}},
     })
     (directory / "config.json").write_text(json.dumps(config))
@@ -78,6 +89,11 @@ def load(directory, auto=transformers.AutoModelForCausalLM, **options):
 
 
 class LowRankAssets(unittest.TestCase):
+    encoding = "plain"
+
+    def write(self, model, ranks, **options):
+        write_artifact(model, ranks, self.directory, self.encoding, **options)
+
     def setUp(self):
         self._directory = tempfile.TemporaryDirectory()
         self.addCleanup(self._directory.cleanup)
@@ -93,7 +109,7 @@ class LowRankAssets(unittest.TestCase):
     def check(self, ranks_of=all_ranks, **changes):
         dense = tiny_llama(**changes)
         ranks = ranks_of(dense)
-        write_artifact(dense, ranks, self.directory)
+        self.write(dense, ranks)
         loaded, problems = load(self.directory)
         self.assertEqual(problems, {})
         self.assert_same_logits(dense, loaded)
@@ -109,7 +125,7 @@ class LowRankAssets(unittest.TestCase):
         _, loaded = self.check(tie_word_embeddings=False)
         self.assertIsNot(loaded.lm_head.weight, loaded.model.embed_tokens.weight)
 
-    def test_biases_stay_on_the_second_factor(self):
+    def test_biases(self):
         self.check(attention_bias=True, mlp_bias=True)
 
     def test_linears_that_stayed_dense(self):
@@ -159,18 +175,31 @@ class LowRankAssets(unittest.TestCase):
 
     def test_half_precision(self):
         dense = tiny_llama()
-        write_artifact(dense, all_ranks(dense), self.directory)
         name = "dtype" if TAKES_DTYPE else "torch_dtype"
-        loaded, problems = load(self.directory, **{name: torch.bfloat16})
-        self.assertEqual(problems, {})
-        self.assertEqual({p.dtype for p in loaded.parameters()}, {torch.bfloat16})
+        for stored, asked, expected in ((torch.float32, torch.bfloat16, torch.bfloat16),
+                                        (torch.float16, "auto", torch.float16),
+                                        (torch.bfloat16, "auto", torch.bfloat16),
+                                        (torch.bfloat16, torch.float32, torch.float32)):
+            with self.subTest(stored=stored, asked=asked):
+                self.write(dense, all_ranks(dense), dtype=stored)
+                loaded, problems = load(self.directory, **{name: asked})
+                self.assertEqual(problems, {})
+                self.assertEqual({p.dtype for p in loaded.parameters()}, {expected})
+                written = load_file(self.directory / "model.safetensors")
+                for key, value in loaded.state_dict().items():
+                    if key.endswith("low_rank_order"):
+                        self.assertEqual(value.dtype, torch.int32)
+                        self.assertTrue(torch.equal(value, written[key]), key)
+                with torch.no_grad():
+                    error = loaded(self.ids).logits.float() - dense(self.ids).logits
+                self.assertLess(error.abs().max(), 0.05)
 
     def test_another_format_is_refused_by_name(self):
         dense = tiny_llama()
-        write_artifact(dense, all_ranks(dense), self.directory)
+        self.write(dense, all_ranks(dense))
         path = self.directory / "config.json"
         for key, value, message in (("format_version", 2, "format_version 2"),
-                                    ("encoding", "pivoted", "'pivoted'"),
+                                    ("encoding", "folded", "'folded'"),
                                     ("modules", {"model.layers.9.mlp.up_proj": {"rank": 1}},
                                      "model.layers.9.mlp.up_proj")):
             config = json.loads(path.read_text())
@@ -183,7 +212,7 @@ class LowRankAssets(unittest.TestCase):
 
     def test_a_plain_loader_refuses(self):
         dense = tiny_llama()
-        write_artifact(dense, all_ranks(dense), self.directory)
+        self.write(dense, all_ranks(dense))
         with self.assertRaises(Exception):
             transformers.AutoModelForCausalLM.from_pretrained(self.directory,
                                                               trust_remote_code=False)
@@ -207,6 +236,31 @@ class LowRankAssets(unittest.TestCase):
         self.assertEqual(rows["self_attn.o_proj.low_rank_b"], "replicate")
         names = list(rows)  # factored in some layers only: the factors' rows come first
         self.assertLess(names.index("mlp.down_proj.low_rank_b"), names.index("mlp.down_proj"))
+
+
+class PivotedAssets(LowRankAssets):
+    """The same, with the other encoding."""
+
+    encoding = "pivoted"
+
+    def test_parallel_plan_names_the_factors(self):
+        _, loaded = self.check()
+        self.assertIsNone(loaded.config.base_model_tp_plan)
+
+    def test_order_follows_a_cast(self):
+        _, loaded = self.check()
+        linear = loaded.half().model.layers[0].mlp.up_proj
+        self.assertEqual(linear.low_rank_order.dtype, torch.int32)
+        self.assertEqual(linear.low_rank_a.weight.dtype, torch.float16)
+
+    def test_traces_without_a_break(self):
+        dense, loaded = self.check(attention_bias=True)
+        linear = loaded.model.layers[1].self_attn.q_proj
+        traced = torch.compile(linear, backend="eager", fullgraph=True)
+        x = torch.randn(2, 5, 32)
+        with torch.no_grad():
+            torch.testing.assert_close(traced(x), dense.model.layers[1].self_attn.q_proj(x),
+                                       rtol=1e-4, atol=1e-5)
 
 
 if __name__ == "__main__":

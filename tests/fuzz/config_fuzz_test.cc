@@ -43,6 +43,10 @@ TEST(ConfigFuzz, AnyTextIsParsedOrRefused) {
           "num_hidden_layers": 1, "num_attention_heads": 2, "low_rank_config": {"format_version": 1,
           "method": "svd", "keep_ratio": 0.8, "encoding": "plain", "modules":
           {"model.layers.0.self_attn.q_proj": {"rank": 3}}}})",
+      R"({"model_type": "lowrank_llama", "vocab_size": 9, "hidden_size": 8, "intermediate_size": 9,
+          "num_hidden_layers": 1, "num_attention_heads": 2, "low_rank_config": {"format_version": 1,
+          "method": "anchored", "keep_ratio": 0.8, "encoding": "pivoted", "modules":
+          {"model.layers.0.mlp.down_proj": {"rank": 8}}}})",
   };
   const std::vector<std::string> words = {"{",
                                           "}",

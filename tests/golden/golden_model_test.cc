@@ -77,8 +77,9 @@ TEST_F(GoldenModelTest, GramsAndWhitenedSingularValues) {
   for (int64_t layer = 0; layer < checkpoint_->config().num_layers; ++layer) {
     const Block block = *LoadBlock(*checkpoint_, layer, *backend_);
     // As the pipeline gathers them, and, beside it, the input Gram of every site.
-    BlockStatistics statistics = *BlockStatistics::Create(
-        checkpoint_->config(), checkpoint_->arch(), Statistic::kGram, *backend_);
+    BlockStatistics statistics =
+        *BlockStatistics::Create(checkpoint_->config(), checkpoint_->arch(), Statistic::kGram,
+                                 /*output_grams=*/true, *backend_);
     std::map<Site, Matrix> grams;
     BlockObserver observer = statistics.Observer();
     const auto inner = observer.input;

@@ -71,7 +71,7 @@ absl::StatusOr<CompressPlan> Plan(const CompressSpec& spec) {
   RETURN_IF_ERROR(CheckModel(spec.model_dir));
   CompressPlan plan;
   plan.calibration_seq_len = spec.calibration.seq_len > 0 ? spec.calibration.seq_len : 1;
-  plan.evaluation_seq_len = 7;
+  plan.evaluation_seq_lens.assign(spec.evaluations.size(), 7);
   plan.parameters = 1000;
   plan.expected_seconds = 1.5;
   for (const double ratio : spec.keep_ratios) {

@@ -28,9 +28,15 @@ TEST_F(PipelineBindingTest, AbsentLengthsFollowTheModelAndAreShown) {
   request.mutable_calibration()->clear_seq_len();
   request.mutable_evaluation()->mutable_text()->set_uri(text_);
   request.mutable_evaluation()->set_limit(2);
+  v1::EvaluationText& named = *request.mutable_evaluation()->add_texts();
+  named.set_name("named");
+  named.mutable_text()->set_uri(text_);
+  named.set_seq_len(32);
+  named.set_limit(3);
   const v1::Job queued = Submit(request);
   EXPECT_EQ(queued.compress_model_request().calibration().seq_len(), 128);
   EXPECT_EQ(queued.compress_model_request().evaluation().seq_len(), 128);
+  EXPECT_EQ(queued.compress_model_request().evaluation().texts(0).seq_len(), 32);
 
   v1::EvaluateRequest evaluation = Evaluation();
   evaluation.mutable_tasks(0)->clear_seq_len();
@@ -44,9 +50,16 @@ TEST_F(PipelineBindingTest, AbsentLengthsFollowTheModelAndAreShown) {
   ASSERT_EQ(job.artifact_uris_size(), 1);
   EXPECT_TRUE(
       std::filesystem::exists(job.artifact_uris(0).substr(7) + "/compression_manifest.json"));
-  ASSERT_EQ(job.compress_model_result().perplexities_size(), 1);
   // Each window predicts all of its tokens but the first.
-  EXPECT_EQ(job.compress_model_result().perplexities(0).predicted_tokens(), 2 * 127);
+  const auto& perplexities = job.compress_model_result().perplexities();
+  ASSERT_EQ(perplexities.size(), 3);
+  EXPECT_EQ(perplexities[0].name(), "held_out_perplexity");
+  EXPECT_TRUE(perplexities[0].held_out());
+  EXPECT_EQ(perplexities[1].name(), "perplexity");
+  EXPECT_FALSE(perplexities[1].held_out());
+  EXPECT_EQ(perplexities[1].predicted_tokens(), 2 * 127);
+  EXPECT_EQ(perplexities[2].name(), "named");
+  EXPECT_EQ(perplexities[2].predicted_tokens(), 3 * 31);
   evaluated = AwaitEnd(evaluated.name());
   ASSERT_EQ(evaluated.state(), v1::SUCCEEDED) << evaluated.DebugString();
   EXPECT_EQ(evaluated.evaluate_result().perplexities(0).predicted_tokens(), 2 * 127);
@@ -61,12 +74,17 @@ TEST_F(PipelineBindingTest, LengthsBeyondTheModelAreRefusedByName) {
   EXPECT_THAT(DetailsOf(status).fields(), ::testing::ElementsAre("calibration.seq_len"));
 }
 
-// Without a text of its own, the windows are what calibration leaves of its text.
-TEST_F(PipelineBindingTest, HeldOutWindowsAreAsLongAsTheCalibrations) {
+TEST_F(PipelineBindingTest, MoreSourcesThanSamplesAreRefusedByName) {
   v1::CompressModelRequest request = Compression();
-  request.mutable_calibration()->set_seq_len(64);
-  request.mutable_evaluation()->set_seq_len(32);
-  EXPECT_EQ(Submit(request).compress_model_request().evaluation().seq_len(), 64);
+  v1::Calibration& calibration = *request.mutable_calibration();
+  const v1::TextSource text = calibration.text();
+  calibration.clear_text();
+  calibration.set_samples(1);
+  *calibration.add_sources()->mutable_text() = text;
+  *calibration.add_sources()->mutable_text() = text;
+  v1::Job job;
+  EXPECT_THAT(DetailsOf(Compress(request, job)).fields(),
+              ::testing::ElementsAre("calibration.samples"));
 }
 
 }  // namespace

@@ -81,6 +81,8 @@ TEST_F(ServerTest, EveryBadFieldIsNamedAtOnce) {
   request.mutable_calibration()->set_samples(-1);
   request.mutable_calibration()->set_seq_len(1);
   request.set_asvd_alpha(2);
+  request.set_rank_multiple(-3);
+  request.mutable_evaluation()->add_texts();
   request.mutable_evaluation()->set_limit(-5);
   v1::Job job;
   const grpc::Status status = Compress(request, job);
@@ -90,8 +92,9 @@ TEST_F(ServerTest, EveryBadFieldIsNamedAtOnce) {
   EXPECT_THAT(
       details.fields(),
       UnorderedElementsAre("request_id", "labels[]", "timeout", "model", "method", "keep_ratios[0]",
-                           "keep_ratios[1]", "calibration.text.uri", "calibration.samples",
-                           "calibration.seq_len", "asvd_alpha", "evaluation.limit"));
+                           "keep_ratios[1]", "calibration.text", "calibration.samples",
+                           "calibration.seq_len", "asvd_alpha", "rank_multiple", "evaluation.limit",
+                           "evaluation.texts[0].text.uri"));
   v1::EvaluateRequest evaluation = Evaluation();
   *evaluation.add_tasks() = evaluation.tasks(0);
   evaluation.mutable_tasks(0)->set_name("arc");

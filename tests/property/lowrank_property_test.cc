@@ -1,49 +1,11 @@
 // What holds for every matrix, metric and rank, at random shapes: against the textbook whitening
 // and against the definition of the loss.
-#include <gtest/gtest.h>
-
-#include <Eigen/Dense>
 #include <cmath>
-#include <random>
 
-#include "lowrank/decomposition.h"
-#include "tests/support/status_matchers.h"
+#include "lowrank_fixture.h"
 
 namespace svdllm {
 namespace {
-
-using MatD = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-
-class LowRankPropertyTest : public ::testing::TestWithParam<int> {
- protected:
-  MatD Random(int64_t rows, int64_t cols) {
-    std::normal_distribution<double> normal;
-    MatD m(rows, cols);
-    for (int64_t i = 0; i < m.size(); ++i) m.data()[i] = normal(generator_);
-    return m;
-  }
-  int64_t Size(int64_t most) { return std::uniform_int_distribution<int64_t>(1, most)(generator_); }
-  Matrix Put(const MatD& m) {
-    Matrix matrix = *backend_->New(m.rows(), m.cols(), DType::kF64);
-    EXPECT_TRUE(backend_->Upload(m.data(), DType::kF64, matrix).ok());
-    return matrix;
-  }
-  MatD Get(const MatrixRef& ref) {
-    MatD m(ref.rows, ref.cols);
-    EXPECT_TRUE(backend_->Download(ref, m.data(), DType::kF64).ok());
-    return m;
-  }
-  Decomposition DecomposeOne(const Matrix& w, const Metric& metric) {
-    const DecomposeItem item{w, metric};
-    auto result = Decompose({&item, 1}, *backend_);
-    EXPECT_TRUE(result.ok()) << result.status();
-    return std::move((*result)[0]);
-  }
-  MatD ProductOf(const Factors& factors) { return Get(factors.b) * Get(factors.a); }
-
-  std::mt19937_64 generator_{static_cast<uint64_t>(GetParam())};
-  std::unique_ptr<Backend> backend_ = NewCpuBackend(1);
-};
 
 TEST_P(LowRankPropertyTest, EqualsTextbookWhiteningAndLosesTheTail) {
   const int64_t m = Size(40), n = Size(40), tokens = n + Size(100);
@@ -62,7 +24,7 @@ TEST_P(LowRankPropertyTest, EqualsTextbookWhiteningAndLosesTheTail) {
   const int64_t p = std::min(m, n);
   double previous = std::numeric_limits<double>::infinity();
   for (int64_t rank = 1; rank <= p; ++rank) {
-    const auto factors = Truncate(d, rank, *backend_);
+    auto factors = Truncate(d, rank, *backend_);
     ASSERT_OK(factors);
     const MatD mine = ProductOf(*factors);
     const MatD textbook = svd.matrixU().leftCols(rank) *
@@ -77,6 +39,8 @@ TEST_P(LowRankPropertyTest, EqualsTextbookWhiteningAndLosesTheTail) {
     EXPECT_LE(loss, previous + 1e-9 * total) << "more rank, more loss";
     previous = loss;
     // Balanced: what a 16-bit format has to hold is alike in both factors.
+    ASSERT_OK(Balance(*factors, *backend_));
+    EXPECT_LT((ProductOf(*factors) - mine).norm(), 1e-12 * (1 + mine.norm()));
     const MatD a = Get(factors->a), b = Get(factors->b);
     for (int64_t i = 0; i < rank; ++i) {
       EXPECT_NEAR(a.row(i).norm() / b.col(i).norm(), 1, 1e-6);

@@ -74,11 +74,18 @@ class Model:
         return self._files[name].get(name)
 
     def factors(self, layer, module):
-        """(A [r, in], B [out, r]) of a compressed linear, None for a dense one."""
+        """(A [r, in], B [out, r]) of a compressed linear, None for a dense one.
+
+        A pivoted one has some of W's rows as A: B is the identity over T, in the order of W's rows.
+        """
         prefix = f"model.layers.{layer}.{module}."
         if not self.has(prefix + "low_rank_a.weight"):
             return None
-        return self.tensor(prefix + "low_rank_a.weight"), self.tensor(prefix + "low_rank_b.weight")
+        a, b = self.tensor(prefix + "low_rank_a.weight"), self.tensor(prefix + "low_rank_b.weight")
+        if self.has(prefix + "low_rank_order"):
+            order = self.tensor(prefix + "low_rank_order").astype(np.int64)
+            b = np.concatenate([np.eye(len(a)), b])[order]
+        return a, b
 
     def load_block(self, layer):
         """One block's arrays: module -> W, module + ".bias" -> bias, and the two norms."""

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "tests/support/safetensors_bytes.h"
@@ -35,8 +37,6 @@ class Random {
     for (int i = 0; i < 12; ++i) sum += Uniform();
     return sum - 6;
   }
-
- private:
   double Uniform() {
     state_ += 0x9e3779b97f4a7c15u;
     uint64_t z = state_;
@@ -44,6 +44,8 @@ class Random {
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return static_cast<double>((z ^ (z >> 31)) >> 11) * 0x1p-53;
   }
+
+ private:
   uint64_t state_;
 };
 
@@ -69,11 +71,27 @@ class Weights {
     if (factored) {
       const double deviation = 1 / std::sqrt(static_cast<double>(cols * rank->second));
       Add(module + ".low_rank_a.weight", {rank->second, cols}, 0, std::sqrt(deviation));
-      Add(module + ".low_rank_b.weight", {rows, rank->second}, 0, std::sqrt(deviation));
+      Add(module + ".low_rank_b.weight",
+          {rows - (options.pivoted ? rank->second : 0), rank->second}, 0, std::sqrt(deviation));
+      if (options.pivoted) AddOrder(module + ".low_rank_order", rows);
     } else {
       Add(module + ".weight", {rows, cols}, 0, 1 / std::sqrt(static_cast<double>(cols)));
     }
-    if (bias) Add(module + (factored ? ".low_rank_b.bias" : ".bias"), {rows}, 0, 0.1);
+    const bool on_second = factored && !options.pivoted;
+    if (bias) Add(module + (on_second ? ".low_rank_b.bias" : ".bias"), {rows}, 0, 0.1);
+  }
+
+  void AddOrder(const std::string& name, int64_t rows) {
+    std::vector<int32_t> order(static_cast<size_t>(rows));
+    std::iota(order.begin(), order.end(), 0);
+    for (size_t i = order.size(); i-- > 1;) {
+      std::swap(order[i],
+                order[static_cast<size_t>(random_.Uniform() * static_cast<double>(i + 1))]);
+    }
+    tensors_.push_back({.name = name,
+                        .dtype = DType::kI32,
+                        .shape = {rows},
+                        .bytes = {reinterpret_cast<const char*>(order.data()), 4 * order.size()}});
   }
 
   const std::vector<TestTensor>& tensors() const { return tensors_; }
@@ -94,6 +112,8 @@ std::string TorchName(DType dtype) {
       return "float16";
     case DType::kBF16:
       return "bfloat16";
+    case DType::kI32:
+      return "int32";
   }
   return "";
 }
@@ -126,7 +146,7 @@ json Config(const Options& options) {
     config["low_rank_config"] = {{"format_version", 1},
                                  {"method", "svd_llm"},
                                  {"keep_ratio", 0.8},
-                                 {"encoding", "plain"},
+                                 {"encoding", options.pivoted ? "pivoted" : "plain"},
                                  {"modules", modules}};
   }
   config.update(json::parse(options.config_json));

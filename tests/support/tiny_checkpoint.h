@@ -27,6 +27,7 @@ struct TinyCheckpointOptions {
   // Module path → rank: these are stored factored, and the directory becomes one of our artifacts
   // (model_type lowrank_llama, with a manifest).
   std::map<std::string, int64_t> ranks;
+  bool pivoted = false;  // those, with the rows in a random order
   // Merged into config.json over everything else: {"rope_scaling": ...}.
   std::string config_json = "{}";
   // Files of a byte-level tokenizer without merges: ids 0..255 are the bytes in GPT-2's order of

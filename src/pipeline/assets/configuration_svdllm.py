@@ -1,12 +1,14 @@
-"""Configuration of a checkpoint whose linear layers were compressed into pairs of factors.
+"""Configuration of a checkpoint whose linear layers were compressed to a lower rank.
 
 Loaded by transformers (trust_remote_code=True); the same file lies in every compressed checkpoint.
-`low_rank_config` in config.json says which linears are factored:
+`low_rank_config` in config.json says which linears are compressed, and how they are stored:
 
     {"format_version": 1, "method": "svd_llm", "keep_ratio": 0.8, "encoding": "plain",
      "modules": {"model.layers.0.self_attn.q_proj": {"rank": 230}, ...}}
 
-Module paths are those of the model with its head. A linear that is not listed is dense.
+Module paths are those of the model with its head. A linear that is not listed is dense. The
+encodings are "plain" (two factors) and "pivoted" (some of the rows, and the coefficients of the
+others in them); modeling_svdllm.py has a class for each.
 """
 
 import collections
@@ -15,6 +17,7 @@ import re
 from transformers import LlamaConfig
 
 FORMAT_VERSION = 1
+ENCODINGS = ("plain", "pivoted")
 
 
 def _knows_replicate():
@@ -33,12 +36,17 @@ def low_rank_modules(config):
     if not spec:
         return {}
     version, encoding = spec.get("format_version"), spec.get("encoding")
-    if version != FORMAT_VERSION or encoding != "plain":
+    if version != FORMAT_VERSION or encoding not in ENCODINGS:
         raise ValueError(
             f"low_rank_config has format_version {version!r} and encoding {encoding!r}; this code "
-            f"reads format_version {FORMAT_VERSION} and encoding 'plain'"
+            f"reads format_version {FORMAT_VERSION} and the encodings {', '.join(ENCODINGS)}"
         )
     return {module: int(entry["rank"]) for module, entry in spec["modules"].items()}
+
+
+def is_pivoted(config):
+    spec = getattr(config, "low_rank_config", None)
+    return bool(spec) and spec.get("encoding") == "pivoted"
 
 
 def low_rank_tp_plan(dense_plan, config):
@@ -48,8 +56,11 @@ def low_rank_tp_plan(dense_plan, config):
     shares out a's columns, so only `rank` numbers a token are reduced; b is kept whole. A linear
     that is dense in some layers keeps its own row too, after its factors', because vLLM takes the
     first row that matches the start of a name; transformers' own tensor parallelism refuses those.
+
+    Pivoted linears are kept whole: their rows are in an order of their own, which mixes all shards.
+    What reads or feeds a whole linear cannot be shared out either, so there is no plan at all.
     """
-    if not dense_plan or not _knows_replicate():
+    if not dense_plan or not _knows_replicate() or is_pivoted(config):
         return None
     factor_styles = {"colwise": ("replicate", "colwise"), "rowwise": ("rowwise", "replicate")}
     layers = collections.Counter(

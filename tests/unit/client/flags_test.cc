@@ -18,6 +18,7 @@ FlagTable Table() {
             {"count", FlagType::kInteger, "N", "7", "A count."},
             {"size", FlagType::kPositive, "N", "", "A size."},
             {"ratio", FlagType::kReals, "R", "", "Ratios.", true},
+            {"share", FlagType::kReal, "S", "0.5", "A share."},
             {"wait", FlagType::kDuration, "DURATION", "10s", "A time."},
             {"kind", FlagType::kChoice, "FIRST|SECOND", "FIRST", "A kind."},
             {"label", FlagType::kLabel, "K=V", "", "Labels.", true}}}};
@@ -38,6 +39,7 @@ TEST(FlagsTest, DefaultsHoldWhereNothingIsGiven) {
   EXPECT_EQ(flags->Text("text"), "none");
   EXPECT_EQ(flags->Integer("count"), 7);
   EXPECT_EQ(flags->Seconds("wait"), 10);
+  EXPECT_EQ(flags->Real("share"), 0.5);
   EXPECT_FALSE(flags->On("on"));
   EXPECT_FALSE(flags->Has("text"));
   EXPECT_TRUE(flags->Reals("ratio").empty());

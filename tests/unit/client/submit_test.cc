@@ -38,18 +38,25 @@ TEST_F(SubmitTest, LeavesToTheServerWhatIsNotGiven) {
   EXPECT_EQ(Run(kCompress).exit_status, kExitOk);
   EXPECT_EQ(script().compress_requests.at(0).request_id().size(), 36u);
   ExpectRequest(script().compress_requests.at(0),
-                "model: '/m' method: SVD_LLM keep_ratios: 0.8 calibration { text { uri: '/c' } }");
+                "model: '/m' keep_ratios: 0.8 calibration { text { uri: '/c' } }");
 }
 
 TEST_F(SubmitTest, EveryFlagOfCompressArrives) {
   const Ran ran = Run({"compress",
                        "--model",
                        "m/../model/",
-                       "--method=svd_llm_update",
+                       "--method=anchored",
+                       "--encoding=pivoted",
                        "--keep_ratio=0.8,0.6",
-                       "--allocation=v2",
+                       "--allocation=relative_tails",
+                       "--min_keep_ratio=0.2",
+                       "--rank_multiple=16",
+                       "--anchor_blend=0.75",
+                       "--anchor_ridge=1e-3",
                        "--asvd_alpha=0.25",
-                       "--calibration=c.jsonl",
+                       "--calibration=0.75:c.jsonl",
+                       "--calibration=file:///d",
+                       "--calibration=2:MODEL_SAMPLES",
                        "--calibration_samples=8",
                        "--calibration_seq_len=64",
                        "--seed=0",
@@ -57,6 +64,7 @@ TEST_F(SubmitTest, EveryFlagOfCompressArrives) {
                        "--text_field=body",
                        "--first_document=5",
                        "--evaluation=file:///e.txt",
+                       "--evaluation=wiki=w.txt",
                        "--evaluation_seq_len=32",
                        "--evaluation_limit=4",
                        "--evaluation_packing=CONCATENATED",
@@ -70,15 +78,40 @@ TEST_F(SubmitTest, EveryFlagOfCompressArrives) {
   ExpectRequest(script().compress_requests.at(0), R"(
       request_id: '9' validate_only: true labels { key: 'a' value: '1' }
       timeout { seconds: 1 nanos: 500000000 }
-      model: '/here/model' method: SVD_LLM_UPDATE keep_ratios: 0.8 keep_ratios: 0.6 allocation: V2
+      model: '/here/model' method: ANCHORED keep_ratios: 0.8 keep_ratios: 0.6
+      encoding: PIVOTED allocation: RELATIVE_TAILS min_keep_ratio: 0.2 rank_multiple: 16
+      anchor_blend: 0.75 anchor_ridge: 1e-3
       calibration {
-        text { uri: '/here/c.jsonl' text_field: 'body' packing: DOCUMENTS }
+        sources { text { uri: '/here/c.jsonl' text_field: 'body' packing: DOCUMENTS } weight: 0.75 }
+        sources { text { uri: 'file:///d' text_field: 'body' packing: DOCUMENTS } }
+        sources { model_samples: true weight: 2 }
         samples: 8 seq_len: 64 seed: 0 first_document: 5
       }
       output_uri: 'out/x' output_format: DENSE asvd_alpha: 0.25
       evaluation {
-        text { uri: 'file:///e.txt' text_field: 'body' packing: CONCATENATED } seq_len: 32 limit: 4
+        texts { text { uri: 'file:///e.txt' text_field: 'body' packing: CONCATENATED }
+                seq_len: 32 limit: 4 }
+        texts { name: 'wiki' text { uri: '/here/w.txt' text_field: 'body' packing: CONCATENATED }
+                seq_len: 32 limit: 4 }
       })");
+}
+
+TEST_F(SubmitTest, CalibrationSourcesAreTold) {
+  const auto calibration = [this](const std::vector<std::string>& flags) {
+    EXPECT_EQ(Run(With({"compress", "--model=/m", "--keep_ratio=0.8"}, flags)).exit_status,
+              kExitOk);
+    return script().compress_requests.back().calibration().ShortDebugString();
+  };
+  EXPECT_EQ(calibration({"--calibration=3:a"}), "text { uri: \"/here/a\" }") << "all of it anyway";
+  EXPECT_EQ(calibration({"--calibration=./3:a"}), "text { uri: \"/here/3:a\" }");
+  EXPECT_EQ(calibration({"--calibration=a:b"}), "text { uri: \"/here/a:b\" }");
+  EXPECT_EQ(calibration({"--calibration=./MODEL_SAMPLES"}),
+            "text { uri: \"/here/MODEL_SAMPLES\" }");
+  EXPECT_EQ(calibration({"--calibration=MODEL_SAMPLES"}), "sources { model_samples: true }");
+  EXPECT_EQ(calibration({"--calibration=a", "--calibration=0:b"}),
+            "sources { text { uri: \"/here/a\" } } "
+            "sources { text { uri: \"/here/b\" } weight: 0 }")
+      << "the server says what it thinks of that";
 }
 
 TEST_F(SubmitTest, EvaluationCanBeLeftOut) {
@@ -86,8 +119,10 @@ TEST_F(SubmitTest, EvaluationCanBeLeftOut) {
   EXPECT_TRUE(script().compress_requests.at(0).evaluation().disabled());
   EXPECT_EQ(Run(With(kCompress, {"--no_evaluation", "--evaluation_limit=3"})).exit_status,
             kExitUsage);
-  EXPECT_EQ(Run(With(kCompress, {"--evaluation_seq_len=32"})).exit_status, kExitUsage)
-      << "held-out windows are as long as the calibration's";
+  for (const char* flag : {"--evaluation_seq_len=32", "--evaluation_limit=3"}) {
+    EXPECT_EQ(Run(With(kCompress, {flag})).exit_status, kExitUsage)
+        << "held-out windows are as the calibration's";
+  }
 }
 
 TEST_F(SubmitTest, LengthsMayBeLeftToTheModel) {
@@ -142,6 +177,11 @@ TEST_F(SubmitTest, MissingAndContradictingFlagsAreUsageErrors) {
       {{"compress", "--model=/m", "--keep_ratio=0.8"}, "--calibration"},
       {With(kCompress, {"--watch", "--detach"}), "--detach"},
       {With(kCompress, {"--asvd_alpha=0.1,0.2"}), "--asvd_alpha"},
+      {With(kCompress, {"--anchor_ridge=x"}), "--anchor_ridge=x is not a number"},
+      {With(kCompress, {"--rank_multiple=0"}), "--rank_multiple"},
+      {With(kCompress, {"--calibration=2:"}), "--calibration=2: names no file"},
+      {With(kCompress, {"--evaluation=x="}), "--evaluation=x= names no file"},
+      {With(kCompress, {"--encoding=pivot"}), "did you mean pivoted?"},
       {With(kCompress, {"--method=svd_lm"}), "did you mean svd_llm?"},
       {With(kCompress, {"extra"}), "'extra'"},
       {{"evaluate", "--model=/m"}, "--dataset"},

@@ -53,7 +53,8 @@ TEST(FormatTest, ControlCharactersDoNotReachTheTerminal) {
 constexpr char kCompressed[] = R"(
     name: 'jobs/7' state: SUCCEEDED start_time { seconds: 100 } end_time { seconds: 233 }
     attempt: 1 max_attempts: 3
-    compress_model_request { model: 'file:///m' method: SVD_LLM keep_ratios: 0.8 keep_ratios: 0.6 }
+    compress_model_request { model: 'file:///m' method: SVD_LLM encoding: PLAIN allocation: UNIFORM
+                             keep_ratios: 0.8 keep_ratios: 0.6 }
     compress_model_result {
       parameters: 1000 weight_bytes: 2000 device: 'cpu' peak_host_bytes: 1200000000
       perplexities { name: 'perplexity' perplexity: 17.32 }
@@ -63,13 +64,43 @@ constexpr char kCompressed[] = R"(
     })";
 
 TEST(TextOutputTest, SummaryOfACompression) {
-  EXPECT_EQ(JobSummary(Parse<v1::Job>(kCompressed)),
-            "jobs/7 succeeded after 2m13s (SVD_LLM, cpu, peak memory 1.2 GB)\n"
-            "\n"
-            "keep ratio     parameters             bytes     perplexity  artifact\n"
-            "     dense          1,000            2.0 kB          17.32\n"
-            "       0.8  830 (-17.0 %)  1.7 kB (-17.0 %)  17.32 → 22.11  file:///a/keep-0.80\n"
-            "       0.6  650 (-35.0 %)  1.3 kB (-35.0 %)              -  file:///a/keep-0.60\n");
+  EXPECT_EQ(
+      JobSummary(Parse<v1::Job>(kCompressed)),
+      "jobs/7 succeeded after 2m13s (SVD_LLM, PLAIN, UNIFORM ranks, cpu, peak memory 1.2 GB)\n"
+      "\n"
+      "keep ratio     parameters             bytes     perplexity  artifact\n"
+      "     dense          1,000            2.0 kB          17.32\n"
+      "       0.8  830 (-17.0 %)  1.7 kB (-17.0 %)  17.32 → 22.11  file:///a/keep-0.80\n"
+      "       0.6  650 (-35.0 %)  1.3 kB (-35.0 %)              -  file:///a/keep-0.60\n");
+}
+
+TEST(TextOutputTest, PerplexitiesInDomainAreTold) {
+  const std::string text = JobSummary(Parse<v1::Job>(R"(
+      name: 'jobs/7' state: SUCCEEDED
+      compress_model_request { method: ANCHORED encoding: PIVOTED allocation: KL_PROBE }
+      compress_model_result {
+        perplexities { name: 'held_out_perplexity' perplexity: 17.3 held_out: true }
+        perplexities { name: 'c4' perplexity: 21.5 }
+        artifacts { keep_ratio: 0.8
+                    perplexities { name: 'held_out_perplexity' perplexity: 18 held_out: true }
+                    perplexities { name: 'c4' perplexity: 24 } } })"));
+  EXPECT_THAT(text, HasSubstr("(ANCHORED, PIVOTED, KL_PROBE ranks)"));
+  EXPECT_THAT(text, HasSubstr("  held_out_perplexity (in domain)             c4  artifact\n"));
+  EXPECT_THAT(text, HasSubstr("                    17.30 → 18.00  21.50 → 24.00\n"));
+}
+
+TEST(TextOutputTest, RequestsTellTheirSources) {
+  const std::string text = JobDetails(Parse<v1::Job>(R"(
+      name: 'jobs/7' kind: COMPRESS_MODEL state: QUEUED
+      compress_model_request {
+        method: ANCHORED encoding: PIVOTED allocation: RELATIVE_TAILS keep_ratios: 0.8
+        output_format: FACTORED
+        calibration { samples: 8 seq_len: 64
+          sources { text { uri: 'file:///w' } weight: 1.5 }
+          sources { model_samples: true weight: 0.5 } } })"));
+  EXPECT_THAT(text, HasSubstr("ANCHORED, PIVOTED, RELATIVE_TAILS ranks, keep ratio 0.8, FACTORED, "
+                              "calibrated on 8 × 64 tokens of 75 % file:///w, 25 % samples of the "
+                              "model's own\n"));
 }
 
 TEST(TextOutputTest, SummaryOfAnEvaluation) {

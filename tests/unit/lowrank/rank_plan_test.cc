@@ -10,7 +10,17 @@
 namespace svdllm {
 namespace {
 
-TEST(RankForTest, PublishedRanksOfLlama7b) {
+int64_t RankFor(int64_t rows, int64_t cols, double keep_ratio) {
+  return UniformRank({Encoding::kPlain, keep_ratio}, rows, cols);
+}
+int64_t FactorCost(int64_t rows, int64_t cols, int64_t rank) {
+  return StoredNumbers(Encoding::kPlain, rows, cols, rank);
+}
+std::vector<int64_t> AllocateV2(const std::vector<AllocationItem>& items, double keep_ratio) {
+  return svdllm::AllocateV2(items, {Encoding::kPlain, keep_ratio});
+}
+
+TEST(UniformRankTest, PublishedRanksOfLlama7b) {
   const double ratios[] = {0.8, 0.6, 0.4, 0.2};
   const int64_t attention[] = {1638, 1228, 819, 409}, mlp[] = {2388, 1791, 1194, 597};
   for (int i = 0; i < 4; ++i) {
@@ -20,7 +30,7 @@ TEST(RankForTest, PublishedRanksOfLlama7b) {
   }
 }
 
-TEST(RankForTest, LargestRankWithinTheBudget) {
+TEST(UniformRankTest, LargestRankWithinTheBudget) {
   std::mt19937_64 generator(3);
   std::uniform_int_distribution<int64_t> size(1, 500);
   std::uniform_real_distribution<double> ratio(0.01, 0.999);
@@ -42,7 +52,7 @@ TEST(RankForTest, LargestRankWithinTheBudget) {
   }
 }
 
-TEST(RankForTest, Edges) {
+TEST(UniformRankTest, Edges) {
   EXPECT_EQ(RankFor(100, 100, 1.0), 0) << "everything kept: dense, no loss";
   EXPECT_EQ(RankFor(1000, 1000, 1e-9), 1) << "never less than one";
   EXPECT_EQ(RankFor(1, 50, 0.5), 0) << "a row cannot be factored";
@@ -50,8 +60,43 @@ TEST(RankForTest, Edges) {
   EXPECT_EQ(RankFor(300, 300, 0.7), 105);
 }
 
+TEST(UniformRankTest, PivotedKeepsMoreAndHasNoBreakEven) {
+  EXPECT_EQ(UniformRank({Encoding::kPivoted, 0.8}, 4096, 4096), 2264);
+  EXPECT_EQ(UniformRank({Encoding::kPivoted, 1.0}, 100, 100), 0);
+  EXPECT_EQ(UniformRank({Encoding::kPivoted, 0.5}, 1, 50), 0);
+  std::mt19937_64 generator(5);
+  std::uniform_int_distribution<int64_t> size(2, 500);
+  std::uniform_real_distribution<double> ratio(0.01, 0.999);
+  for (int i = 0; i < 2000; ++i) {
+    const int64_t m = size(generator), n = size(generator);
+    const RankRules rules{Encoding::kPivoted, ratio(generator)};
+    const int64_t rank = UniformRank(rules, m, n);
+    const auto budget = rules.keep_ratio * static_cast<double>(m * n);
+    const auto cost = [&](int64_t k) {
+      return static_cast<double>(StoredNumbers(Encoding::kPivoted, m, n, k));
+    };
+    if (rank == 0) {
+      EXPECT_GT(cost(1), budget);
+      continue;
+    }
+    if (rank > 1) {
+      EXPECT_LE(cost(rank), budget + 1e-6);
+    }
+    if (rank < std::min(m, n)) {
+      EXPECT_GT(cost(rank + 1), budget);
+    }
+    EXPECT_GE(rank, RankFor(m, n, rules.keep_ratio));
+  }
+}
+
+TEST(UniformRankTest, Multiples) {
+  EXPECT_EQ(UniformRank({Encoding::kPlain, 0.8, 0, 64}, 4096, 4096), 1600);
+  EXPECT_EQ(UniformRank({Encoding::kPivoted, 0.8, 0, 8}, 576, 576) % 8, 0);
+  EXPECT_EQ(UniformRank({Encoding::kPlain, 0.1, 0, 64}, 100, 100), 5) << "too small for a multiple";
+}
+
 AllocationItem Item(double loss_squared, const std::string& group = "q_proj") {
-  AllocationItem item{64, 64, group, {}};
+  AllocationItem item{64, 64, 1, group, {}};
   item.spectrum.assign(64, loss_squared / 64);
   return item;
 }
@@ -106,7 +151,7 @@ TEST(AllocateV2Test, DegenerateLossesStayDefined) {
 
 TEST(MethodTest, NamesAreDistinct) {
   EXPECT_EQ(MethodName(Method::kSvdLlmUpdate), "svd_llm_update");
-  EXPECT_EQ(Methods().size(), 4u);
+  EXPECT_EQ(Methods().size(), 5u);
   for (const MethodRow& row : Methods()) EXPECT_EQ(&RowOf(row.method), &row);
 }
 

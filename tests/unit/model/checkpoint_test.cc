@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -227,7 +228,7 @@ TEST(Checkpoint, IntegerWeightsAreRefused) {
   bytes.replace(begin, 5, "\"I32\"");
   dir.Write("model.safetensors", bytes);
   EXPECT_STATUS(Checkpoint::Open(dir.path()), kInvalidArgument, kModelCorrupt,
-                {"model.norm.weight: dtype I32"});
+                {"model.norm.weight: dtype I32 is not a floating-point type"});
 }
 
 TEST(Checkpoint, TruncatedFileIsNamed) {
@@ -340,6 +341,80 @@ TEST_F(LowRank, FactorsMustFitTheRank) {
   dir_.Write("config.json", config.dump());
   EXPECT_STATUS(Checkpoint::Open(dir_.path()), kInvalidArgument, kModelCorrupt,
                 {"model.layers.1.mlp.gate_proj.low_rank_a.weight: missing"});
+}
+
+class Pivoted : public ::testing::Test {
+ protected:
+  static constexpr char kUp[] = "model.layers.1.mlp.up_proj";
+  static constexpr char kOrder[] = "model.layers.1.mlp.up_proj.low_rank_order";
+  void SetUp() override {
+    options_.attention_bias = true;
+    options_.dtype = DType::kF16;
+    options_.pivoted = true;
+    // k_proj keeps every row: nothing is left for b.
+    options_.ranks = {{"model.layers.0.self_attn.k_proj", 8}, {kUp, 7}};
+    WriteTinyCheckpoint(dir_.path(), options_);
+  }
+  void ExpectCorruptOrder(const std::function<void(TestTensor&)>& edit, std::string_view expected) {
+    WriteTinyCheckpoint(dir_.path(), options_);
+    EditTensors(dir_.path(), [&](auto& tensors) { edit(Find(tensors, kOrder)); });
+    EXPECT_STATUS(Checkpoint::Open(dir_.path()), kInvalidArgument, kModelCorrupt,
+                  {std::string(kOrder) + ": " + std::string(expected)});
+  }
+  void ExpectCorruptOrder(size_t index, int32_t value, std::string_view expected) {
+    ExpectCorruptOrder([&](TestTensor& order) { std::memcpy(&order.bytes[4 * index], &value, 4); },
+                       expected);
+  }
+  TempDir dir_;
+  TinyCheckpointOptions options_;
+};
+
+TEST_F(Pivoted, Opens) {
+  const auto checkpoint = Checkpoint::Open(dir_.path());
+  ASSERT_OK(checkpoint);
+  EXPECT_TRUE(checkpoint->config().pivoted);
+  EXPECT_THAT(checkpoint->Tensor(std::string(kUp) + ".low_rank_a.weight")->shape,
+              ElementsAre(7, 16));
+  EXPECT_THAT(checkpoint->Tensor(std::string(kUp) + ".low_rank_b.weight")->shape,
+              ElementsAre(33, 7));
+  EXPECT_THAT(checkpoint->Tensor(kOrder)->shape, ElementsAre(40));
+  EXPECT_EQ(checkpoint->Tensor(kOrder)->dtype, DType::kI32);
+  EXPECT_THAT(checkpoint->Tensor("model.layers.0.self_attn.k_proj.low_rank_b.weight")->shape,
+              ElementsAre(0, 8));
+  EXPECT_TRUE(checkpoint->Has("model.layers.0.self_attn.k_proj.bias"));
+  TempDir dense;
+  options_.ranks.clear();
+  WriteTinyCheckpoint(dense.path(), options_);
+  EXPECT_EQ(Checkpoint::Open(dense.path())->parameters() - checkpoint->parameters(),
+            40 * 16 - 7 * (40 + 16 - 7));
+  EXPECT_EQ(checkpoint->weight_bytes(), 2 * checkpoint->parameters() + 4 * (40 + 8));
+}
+
+TEST_F(Pivoted, TheOrderIsAPermutation) {
+  ExpectCorruptOrder(5, 40, "index 40 is not between 0 and 39");
+  ExpectCorruptOrder(0, -1, "index -1 is not between 0 and 39");
+  ExpectCorruptOrder(39, INT32_MIN, "index -2147483648 is not between");
+  ExpectCorruptOrder([](TestTensor& order) { order.bytes.replace(4, 4, order.bytes, 0, 4); },
+                     "index ");
+  ExpectCorruptOrder([](TestTensor& order) { order.dtype = DType::kF32; }, "dtype F32 is not I32");
+  ExpectCorruptOrder([](TestTensor& order) { order.shape = {1, 40}; }, "shape is [1,40]");
+  ExpectCorruptOrder([](TestTensor& order) { order.shape = {39}, order.bytes.resize(39 * 4); },
+                     "shape is [39], config.json asks for [40]");
+  WriteTinyCheckpoint(dir_.path(), options_);
+  EditTensors(dir_.path(), [](auto& tensors) {
+    std::erase_if(tensors, [](const TestTensor& tensor) { return tensor.name == kOrder; });
+  });
+  EXPECT_STATUS(Checkpoint::Open(dir_.path()), kInvalidArgument, kModelCorrupt,
+                {std::string(kOrder) + ": missing"});
+}
+
+// Plain factors do not become pivoted ones by their name.
+TEST_F(Pivoted, TheEncodingDecidesTheShapes) {
+  json config = json::parse(*ReadFile(dir_.File("config.json")));
+  config["low_rank_config"]["encoding"] = "plain";
+  dir_.Write("config.json", config.dump());
+  EXPECT_STATUS(Checkpoint::Open(dir_.path()), kInvalidArgument, kModelCorrupt,
+                {"low_rank_b.weight: shape is [0,8], config.json asks for [8,8]"});
 }
 
 TEST(TinyCheckpoint, TheSameOptionsGiveTheSameBytes) {

@@ -37,6 +37,14 @@ TEST(LowRankConfig, ModulesAndRanks) {
   EXPECT_EQ(config->low_rank[1].rank, 37);
 }
 
+TEST(LowRankConfig, Encodings) {
+  EXPECT_FALSE(ParseModelConfig(Config())->pivoted);
+  const auto config = ParseModelConfig(Config(R"({"encoding": "pivoted"})"));
+  ASSERT_OK(config);
+  EXPECT_TRUE(config->pivoted);
+  EXPECT_EQ(config->low_rank.size(), 2u);
+}
+
 // Every module may have stayed dense.
 TEST(LowRankConfig, NoModules) {
   json config = json::parse(Config());
@@ -73,8 +81,8 @@ TEST(LowRankConfig, RefusesWhatCannotBeLoaded) {
 
   EXPECT_STATUS(ParseModelConfig(Config(R"({"format_version": 2})")), kUnimplemented,
                 kUnsupportedArchitecture, {"low_rank_config.format_version: 2"});
-  EXPECT_STATUS(ParseModelConfig(Config(R"({"encoding": "pivoted"})")), kUnimplemented,
-                kUnsupportedArchitecture, {"low_rank_config.encoding: pivoted"});
+  EXPECT_STATUS(ParseModelConfig(Config(R"({"encoding": "folded"})")), kUnimplemented,
+                kUnsupportedArchitecture, {"low_rank_config.encoding: folded"});
 
   json config = json::parse(Config());
   config.erase("low_rank_config");

@@ -55,8 +55,9 @@ TEST(SafetensorsFile, AcceptsWhatTheFormatAllows) {
                                  R"("e":{"dtype":"F32","shape":[3,0],"data_offsets":[4,4]},)"
                                  R"("i":{"dtype":"I64","shape":[1],"data_offsets":[8,16]},)"
                                  R"("odd":{"dtype":"F4_NEW","shape":[2],"data_offsets":[16,17]},)"
+                                 R"("n":{"dtype":"I32","shape":[1],"data_offsets":[17,21]},)"
                                  R"("a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}      )",
-                                 "AAAABBBBiiiiiiii4"));
+                                 "AAAABBBBiiiiiiii4nnnn"));
   auto file = SafetensorsFile::Open(path);
   ASSERT_OK(file);
   EXPECT_EQ(Text(file->Get("b")->bytes), "BBBB");
@@ -64,6 +65,8 @@ TEST(SafetensorsFile, AcceptsWhatTheFormatAllows) {
   EXPECT_EQ(file->Get("e")->elements(), 0);
   EXPECT_TRUE(file->Has("i"));
   EXPECT_FALSE(file->Has("j"));
+  EXPECT_EQ(file->Get("n")->dtype, DType::kI32);
+  EXPECT_EQ(Text(file->Get("n")->bytes), "nnnn");
   EXPECT_STATUS(file->Get("i"), kInvalidArgument, kModelCorrupt, {path, "i: dtype I64"});
   EXPECT_STATUS(file->Get("odd"), kInvalidArgument, kModelCorrupt, {path, "odd: dtype F4_NEW"});
   EXPECT_STATUS(file->Get("none"), kNotFound, "", {path, "none"});

@@ -106,24 +106,36 @@ TEST_F(CompressTest, SeveralRatiosEqualSingleOnes) {
   }
 }
 
-TEST_F(CompressTest, EveryMethodAllocationAndFormatRuns) {
-  int number = 0;
-  for (const MethodRow& row : Methods()) {
-    for (const Allocation allocation : {Allocation::kUniform, Allocation::kV2}) {
-      for (const OutputFormat format : {OutputFormat::kFactored, OutputFormat::kDense}) {
-        const std::string name = "run" + std::to_string(number++);
-        CompressSpec spec = Spec(name);
-        spec.method = row.method;
-        spec.allocation = allocation;
-        spec.output_format = format;
-        const auto result = Run(spec);
-        ASSERT_OK(result);
-        const auto checkpoint = Checkpoint::Open(Artifact(name));
-        ASSERT_OK(checkpoint);
-        EXPECT_EQ(checkpoint->config().is_low_rank(), format == OutputFormat::kFactored);
-        EXPECT_LE(result->artifacts[0].compressed_parameters, format == OutputFormat::kFactored
-                                                                  ? result->target_parameters / 2
-                                                                  : result->target_parameters);
+// Methods, allocations, encodings and formats combine freely, and none keeps more than it may.
+TEST_F(CompressTest, EveryCombinationRuns) {
+  for (const MethodRow& method : Methods()) {
+    for (const Allocation allocation : {Allocation::kUniform, Allocation::kV2, Allocation::kDRank,
+                                        Allocation::kRelativeTails, Allocation::kKlProbe}) {
+      for (const Encoding encoding : {Encoding::kPlain, Encoding::kPivoted}) {
+        for (const OutputFormat format : {OutputFormat::kFactored, OutputFormat::kDense}) {
+          const std::string name = std::string(method.name) + "-" + AllocationName(allocation) +
+                                   "-" + EncodingName(encoding) + "-" + OutputFormatName(format);
+          SCOPED_TRACE(name);
+          CompressSpec spec = Spec(name);
+          spec.method = method.method;
+          spec.allocation = allocation;
+          spec.encoding = encoding;
+          spec.output_format = format;
+          const auto result = Run(spec);
+          ASSERT_OK(result);
+          const ArtifactResult& artifact = result->artifacts[0];
+          const auto checkpoint = Checkpoint::Open(Artifact(name));
+          ASSERT_OK(checkpoint);
+          const bool factored = format == OutputFormat::kFactored;
+          EXPECT_EQ(checkpoint->config().is_low_rank(), factored);
+          EXPECT_LE(artifact.compressed_parameters,
+                    factored ? result->target_parameters / 2 : result->target_parameters);
+          EXPECT_EQ(checkpoint->parameters(), artifact.parameters);
+          EXPECT_GT(artifact.perplexities[0].perplexity, 1);
+          const nlohmann::json report = JsonOf(Artifact(name + "/compression_report.json"));
+          EXPECT_EQ(report["encoding"], EncodingName(encoding));
+          EXPECT_EQ(report["allocation"], AllocationName(allocation));
+        }
       }
     }
   }
@@ -186,9 +198,10 @@ TEST_F(CompressTest, OneSequenceAndDeadChannelsAreEnough) {
   for (const MethodRow& row : Methods()) {
     CompressSpec spec = Spec(std::string(row.name));
     spec.method = row.method;
+    spec.encoding = row.update ? Encoding::kPlain : Encoding::kPivoted;
     spec.calibration.samples = 1;
     spec.calibration.seq_len = 3;  // three tokens: every Gram matrix is singular
-    spec.evaluation.limit = -1;
+    spec.evaluate_held_out = false;
     const auto result = Run(spec);
     ASSERT_OK(result);
     EXPECT_TRUE(result->perplexities.empty());
@@ -276,13 +289,92 @@ TEST_F(CompressTest, BadWeightsAreNamed) {
   EXPECT_EQ(testing::ListDir(Artifact("")), "");
 }
 
+TEST_F(CompressTest, EveryTextIsMeasuredAndReportedUnderItsNameAndDomain) {
+  CompressSpec spec = Spec("texts");
+  spec.calibration.sources.push_back({{dir_.Write("other.txt", *ReadFile(text_))}, false, 0.5});
+  spec.evaluations = {{"mine", {text_}, 32, 2}};
+  const auto result = Run(spec);
+  ASSERT_OK(result);
+  const auto named = [](const std::vector<PerplexityResult>& perplexities) {
+    std::string text;
+    for (const PerplexityResult& p : perplexities) {
+      text += p.name + (p.held_out ? " held out, " : " given, ");
+    }
+    return text;
+  };
+  const std::string all =
+      "held_out_perplexity_text held out, held_out_perplexity_other held out, mine given, ";
+  EXPECT_EQ(named(result->perplexities), all);
+  EXPECT_EQ(named(result->artifacts[0].perplexities), all);
+  EXPECT_EQ(result->perplexities[2].predicted_tokens, 2 * 31);
+
+  const nlohmann::json report = JsonOf(Artifact("texts/compression_report.json"));
+  EXPECT_EQ(report["encoding"], "plain");
+  EXPECT_EQ(report["allocation"], "uniform");
+  EXPECT_EQ(report["settings"], nlohmann::json({{"rank_multiple", 1}}));
+  EXPECT_EQ(report["calibration"]["sources"], nlohmann::json::parse(R"([
+                {"weight": 1.0, "text": "text.txt", "packing": "concatenated"},
+                {"weight": 0.5, "text": "other.txt", "packing": "concatenated"}])"));
+  EXPECT_EQ(report["after"]["perplexities"][0]["held_out"], true);
+  EXPECT_EQ(report["after"]["perplexities"][2]["held_out"], false);
+  const std::string card = *ReadFile(Artifact("texts/README.md"));
+  for (const char* words : {"| held_out_perplexity_text, in domain (", "| mine (2 windows",
+                            "66.7 % `text.txt` and 33.3 % `other.txt`"}) {
+    EXPECT_NE(card.find(words), std::string::npos) << words << "\n" << card;
+  }
+  // As a later attempt of the job reads it back.
+  const auto own = ReadOwnArtifact(Artifact("texts"), spec.job_id);
+  ASSERT_OK(own);
+  EXPECT_EQ(named(own->before), all);
+  EXPECT_EQ(named(own->artifact.perplexities), all);
+}
+
+TEST_F(CompressTest, CalibratesOnWhatTheModelWrites) {
+  CompressSpec spec = Spec("own-words");
+  spec.calibration.sources = {{{}, true, 2}, {{text_}}};
+  std::string said;
+  double percent = 0;
+  RunHooks hooks;
+  hooks.on_progress = [&](const Progress& progress) {
+    EXPECT_GE(progress.percent, percent);
+    percent = progress.percent;
+    if (progress.stage == "load") said = said.empty() ? progress.message : said;
+  };
+  const auto result = Run(spec, hooks);
+  ASSERT_OK(result);
+  EXPECT_GT(percent, 99);
+  EXPECT_EQ(said, "sequences 1–4 of 4 of the model's own, token 2 of 64");
+  ASSERT_EQ(result->perplexities.size(), 1u) << "of the text alone";
+  EXPECT_EQ(result->perplexities[0].name, "held_out_perplexity");
+  EXPECT_NE(ReadFile(Artifact("own-words/README.md"))->find("66.7 % the model's own samples"),
+            std::string::npos);
+  // Nothing but its own words, twice the same.
+  CompressSpec a = Spec("a"), b = Spec("b");
+  a.calibration.sources = b.calibration.sources = {{{}, true}};
+  ASSERT_OK(Run(a));
+  ASSERT_OK(Run(b));
+  EXPECT_EQ(*Sha256OfFile(Artifact("a/model-00001-of-00001.safetensors")),
+            *Sha256OfFile(Artifact("b/model-00001-of-00001.safetensors")));
+
+  RunHooks stop;
+  int64_t checks = 0;
+  stop.check = [&checks] {
+    return ++checks == 10 ? absl::CancelledError("enough") : absl::OkStatus();
+  };
+  spec = Spec("cancelled");
+  spec.calibration.sources = {{{}, true}};
+  EXPECT_EQ(Run(spec, stop).status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(checks, 10) << "at the tenth token";
+}
+
 TEST_F(CompressTest, BadTextIsNamed) {
   CompressSpec spec = Spec("t");
-  spec.calibration.text.path = dir_.Write("empty.txt", " \n\n");
+  std::string& path = spec.calibration.sources[0].text.path;
+  path = dir_.Write("empty.txt", " \n\n");
   EXPECT_STATUS(Run(spec), kInvalidArgument, kCalibrationInvalid, {"empty.txt", "no text"});
-  spec.calibration.text.path = dir_.Write("short.txt", "few");
+  path = dir_.Write("short.txt", "few");
   EXPECT_STATUS(Run(spec), kInvalidArgument, kCalibrationInvalid, {"short.txt", "4 tokens", "64"});
-  spec.calibration.text.path = dir_.File("none.txt");
+  path = dir_.File("none.txt");
   EXPECT_STATUS(Run(spec), kNotFound, kCalibrationInvalid, {"none.txt"});
   EXPECT_EQ(testing::ListDir(Artifact("")), "");
 }

@@ -34,7 +34,7 @@ class JobFixture : public ::testing::Test {
     spec.job_id = "job-" + output;
     spec.model_dir = spec.model_uri = model_;
     spec.keep_ratios = {0.5};
-    spec.calibration.text.path = text_;
+    spec.calibration.sources = {{{text_}}};
     spec.calibration.samples = 6;
     spec.calibration.seq_len = 64;
     spec.output_uri = *store_->ResolveOutput(dir_.File("artifacts/" + output));

@@ -44,6 +44,39 @@ TEST_F(PlanTest, RefusesWithTheFieldsName) {
   refused([](CompressSpec& s) { s.calibration.seq_len = 1; }, "calibration.seq_len");
   refused([](CompressSpec& s) { s.calibration.seq_len = 129; }, "max_position_embeddings");
   refused([](CompressSpec& s) { s.asvd_alpha = 2; }, "asvd_alpha");
+  refused([](CompressSpec& s) { s.anchor_blend = -0.1; }, "anchor_blend");
+  refused([](CompressSpec& s) { s.anchor_ridge = std::nan(""); }, "anchor_ridge");
+  refused([](CompressSpec& s) { s.rank_multiple = 0; }, "rank_multiple");
+  refused([](CompressSpec& s) { s.min_keep_ratio = 1; }, "min_keep_ratio");
+  const auto above = [](CompressSpec& s) {
+    s.min_keep_ratio = 0.6;
+    s.allocation = Allocation::kRelativeTails;
+  };
+  refused(above, "min_keep_ratio: 0.6 is above the keep ratio 0.5");
+  refused([](CompressSpec& s) { s.calibration.sources.clear(); }, "calibration.sources");
+  refused([](CompressSpec& s) { s.calibration.sources[0].weight = 0; },
+          "calibration.sources[0].weight");
+  refused([](CompressSpec& s) { s.calibration.sources.emplace_back(); }, "calibration.sources[1]");
+  refused([](CompressSpec& s) { s.calibration.sources[0].model_samples = true; },
+          "calibration.sources[0]");
+  refused([](CompressSpec& s) { s.calibration.sources.resize(7, s.calibration.sources[0]); },
+          "calibration.samples: 6 are fewer than the 7 sources");
+  refused([this](CompressSpec& s) { s.evaluations = {{"", {text_}}}; }, "evaluation");
+  refused(
+      [this](CompressSpec& s) {
+        s.evaluations = {{"a", {text_}}, {"a", {text_}}};
+      },
+      "evaluation: a");
+  refused(
+      [this](CompressSpec& s) {
+        s.evaluations = {{"held_out_perplexity_x", {text_}}};
+      },
+      "evaluation: held_out_perplexity_x");
+  refused(
+      [this](CompressSpec& s) {
+        s.evaluations = {{"a", {text_}, 129}};
+      },
+      "evaluation: a: seq_len: 129");
 }
 
 TEST_F(PlanTest, DefaultsFollowTheModel) {
@@ -52,6 +85,16 @@ TEST_F(PlanTest, DefaultsFollowTheModel) {
   const auto plan = PlanCompress(spec);
   ASSERT_OK(plan);
   EXPECT_EQ(plan->calibration_seq_len, 128) << "the tiny model's positions, fewer than 2048";
+  spec.evaluations = {{"a", {text_}}, {"b", {text_}, 32}};
+  EXPECT_EQ(PlanCompress(spec)->evaluation_seq_lens, (std::vector<int64_t>{128, 32}));
+}
+
+TEST_F(PlanTest, TheModelsOwnSamplesCost) {
+  CompressSpec spec = Spec("s");
+  spec.calibration.samples = 1000;
+  const double without = PlanCompress(spec)->expected_seconds;
+  spec.calibration.sources = {{{}, true}};
+  EXPECT_GT(PlanCompress(spec)->expected_seconds, 1.2 * without);
 }
 
 TEST_F(PlanTest, AnArtifactIsNotCompressedAgain) {

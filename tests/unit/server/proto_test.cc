@@ -2,6 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <cstdio>
+
+#include "absl/strings/ascii.h"
 #include "jobs/job_store.h"
 #include "pipeline/pipeline.h"
 #include "server/job_proto.h"
@@ -47,11 +51,16 @@ TEST_F(SpecProtoTest, DefaultsAreFilledInAndResolvingTwiceChangesNothing) {
   EXPECT_EQ(request_.calibration().seed(), 3u);
   EXPECT_EQ(request_.calibration().text().packing(), v1::CONCATENATED);
   EXPECT_EQ(request_.asvd_alpha(), 0.5);
+  EXPECT_EQ(request_.anchor_blend(), 0.5);
+  EXPECT_EQ(request_.anchor_ridge(), 1e-6);
+  EXPECT_EQ(request_.rank_multiple(), 1);
+  EXPECT_EQ(request_.min_keep_ratio(), 0.1);
   // What an absent length means depends on the model: the pipeline is asked.
   const auto spec = ToSpec(request_, *store_, "");
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_EQ(spec->calibration.seq_len, 0);
-  EXPECT_EQ(spec->evaluation.seq_len, 0);
+  EXPECT_TRUE(spec->evaluate_held_out);
+  EXPECT_TRUE(spec->evaluations.empty());
   request_.clear_output_uri();
   const std::string once = request_.SerializeAsString();
   ASSERT_TRUE(Resolve().ok());
@@ -62,14 +71,25 @@ TEST_F(SpecProtoTest, DefaultsAreFilledInAndResolvingTwiceChangesNothing) {
 TEST_F(SpecProtoTest, ExplicitZerosAreNotDefaults) {
   request_.mutable_calibration()->set_seed(0);
   request_.set_asvd_alpha(0);
+  request_.set_anchor_blend(0);
+  request_.set_anchor_ridge(0);
+  request_.set_min_keep_ratio(0);
   ASSERT_TRUE(Resolve().ok());
+  EXPECT_EQ(request_.anchor_blend(), 0);
+  EXPECT_EQ(request_.anchor_ridge(), 0);
+  EXPECT_EQ(request_.min_keep_ratio(), 0);
   EXPECT_EQ(request_.calibration().seed(), 0u);
   EXPECT_EQ(request_.asvd_alpha(), 0);
 }
 
 TEST_F(SpecProtoTest, EverythingReachesTheSpec) {
-  request_.set_method(v1::SVD_LLM_UPDATE);
-  request_.set_allocation(v1::V2);
+  request_.set_method(v1::ANCHORED);
+  request_.set_allocation(v1::RELATIVE_TAILS);
+  request_.set_encoding(v1::PIVOTED);
+  request_.set_anchor_blend(0.75);
+  request_.set_anchor_ridge(1e-3);
+  request_.set_rank_multiple(16);
+  request_.set_min_keep_ratio(0.2);
   request_.set_output_format(v1::DENSE);
   request_.add_keep_ratios(0.9);
   request_.set_asvd_alpha(0.25);
@@ -86,26 +106,176 @@ TEST_F(SpecProtoTest, EverythingReachesTheSpec) {
   ASSERT_TRUE(Resolve().ok());
   const auto spec = ToSpec(request_, *store_, "/scratch");
   ASSERT_TRUE(spec.ok()) << spec.status();
-  EXPECT_EQ(spec->method, Method::kSvdLlmUpdate);
-  EXPECT_EQ(spec->allocation, Allocation::kV2);
+  EXPECT_EQ(spec->method, Method::kAnchored);
+  EXPECT_EQ(spec->allocation, Allocation::kRelativeTails);
+  EXPECT_EQ(spec->encoding, Encoding::kPivoted);
+  EXPECT_EQ(spec->anchor_blend, 0.75);
+  EXPECT_EQ(spec->anchor_ridge, 1e-3);
+  EXPECT_EQ(spec->rank_multiple, 16);
+  EXPECT_EQ(spec->min_keep_ratio, 0.2);
   EXPECT_EQ(spec->output_format, OutputFormat::kDense);
   EXPECT_THAT(spec->keep_ratios, ElementsAre(0.9, 0.5));
   EXPECT_EQ(spec->asvd_alpha, 0.25);
   EXPECT_EQ(spec->model_dir, model_);
   EXPECT_EQ(spec->model_uri, "file://" + model_);
   EXPECT_EQ(spec->work_dir, "/scratch");
-  EXPECT_EQ(spec->calibration.text.path, text_);
-  EXPECT_EQ(spec->calibration.text.text_field, "body");
-  EXPECT_EQ(spec->calibration.text.packing, Packing::kDocuments);
+  ASSERT_EQ(spec->calibration.sources.size(), 1u);
+  const TextSource& text = spec->calibration.sources[0].text;
+  EXPECT_EQ(text.path, text_);
+  EXPECT_EQ(text.text_field, "body");
+  EXPECT_EQ(text.packing, Packing::kDocuments);
   EXPECT_EQ(spec->calibration.samples, 7);
   EXPECT_EQ(spec->calibration.seq_len, 64);
   EXPECT_EQ(spec->calibration.seed, 9u);
   EXPECT_EQ(spec->calibration.first_document, 5);
-  EXPECT_EQ(spec->evaluation.text.path, text_);
-  EXPECT_EQ(spec->evaluation.limit, 3);
-  EXPECT_EQ(spec->evaluation.seq_len, 32);
+  EXPECT_TRUE(spec->evaluate_held_out);
+  ASSERT_EQ(spec->evaluations.size(), 1u);
+  EXPECT_EQ(spec->evaluations[0].name, "perplexity");
+  EXPECT_EQ(spec->evaluations[0].text.path, text_);
+  EXPECT_EQ(spec->evaluations[0].limit, 3);
+  EXPECT_EQ(spec->evaluations[0].seq_len, 32);
   request_.mutable_evaluation()->set_disabled(true);
-  EXPECT_EQ(ToSpec(request_, *store_, "")->evaluation.limit, -1);
+  const auto silent = ToSpec(request_, *store_, "");
+  EXPECT_FALSE(silent->evaluate_held_out);
+  EXPECT_TRUE(silent->evaluations.empty());
+}
+
+// A value of the API that the pipeline takes for another would go unnoticed in a figure.
+TEST_F(SpecProtoTest, EveryMethodAllocationAndEncodingIsItself) {
+  ASSERT_TRUE(Resolve().ok());
+  const auto spec_of = [this] { return *ToSpec(request_, *store_, ""); };
+  const auto lower = [](std::string name) { return absl::AsciiStrToLower(name); };
+  for (int i = v1::Method_MIN + 1; i <= v1::Method_MAX; ++i) {
+    request_.set_method(static_cast<v1::Method>(i));
+    EXPECT_EQ(MethodName(spec_of().method), lower(v1::Method_Name(i)));
+  }
+  for (int i = v1::Allocation_MIN + 1; i <= v1::Allocation_MAX; ++i) {
+    request_.set_allocation(static_cast<v1::Allocation>(i));
+    EXPECT_EQ(AllocationName(spec_of().allocation), lower(v1::Allocation_Name(i)));
+  }
+  for (int i = v1::Encoding_MIN + 1; i <= v1::Encoding_MAX; ++i) {
+    request_.set_encoding(static_cast<v1::Encoding>(i));
+    EXPECT_EQ(EncodingName(spec_of().encoding), lower(v1::Encoding_Name(i)));
+  }
+}
+
+TEST_F(SpecProtoTest, MethodsOfPapersAreWhatThePapersSay) {
+  for (const v1::Method method : {v1::SVD, v1::ASVD, v1::SVD_LLM, v1::SVD_LLM_UPDATE}) {
+    request_.set_method(method);
+    request_.clear_encoding();
+    request_.clear_allocation();
+    ASSERT_TRUE(Resolve().ok());
+    EXPECT_EQ(request_.encoding(), v1::PLAIN);
+    EXPECT_EQ(request_.allocation(), v1::UNIFORM);
+  }
+}
+
+TEST_F(SpecProtoTest, SeveralSourcesAndTexts) {
+  const std::string other = temp_.Write("other.text.txt", "x");
+  v1::Calibration& calibration = *request_.mutable_calibration();
+  calibration.clear_text();
+  calibration.add_sources()->mutable_text()->set_uri(text_);
+  calibration.mutable_sources(0)->set_weight(0.25);
+  calibration.add_sources()->set_model_samples(true);
+  v1::ReportEvaluation& evaluation = *request_.mutable_evaluation();
+  evaluation.mutable_text()->set_uri(text_);
+  evaluation.add_texts()->mutable_text()->set_uri(other);
+  evaluation.mutable_texts(0)->set_seq_len(16);
+  evaluation.mutable_texts(0)->set_limit(2);
+  evaluation.add_texts()->mutable_text()->set_uri(text_);
+  evaluation.mutable_texts(1)->set_name("c4");
+  ASSERT_TRUE(Resolve().ok()) << Resolve();
+  EXPECT_EQ(calibration.sources(0).text().uri(), "file://" + text_);
+  EXPECT_EQ(calibration.sources(0).text().packing(), v1::CONCATENATED);
+  EXPECT_EQ(calibration.sources(1).weight(), 1);
+  EXPECT_EQ(evaluation.texts(0).name(), "other.text");
+  const std::string once = request_.SerializeAsString();
+  request_.clear_output_uri();
+  ASSERT_TRUE(Resolve().ok());
+  EXPECT_EQ(request_.SerializeAsString(), once);
+
+  const auto spec = ToSpec(request_, *store_, "");
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  ASSERT_EQ(spec->calibration.sources.size(), 2u);
+  EXPECT_EQ(spec->calibration.sources[0].weight, 0.25);
+  EXPECT_EQ(spec->calibration.sources[0].text.path, text_);
+  EXPECT_FALSE(spec->calibration.sources[0].model_samples);
+  EXPECT_TRUE(spec->calibration.sources[1].model_samples);
+  ASSERT_EQ(spec->evaluations.size(), 3u);
+  EXPECT_EQ(spec->evaluations[0].name, "perplexity");
+  EXPECT_EQ(spec->evaluations[1].text.path, other);
+  EXPECT_EQ(spec->evaluations[1].seq_len, 16);
+  EXPECT_EQ(spec->evaluations[1].limit, 2);
+  EXPECT_EQ(spec->evaluations[2].name, "c4");
+
+  std::remove(other.c_str());
+  EXPECT_THAT(std::string(ToSpec(request_, *store_, "").status().message()),
+              HasSubstr("evaluation.texts[0].text: "));
+  std::remove(text_.c_str());
+  const absl::Status lost = ToSpec(request_, *store_, "").status();
+  EXPECT_THAT(std::string(lost.message()), HasSubstr("calibration.sources[0].text: "));
+  EXPECT_EQ(ErrorReason(lost), kCalibrationInvalid);
+}
+
+TEST_F(SpecProtoTest, WhatIsWrongIsNamed) {
+  const v1::CompressModelRequest good = request_;
+  const auto refused = [&](auto change, const std::string& words) {
+    request_ = good;
+    change(request_);
+    EXPECT_THAT(std::string(Resolve().message()), HasSubstr(words));
+  };
+  using Request = v1::CompressModelRequest;
+  refused([](Request& r) { r.set_encoding(static_cast<v1::Encoding>(9)); }, "encoding: ");
+  refused([](Request& r) { r.set_anchor_blend(1.1); }, "anchor_blend: must be 0 to 1");
+  refused([](Request& r) { r.set_anchor_blend(std::nan("")); }, "anchor_blend: must be 0 to 1");
+  refused([](Request& r) { r.set_anchor_ridge(-1e-9); }, "anchor_ridge: must be 0 to 1");
+  refused([](Request& r) { r.set_rank_multiple(-1); }, "rank_multiple: must be 1 to 1024");
+  refused([](Request& r) { r.set_rank_multiple(1025); }, "rank_multiple: must be 1 to 1024");
+  refused([](Request& r) { r.set_min_keep_ratio(1); }, "min_keep_ratio: must be at least 0");
+  refused([](Request& r) { r.set_min_keep_ratio(0.6); }, "min_keep_ratio: is above a keep ratio");
+  refused([](Request& r) { r.mutable_calibration()->clear_text(); },
+          "calibration.text: is required");
+  refused([](Request& r) { r.mutable_calibration()->add_sources()->set_model_samples(true); },
+          "calibration.sources: excludes calibration.text");
+  const auto source = [&](auto change, const std::string& words) {
+    refused(
+        [&](Request& r) {
+          r.mutable_calibration()->clear_text();
+          change(*r.mutable_calibration()->add_sources());
+        },
+        words);
+  };
+  source([](v1::CalibrationSource&) {}, "calibration.sources[0]: needs text");
+  source([](v1::CalibrationSource& s) { s.set_model_samples(false); },
+         "calibration.sources[0]: needs text");
+  source([](v1::CalibrationSource& s) { s.mutable_text(); },
+         "calibration.sources[0].text.uri: is required");
+  for (const double weight : {0.0, -1.0, 1e7, std::nan("")}) {
+    source([weight](v1::CalibrationSource& s) { s.set_weight(weight); },
+           "calibration.sources[0].weight: must be above 0");
+  }
+  const auto text = [&](const std::string& name, const std::string& words) {
+    refused(
+        [&](Request& r) {
+          r.mutable_evaluation()->mutable_text()->set_uri(text_);
+          v1::EvaluationText& added = *r.mutable_evaluation()->add_texts();
+          added.mutable_text()->set_uri(text_);
+          added.set_name(name);
+          added.set_limit(-1);
+          added.set_seq_len(1);
+        },
+        words);
+  };
+  text("perplexity", "evaluation.texts[0].name: \"perplexity\" is another");
+  text("held_out_perplexity", "evaluation.texts[0].name: must not begin");
+  text("c4", "evaluation.texts[0].limit: ");
+  text("c4", "evaluation.texts[0].seq_len: ");
+}
+
+TEST_F(SpecProtoTest, TheFloorFollowsSmallKeepRatios) {
+  request_.add_keep_ratios(0.125);
+  ASSERT_TRUE(Resolve().ok());
+  EXPECT_EQ(request_.min_keep_ratio(), 0.0625);
 }
 
 TEST_F(SpecProtoTest, EqualRatiosAreRefusedAndNamesFollowTheRatios) {

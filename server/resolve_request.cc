@@ -1,0 +1,265 @@
+// Requests as they are sent, to requests as they are run.
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <functional>
+#include <set>
+
+#include "absl/strings/str_join.h"
+#include "pipeline/pipeline.h"
+#include "server/spec_proto.h"
+#include "server/status_proto.h"
+
+namespace svdllm {
+namespace {
+
+constexpr int64_t kMaxSamples = 1 << 20;
+constexpr int64_t kMaxSeqLen = 1 << 20;
+constexpr int kMaxRankMultiple = 1024;
+
+// Collects what is wrong with a request.
+class Checker {
+ public:
+  explicit Checker(const ArtifactStore& store) : store_(store) {}
+
+  void Fail(const std::string& field, const std::string& description) {
+    violations_.push_back({field, description});
+  }
+  void Require(bool condition, const std::string& field, const std::string& description) {
+    if (!condition) Fail(field, description);
+  }
+  // The canonical form of an input.
+  void Input(const std::string& field, std::string& uri) {
+    if (uri.empty()) return Fail(field, "is required");
+    Canonical(field, store_.ResolveInput(uri), uri);
+  }
+  void Output(const std::string& field, std::string& uri) {
+    Canonical(field, store_.ResolveOutput(uri), uri);
+  }
+  void Text(const std::string& field, v1::TextSource& text) {
+    Input(field + ".uri", *text.mutable_uri());
+    if (text.text_field().empty()) text.set_text_field("text");
+    if (text.packing() == v1::PACKING_UNSPECIFIED) text.set_packing(v1::CONCATENATED);
+    Require(text.packing() == v1::CONCATENATED || text.packing() == v1::DOCUMENTS,
+            field + ".packing", "is not a known value");
+  }
+  void SeqLen(const std::string& field, int64_t seq_len) {
+    Require(seq_len == 0 || (seq_len >= 2 && seq_len <= kMaxSeqLen), field,
+            "must be 2 to " + std::to_string(kMaxSeqLen) + ", or 0 for the default");
+  }
+  void Share(const std::string& field, double value) {
+    Require(value >= 0 && value <= 1, field, "must be 0 to 1");  // false for NaN
+  }
+  void Limit(const std::string& field, int64_t limit) {
+    Require(limit >= 0, field, "must not be negative; 0 means all");
+  }
+  template <typename Request>
+  void Common(const Request& request);
+
+  absl::Status Result() const {
+    return violations_.empty() ? absl::OkStatus() : InvalidFields(violations_, code_);
+  }
+
+ private:
+  void Canonical(const std::string& field, absl::StatusOr<std::string> resolved, std::string& uri) {
+    if (resolved.ok()) {
+      uri = *std::move(resolved);
+      return;
+    }
+    if (absl::IsPermissionDenied(resolved.status())) code_ = resolved.status().code();
+    const absl::string_view message = resolved.status().message();
+    Fail(field, std::string(message.data(), message.size()));
+  }
+
+  const ArtifactStore& store_;
+  std::vector<FieldViolation> violations_;
+  absl::StatusCode code_ = absl::StatusCode::kInvalidArgument;
+};
+
+bool IsUuid(const std::string& text) {
+  if (text.size() != 36) return false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+    if (dash ? text[i] != '-' : std::isxdigit(static_cast<unsigned char>(text[i])) == 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
+template <typename Request>
+void Checker::Common(const Request& request) {
+  Require(request.request_id().empty() || IsUuid(request.request_id()), "request_id",
+          "must be a UUID such as 123e4567-e89b-42d3-a456-426614174000");
+  Require(request.labels_size() <= kMaxLabels, "labels",
+          "at most " + std::to_string(kMaxLabels) + " labels");
+  for (const auto& [key, value] : request.labels()) {
+    Require(!key.empty() && key.size() <= kMaxLabelBytes && value.size() <= kMaxLabelBytes,
+            "labels[" + key.substr(0, 32) + "]", "keys have 1 to 128 bytes, values at most 128");
+  }
+  const auto& timeout = request.timeout();
+  Require(timeout.seconds() >= 0 && timeout.nanos() >= 0 && timeout.nanos() < 1'000'000'000 &&
+              timeout.seconds() < 100 * 365 * 86400ll,
+          "timeout", "must be a duration that is not negative");
+}
+
+void ResolveKeepRatios(Checker& check, v1::CompressModelRequest& request) {
+  auto* ratios = request.mutable_keep_ratios();
+  check.Require(!ratios->empty(), "keep_ratios", "at least one is required");
+  check.Require(ratios->size() <= kMaxKeepRatios, "keep_ratios",
+                "at most " + std::to_string(kMaxKeepRatios));
+  bool all_valid = true;
+  for (int i = 0; i < ratios->size(); ++i) {
+    const bool valid = ratios->Get(i) > 0 && ratios->Get(i) <= 1;  // false for NaN
+    all_valid &= valid;
+    check.Require(valid, "keep_ratios[" + std::to_string(i) + "]", "must be above 0 and at most 1");
+  }
+  if (!all_valid) return;
+  std::sort(ratios->begin(), ratios->end(), std::greater<>());
+  check.Require(std::adjacent_find(ratios->begin(), ratios->end()) == ratios->end(), "keep_ratios",
+                "no two may be equal");
+}
+
+// What a caller gets who does not say how: the one place that knows.
+void ResolveHow(v1::CompressModelRequest& request) {
+  if (request.method() == v1::METHOD_UNSPECIFIED) request.set_method(v1::SVD_LLM);
+  // The methods of the papers are what the papers say.
+  if (request.encoding() == v1::ENCODING_UNSPECIFIED) request.set_encoding(v1::PLAIN);
+  if (request.allocation() == v1::ALLOCATION_UNSPECIFIED) request.set_allocation(v1::UNIFORM);
+  if (request.output_format() == v1::OUTPUT_FORMAT_UNSPECIFIED) {
+    request.set_output_format(v1::FACTORED);
+  }
+}
+
+// Of resolved keep ratios.
+void ResolveNumbers(Checker& check, v1::CompressModelRequest& request) {
+  const CompressSpec defaults;
+  if (!request.has_asvd_alpha()) request.set_asvd_alpha(defaults.asvd_alpha);
+  if (!request.has_anchor_blend()) request.set_anchor_blend(defaults.anchor_blend);
+  if (!request.has_anchor_ridge()) request.set_anchor_ridge(defaults.anchor_ridge);
+  check.Share("asvd_alpha", request.asvd_alpha());
+  check.Share("anchor_blend", request.anchor_blend());
+  check.Share("anchor_ridge", request.anchor_ridge());
+  if (request.rank_multiple() == 0) request.set_rank_multiple(1);
+  check.Require(request.rank_multiple() >= 1 && request.rank_multiple() <= kMaxRankMultiple,
+                "rank_multiple", "must be 1 to " + std::to_string(kMaxRankMultiple));
+  double least = 1;
+  for (const double ratio : request.keep_ratios()) least = std::min(least, ratio);
+  if (!request.has_min_keep_ratio()) {
+    request.set_min_keep_ratio(std::min(defaults.min_keep_ratio, least / 2));
+  } else if (!(request.min_keep_ratio() >= 0 && request.min_keep_ratio() < 1)) {
+    check.Fail("min_keep_ratio", "must be at least 0 and below 1");
+  } else if (least > 0 && request.min_keep_ratio() > least) {
+    check.Fail("min_keep_ratio",
+               "is above a keep ratio: no matrix could keep less than all of them");
+  }
+}
+
+void ResolveCalibration(Checker& check, v1::Calibration& calibration) {
+  if (calibration.has_text()) {
+    check.Text("calibration.text", *calibration.mutable_text());
+    check.Require(calibration.sources().empty(), "calibration.sources",
+                  "excludes calibration.text, which stands for one source");
+  } else {
+    check.Require(!calibration.sources().empty(), "calibration.text",
+                  "is required, or calibration.sources instead");
+  }
+  check.Require(calibration.sources_size() <= kMaxTexts, "calibration.sources",
+                "at most " + std::to_string(kMaxTexts));
+  for (int i = 0; i < calibration.sources_size(); ++i) {
+    v1::CalibrationSource& source = *calibration.mutable_sources(i);
+    const std::string field = "calibration.sources[" + std::to_string(i) + "]";
+    if (source.has_text()) {
+      check.Text(field + ".text", *source.mutable_text());
+    } else {
+      check.Require(source.model_samples(), field, "needs text, or model_samples to be true");
+    }
+    if (!source.has_weight()) source.set_weight(CalibrationSource().weight);
+    check.Require(source.weight() > 0 && source.weight() <= kMaxSourceWeight, field + ".weight",
+                  "must be above 0 and at most 1000000");
+  }
+  if (calibration.samples() == 0) calibration.set_samples(CalibrationSpec().samples);
+  check.Require(calibration.samples() > 0 && calibration.samples() <= kMaxSamples,
+                "calibration.samples", "must be 1 to " + std::to_string(kMaxSamples));
+  check.SeqLen("calibration.seq_len", calibration.seq_len());
+  if (!calibration.has_seed()) calibration.set_seed(CalibrationSpec().seed);
+  check.Require(calibration.first_document() >= 0, "calibration.first_document",
+                "must not be negative");
+}
+
+void ResolveEvaluation(Checker& check, v1::ReportEvaluation& evaluation) {
+  std::set<std::string> names;
+  if (evaluation.has_text()) {
+    check.Text("evaluation.text", *evaluation.mutable_text());
+    names.insert(kTextName);
+  }
+  check.SeqLen("evaluation.seq_len", evaluation.seq_len());
+  check.Limit("evaluation.limit", evaluation.limit());
+  check.Require(evaluation.texts_size() <= kMaxTexts, "evaluation.texts",
+                "at most " + std::to_string(kMaxTexts));
+  for (int i = 0; i < evaluation.texts_size(); ++i) {
+    v1::EvaluationText& text = *evaluation.mutable_texts(i);
+    const std::string field = "evaluation.texts[" + std::to_string(i) + "]";
+    check.Text(field + ".text", *text.mutable_text());
+    if (text.name().empty()) {
+      text.set_name(std::filesystem::path(text.text().uri()).stem().string());
+    }
+    check.Require(names.insert(text.name()).second, field + ".name",
+                  "\"" + text.name() + "\" is another text's already");
+    check.Require(text.name().rfind(kHeldOutName, 0) != 0, field + ".name",
+                  "must not begin with " + std::string(kHeldOutName));
+    check.SeqLen(field + ".seq_len", text.seq_len());
+    check.Limit(field + ".limit", text.limit());
+  }
+}
+
+}  // namespace
+
+absl::Status ResolveRequest(const ArtifactStore& store, const std::string& default_output,
+                            v1::CompressModelRequest& request) {
+  Checker check(store);
+  check.Common(request);
+  check.Input("model", *request.mutable_model());
+  ResolveHow(request);
+  check.Require(v1::Method_IsValid(request.method()), "method", "is not a known value");
+  check.Require(v1::Allocation_IsValid(request.allocation()), "allocation", "is not a known value");
+  check.Require(v1::Encoding_IsValid(request.encoding()), "encoding", "is not a known value");
+  check.Require(v1::OutputFormat_IsValid(request.output_format()), "output_format",
+                "is not a known value");
+  ResolveKeepRatios(check, request);
+  ResolveNumbers(check, request);
+  ResolveCalibration(check, *request.mutable_calibration());
+  ResolveEvaluation(check, *request.mutable_evaluation());
+  if (request.output_uri().empty()) {
+    request.set_output_uri(default_output);
+  } else {
+    check.Output("output_uri", *request.mutable_output_uri());
+  }
+  return check.Result();
+}
+
+absl::Status ResolveRequest(const ArtifactStore& store, v1::EvaluateRequest& request) {
+  Checker check(store);
+  check.Common(request);
+  check.Input("model", *request.mutable_model());
+  check.Require(request.tasks_size() > 0, "tasks", "at least one is required");
+  check.Require(request.tasks_size() <= kMaxTasks, "tasks", "at most " + std::to_string(kMaxTasks));
+  const std::vector<std::string> tasks = SupportedTasks();
+  std::set<std::string> labels;
+  for (int i = 0; i < request.tasks_size(); ++i) {
+    v1::EvaluationTask& task = *request.mutable_tasks(i);
+    const std::string field = "tasks[" + std::to_string(i) + "]";
+    check.Require(
+        std::find(tasks.begin(), tasks.end(), task.name()) != tasks.end(), field + ".name",
+        "\"" + task.name() + "\" is not a task of this server: " + absl::StrJoin(tasks, ", "));
+    if (task.label().empty()) task.set_label(task.name());
+    check.Require(labels.insert(task.label()).second, field + ".label",
+                  "\"" + task.label() + "\" is another task's already");
+    check.Text(field + ".dataset", *task.mutable_dataset());
+    check.SeqLen(field + ".seq_len", task.seq_len());
+    check.Limit(field + ".limit", task.limit());
+  }
+  return check.Result();
+}
+
+}  // namespace svdllm

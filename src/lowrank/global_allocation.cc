@@ -1,0 +1,133 @@
+#include <algorithm>
+#include <cmath>
+
+#include "lowrank/allocation_options.h"
+
+namespace svdllm {
+namespace {
+
+using Options = std::vector<std::vector<RankOption>>;
+// An index into each item's options.
+using Choice = std::vector<size_t>;
+
+int64_t CostOf(const Options& options, const Choice& choice) {
+  int64_t cost = 0;
+  for (size_t i = 0; i < choice.size(); ++i) cost += options[i][choice[i]].cost;
+  return cost;
+}
+
+// What each item takes where a byte costs `price`; the cheaper of equals.
+Choice AtPrice(const Options& options, double price) {
+  Choice choice(options.size(), 0);
+  for (size_t i = 0; i < options.size(); ++i) {
+    double best = INFINITY;
+    for (size_t j = 0; j < options[i].size(); ++j) {
+      const double value = options[i][j].error + price * static_cast<double>(options[i][j].cost);
+      if (value < best) {
+        best = value;
+        choice[i] = j;
+      }
+    }
+  }
+  return choice;
+}
+
+// Upgrades, one item at a time, whatever buys most error for its bytes and still fits.
+void SpendRest(const Options& options, int64_t budget, Choice& choice) {
+  for (int64_t left = budget - CostOf(options, choice); left > 0;) {
+    double best = 0;
+    size_t item = options.size(), to = 0;
+    for (size_t i = 0; i < options.size(); ++i) {
+      const RankOption& now = options[i][choice[i]];
+      for (size_t j = choice[i] + 1; j < options[i].size(); ++j) {
+        const int64_t cost = options[i][j].cost - now.cost;
+        if (cost > left) break;
+        const double gain = (now.error - options[i][j].error) / static_cast<double>(cost);
+        if (gain > best) {
+          best = gain;
+          item = i;
+          to = j;
+        }
+      }
+    }
+    if (item == options.size()) return;
+    left -= options[item][to].cost - options[item][choice[item]].cost;
+    choice[item] = to;
+  }
+}
+
+}  // namespace
+
+std::vector<RankOption> RankOptions(const AllocationItem& item, const RankRules& rules) {
+  const int64_t dense = item.rows * item.cols;
+  RankRules least = rules;
+  least.keep_ratio = rules.min_keep_ratio;
+  // A floor that nothing reaches without being dense leaves the choice between rank 1 and dense.
+  int64_t first = rules.min_keep_ratio > 0 ? UniformRank(least, item.rows, item.cols) : 1;
+  if (first == 0) first = 1;
+  const int64_t most = static_cast<int64_t>(item.spectrum.size());
+  if (rules.multiple <= most) {
+    first = (first + rules.multiple - 1) / rules.multiple * rules.multiple;
+  }
+  const int64_t step = rules.multiple <= most ? rules.multiple : 1;
+  // Tails from the smallest eigenvalue up; what rounding made negative counts as nothing.
+  std::vector<double> tails(item.spectrum.size() + 1, 0);
+  for (size_t j = item.spectrum.size(); j > 0; --j) {
+    tails[j - 1] = tails[j] + std::max(item.spectrum[j - 1], 0.0);
+  }
+  std::vector<RankOption> options;
+  for (int64_t rank = first; rank <= most; rank += step) {
+    const int64_t numbers = StoredNumbers(rules.encoding, item.rows, item.cols, rank);
+    if (numbers >= dense) break;
+    const double share = tails[0] > 0 ? tails[static_cast<size_t>(rank)] / tails[0] : 0;
+    options.push_back({rank, numbers * item.element_bytes, item.weight * share});
+  }
+  options.push_back({0, dense * item.element_bytes, 0});
+  return options;
+}
+
+int64_t BudgetBytes(const std::vector<AllocationItem>& items, const RankRules& rules) {
+  double total = 0;
+  for (const AllocationItem& item : items) {
+    total += static_cast<double>(item.rows * item.cols * item.element_bytes);
+  }
+  return static_cast<int64_t>(rules.keep_ratio * total + 1e-6);
+}
+
+std::vector<int64_t> AllocateByError(const std::vector<AllocationItem>& items,
+                                     const RankRules& rules) {
+  Options options;
+  for (const AllocationItem& item : items) options.push_back(RankOptions(item, rules));
+  const int64_t budget = BudgetBytes(items, rules);
+  Choice choice = AtPrice(options, 0);
+  if (CostOf(options, choice) > budget) {
+    double low = 0, high = 1e-12;
+    while (CostOf(options, AtPrice(options, high)) > budget && high < 1e30) high *= 10;
+    for (int step = 0; step < 200; ++step) {
+      const double middle = (low + high) / 2;
+      (CostOf(options, AtPrice(options, middle)) > budget ? low : high) = middle;
+    }
+    choice = AtPrice(options, high);
+  }
+  SpendRest(options, budget, choice);
+  std::vector<int64_t> ranks;
+  for (size_t i = 0; i < choice.size(); ++i) ranks.push_back(options[i][choice[i]].rank);
+  return ranks;
+}
+
+double AllocationError(const std::vector<AllocationItem>& items,
+                       const std::vector<int64_t>& ranks) {
+  double error = 0;
+  for (size_t i = 0; i < items.size(); ++i) {
+    if (ranks[i] == 0) continue;
+    double tail = 0, total = 0;
+    for (size_t j = items[i].spectrum.size(); j > 0; --j) {
+      total += std::max(items[i].spectrum[j - 1], 0.0);
+      if (j == static_cast<size_t>(ranks[i]) + 1) tail = total;
+    }
+    if (total > 0) error += items[i].weight * tail / total;
+  }
+  return error;
+}
+
+}  // namespace svdllm

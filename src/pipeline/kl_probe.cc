@@ -1,0 +1,126 @@
+#include "pipeline/kl_probe.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "pipeline/dense_pass.h"
+
+namespace svdllm {
+namespace {
+
+constexpr int64_t kProbeTokens = 1024, kFewestTokens = 128;
+constexpr int64_t kMostVariantBytes = int64_t{1} << 30;
+// Rows whose logits are compared at once.
+constexpr int64_t kLogitRows = 256;
+
+}  // namespace
+
+int64_t KlProbe::Tokens(int64_t available, int64_t hidden_size, int64_t variants) {
+  const int64_t fitting = kMostVariantBytes / std::max<int64_t>(1, 4 * hidden_size * variants);
+  return std::min(available, std::clamp(fitting, kFewestTokens, kProbeTokens));
+}
+
+KlProbe::KlProbe(const CompressContext& context, std::vector<std::vector<int64_t>> ranks)
+    : context_(context),
+      backend_(context.backend),
+      ranks_(std::move(ranks)),
+      forward_(context.checkpoint.config(), context.checkpoint.arch(), context.backend) {}
+
+absl::Status KlProbe::Start() {
+  int64_t probed = 0;
+  for (const std::vector<int64_t>& ranks : ranks_) {
+    probed += std::count_if(ranks.begin(), ranks.end(), [](int64_t rank) { return rank > 0; });
+  }
+  const Sequences& all = context_.calibration;
+  const int64_t tokens = Tokens(all.tokens(), context_.checkpoint.config().hidden_size, probed);
+  // Spread over the calibration set: its sources lie one behind the other.
+  const int64_t wanted = std::max<int64_t>(1, tokens / kLength);
+  const int64_t stride = std::max<int64_t>(1, all.count() / wanted);
+  for (int64_t s = 0; s < all.count() && sequences_.tokens() < tokens; s += stride) {
+    const int64_t begin = all.offsets[static_cast<size_t>(s)];
+    const int64_t length = std::min(
+        {all.offsets[static_cast<size_t>(s) + 1] - begin, kLength, tokens - sequences_.tokens()});
+    sequences_.Append(std::span<const int32_t>(all.ids).subspan(static_cast<size_t>(begin),
+                                                                static_cast<size_t>(length)));
+  }
+  ASSIGN_OR_RETURN(dense_, EmbedSequences(context_.checkpoint, sequences_, backend_));
+  return absl::OkStatus();
+}
+
+absl::Status KlProbe::Branch(const Block& block, size_t ratio, size_t target, LinearId id,
+                             const Decomposition& decomposition, int64_t rank) {
+  Block changed = block;  // shares what stays
+  Linear& linear = changed.linear(id);
+  ASSIGN_OR_RETURN(const Factors factors, Truncate(decomposition, rank, backend_));
+  linear.w = Matrix();
+  ASSIGN_OR_RETURN(linear.a, backend_.New(rank, factors.a.cols(), DType::kF32));
+  ASSIGN_OR_RETURN(linear.b, backend_.New(factors.b.rows(), rank, DType::kF32));
+  RETURN_IF_ERROR(backend_.Copy(factors.a, linear.a));
+  RETURN_IF_ERROR(backend_.Copy(factors.b, linear.b));
+  Variant variant{ratio, target, {}};
+  ASSIGN_OR_RETURN(variant.x, backend_.New(dense_.rows(), dense_.cols(), DType::kF32));
+  RETURN_IF_ERROR(backend_.Copy(dense_, variant.x));
+  RETURN_IF_ERROR(forward_.RunBlock(changed, sequences_.offsets, variant.x));
+  variants_.push_back(std::move(variant));
+  return absl::OkStatus();
+}
+
+absl::Status KlProbe::AddLayer(int64_t layer, const Block& block,
+                               std::span<const Decomposition> decompositions) {
+  context_.log.Enter("allocate");
+  for (const Variant& variant : variants_) {
+    RETURN_IF_ERROR(context_.log.Check());
+    RETURN_IF_ERROR(forward_.RunBlock(block, sequences_.offsets, variant.x));
+  }
+  const auto& linears = context_.checkpoint.arch().linears;
+  for (size_t ratio = 0; ratio < ranks_.size(); ++ratio) {
+    for (size_t i = 0; i < linears.size(); ++i) {
+      const size_t target = TargetIndex(context_, layer, i);
+      const int64_t rank = ranks_[ratio][target];
+      if (rank == 0) continue;
+      RETURN_IF_ERROR(context_.log.Check());
+      RETURN_IF_ERROR(Branch(block, ratio, target, linears[i].id, decompositions[i], rank));
+    }
+  }
+  RETURN_IF_ERROR(forward_.RunBlock(block, sequences_.offsets, dense_));
+  const auto tokens = static_cast<double>(sequences_.tokens());
+  return context_.log.Step(
+      static_cast<double>(variants_.size() + 1) *
+      BlockFlops(context_.checkpoint.config(), context_.checkpoint.arch(), tokens, kLength / 2.0));
+}
+
+absl::StatusOr<std::vector<std::vector<double>>> KlProbe::Divergences() {
+  const ModelConfig& config = context_.checkpoint.config();
+  ASSIGN_OR_RETURN(const Head head, LoadHead(context_.checkpoint, backend_));
+  ASSIGN_OR_RETURN(const Matrix reference, backend_.New(kLogitRows, head.w.rows(), DType::kF32));
+  ASSIGN_OR_RETURN(const Matrix logits, backend_.New(kLogitRows, head.w.rows(), DType::kF32));
+  std::vector<std::vector<double>> sums;
+  for (const auto& ranks : ranks_) sums.emplace_back(ranks.size(), 0.0);
+  for (int64_t begin = 0; begin < dense_.rows(); begin += kLogitRows) {
+    const int64_t rows = std::min(kLogitRows, dense_.rows() - begin);
+    const MatrixRef dense_logits = reference.ref().Rows(0, rows);
+    RETURN_IF_ERROR(forward_.Logits(head, dense_.ref().Rows(begin, rows), dense_logits));
+    for (const Variant& variant : variants_) {
+      RETURN_IF_ERROR(context_.log.Check());
+      const MatrixRef own = logits.ref().Rows(0, rows);
+      RETURN_IF_ERROR(forward_.Logits(head, variant.x.ref().Rows(begin, rows), own));
+      ASSIGN_OR_RETURN(const double divergence, backend_.KlDivergence(dense_logits, own));
+      sums[variant.ratio][variant.target] += divergence;
+    }
+    RETURN_IF_ERROR(context_.log.Step(
+        HeadFlops(config, static_cast<double>(rows * static_cast<int64_t>(variants_.size() + 1)))));
+  }
+  for (std::vector<double>& ratio : sums) {
+    for (double& sum : ratio) {
+      // Rounding leaves a divergence that is next to nothing on either side of zero.
+      sum = std::max(sum / static_cast<double>(sequences_.tokens()), 0.0);
+      if (!std::isfinite(sum)) {
+        return MakeError(absl::StatusCode::kInternal, kNumericalFailure,
+                         "allocate: the divergence of a probe is not finite");
+      }
+    }
+  }
+  return sums;
+}
+
+}  // namespace svdllm

@@ -1,0 +1,59 @@
+// The fixture of the backend's conformance tests: TEST_P(BackendTest, ...) runs for every
+// implementation that backend_test.cc lists.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <Eigen/Dense>
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+
+#include "linalg/backend.h"
+
+namespace svdllm::testing {
+
+using MatD = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+struct Implementation {
+  std::string name;
+  std::function<std::unique_ptr<Backend>()> make;
+};
+
+class BackendTest : public ::testing::TestWithParam<Implementation> {
+ protected:
+  void SetUp() override {
+    backend_ = GetParam().make();
+    if (backend_ == nullptr) GTEST_SKIP() << GetParam().name << ": no device here";
+  }
+
+  MatD Random(int64_t rows, int64_t cols) {
+    std::normal_distribution<double> normal;
+    MatD m(rows, cols);
+    for (int64_t i = 0; i < m.size(); ++i) {
+      m.data()[i] = static_cast<float>(normal(generator_));  // exact in both precisions
+    }
+    return m;
+  }
+  Matrix Put(const MatD& m, DType dtype) {
+    auto matrix = backend_->New(m.rows(), m.cols(), dtype);
+    EXPECT_TRUE(matrix.ok()) << matrix.status();
+    EXPECT_TRUE(backend_->Upload(m.data(), DType::kF64, *matrix).ok());
+    return *std::move(matrix);
+  }
+  MatD Get(const MatrixRef& ref) {
+    MatD m(ref.rows, ref.cols);
+    EXPECT_TRUE(backend_->Download(ref, m.data(), DType::kF64).ok());
+    return m;
+  }
+  MatD RandomSpd(int64_t n) {
+    const MatD x = Random(n + 3, n);
+    return x.transpose() * x;
+  }
+
+  std::mt19937_64 generator_{7};
+  std::unique_ptr<Backend> backend_;
+};
+
+}  // namespace svdllm::testing
