@@ -34,7 +34,8 @@ absl::Status KlProbe::Start() {
   const Sequences& all = context_.calibration;
   const int64_t tokens = Tokens(all.tokens(), context_.checkpoint.config().hidden_size, probed);
   // Spread over the calibration set: its sources lie one behind the other.
-  const int64_t wanted = std::max<int64_t>(1, tokens / kLength);
+  const int64_t length = std::min(kLength, (all.tokens() + all.count() - 1) / all.count());
+  const int64_t wanted = std::max<int64_t>(1, (tokens + length - 1) / length);
   const int64_t stride = std::max<int64_t>(1, all.count() / wanted);
   for (int64_t s = 0; s < all.count() && sequences_.tokens() < tokens; s += stride) {
     const int64_t begin = all.offsets[static_cast<size_t>(s)];

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 
 namespace svdllm {
 namespace {
@@ -63,14 +64,34 @@ Json SettingsJson(const CompressSpec& spec) {
   return settings;
 }
 
+// The dtypes that are stored, and what rounding to them added to the losses.
+Json RoundingJson(const Checkpoint& source, const CompressSpec& spec,
+                  const ArtifactResult& artifact) {
+  std::set<std::string_view> dtypes;
+  double sum = 0, largest = 0;
+  int64_t compressed = 0;
+  for (const MatrixReport& m : artifact.matrices) {
+    if (m.rank == 0) continue;
+    const absl::StatusOr<TensorView> weight = source.Tensor(m.name + ".weight");
+    if (weight.ok()) dtypes.insert(DTypeName(weight->dtype));
+    ++compressed;
+    sum += m.rounding_excess;
+    largest = std::max(largest, m.rounding_excess);
+  }
+  const bool refitted = spec.encoding == Encoding::kPivoted &&
+                        spec.output_format == OutputFormat::kFactored && compressed > 0;
+  return {{"dtypes", dtypes},
+          {"coefficients_refitted", refitted},
+          {"mean_excess", compressed > 0 ? sum / static_cast<double>(compressed) : 0.0},
+          {"largest_excess", largest}};
+}
+
 }  // namespace
 
 Json ReportJson(const Checkpoint& source, const CompressSpec& spec, const CompressResult& job,
                 const ArtifactResult& artifact) {
   Json matrices = Json::array();
-  double worst_excess = 0;
   for (const MatrixReport& m : artifact.matrices) {
-    worst_excess = std::max(worst_excess, m.rounding_excess);
     matrices.push_back({{"name", m.name},
                         {"rows", m.rows},
                         {"cols", m.cols},
@@ -111,7 +132,7 @@ Json ReportJson(const Checkpoint& source, const CompressSpec& spec, const Compre
         {"target_parameters", artifact.compressed_parameters},
         {"weight_bytes", artifact.weight_bytes},
         {"perplexities", PerplexitiesJson(artifact.perplexities)}}},
-      {"largest_rounding_excess", worst_excess},
+      {"rounding", RoundingJson(source, spec, artifact)},
       {"stages", stages},
       {"peak_host_bytes", job.peak_host_bytes},
       {"peak_device_bytes", job.peak_device_bytes},
