@@ -40,7 +40,7 @@ FlagTable CompressFlags() {
          "whitened by the calibration data, which loses least at each layer's output. "
          "svd_llm_update: that, then a closed-form update to the already compressed layers "
          "before. anchored: whitening of a target that makes up for what the layers before have "
-         "lost. Default: the server's choice, which --validate_only shows."},
+         "lost. Default: anchored."},
         {"keep_ratio", FlagType::kReals, "R[,R...]", "",
          "The share of the linear layers' parameters to keep, above 0 and up to 1. Several give "
          "one "
@@ -49,12 +49,12 @@ FlagTable CompressFlags() {
         {"encoding", FlagType::kChoice, "plain|pivoted", "",
          "How a matrix of low rank is stored: plain: two factors. pivoted: some of its rows, and "
          "the coefficients of the others in them, which is smaller and so leaves room for more "
-         "rank. Default: as the method asks; plain for all up to svd_llm_update."},
+         "rank. Default: pivoted with anchored, else plain."},
         {"allocation", FlagType::kChoice, "uniform|v2|d_rank|relative_tails|kl_probe", "",
          "How ranks are spread over the matrices. uniform: the same keep ratio everywhere. v2: by "
          "each matrix's loss, among matrices of a kind. d_rank: by effective rank. relative_tails: "
          "least sum of relative losses. kl_probe: least sum of measured effects on the model's "
-         "output. Default: as the method asks; uniform for all up to svd_llm_update."},
+         "output. Default: kl_probe with anchored, else uniform."},
         {"min_keep_ratio", FlagType::kReal, "R", "",
          "With d_rank, relative_tails and kl_probe: the least share that a matrix keeps. Default: "
          "0.1, or half the least --keep_ratio where that is less."},

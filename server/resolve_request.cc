@@ -122,10 +122,16 @@ void ResolveKeepRatios(Checker& check, v1::CompressModelRequest& request) {
 
 // What a caller gets who does not say how: the one place that knows.
 void ResolveHow(v1::CompressModelRequest& request) {
-  if (request.method() == v1::METHOD_UNSPECIFIED) request.set_method(v1::SVD_LLM);
-  // The methods of the papers are what the papers say.
-  if (request.encoding() == v1::ENCODING_UNSPECIFIED) request.set_encoding(v1::PLAIN);
-  if (request.allocation() == v1::ALLOCATION_UNSPECIFIED) request.set_allocation(v1::UNIFORM);
+  if (request.method() == v1::METHOD_UNSPECIFIED) request.set_method(v1::ANCHORED);
+  // The methods of papers are what their papers say; ours brings what was measured to go best with
+  // it (docs/quality.md).
+  const bool own = request.method() == v1::ANCHORED;
+  if (request.encoding() == v1::ENCODING_UNSPECIFIED) {
+    request.set_encoding(own ? v1::PIVOTED : v1::PLAIN);
+  }
+  if (request.allocation() == v1::ALLOCATION_UNSPECIFIED) {
+    request.set_allocation(own ? v1::KL_PROBE : v1::UNIFORM);
+  }
   if (request.output_format() == v1::OUTPUT_FORMAT_UNSPECIFIED) {
     request.set_output_format(v1::FACTORED);
   }

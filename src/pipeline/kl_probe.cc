@@ -8,7 +8,7 @@
 namespace svdllm {
 namespace {
 
-constexpr int64_t kProbeTokens = 1024, kFewestTokens = 128;
+constexpr int64_t kProbeTokens = 512, kFewestTokens = 128;
 constexpr int64_t kMostVariantBytes = int64_t{1} << 30;
 // Rows whose logits are compared at once.
 constexpr int64_t kLogitRows = 256;

@@ -30,7 +30,7 @@ TEST_F(ServerTest, CompressionRunsToItsArtifact) {
   EXPECT_EQ(job.attempt(), 1);
   EXPECT_EQ(job.progress().percent(), 100);
   EXPECT_THAT(job.compress_model_request().keep_ratios(), ElementsAre(0.9, 0.8));
-  EXPECT_EQ(job.compress_model_request().method(), v1::SVD_LLM);
+  EXPECT_EQ(job.compress_model_request().method(), v1::ANCHORED);
   EXPECT_EQ(job.compress_model_request().calibration().seed(), 3u);
   EXPECT_EQ(job.compress_model_result().parameters(), 1000);
   ASSERT_EQ(job.artifact_uris_size(), 2);

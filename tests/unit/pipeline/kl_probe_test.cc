@@ -128,7 +128,7 @@ TEST_F(KlProbeTest, AllocatesWithinTheBudget) {
 
 TEST(KlProbeTokensTest, BoundsMemoryAndWhatThereIs) {
   EXPECT_EQ(KlProbe::Tokens(100, 576, 210), 100);
-  EXPECT_EQ(KlProbe::Tokens(100000, 576, 210), 1024);
+  EXPECT_EQ(KlProbe::Tokens(100000, 576, 210), 512);
   EXPECT_EQ(KlProbe::Tokens(100000, 8192, 560), 128) << "70B: the fewest";
 }
 

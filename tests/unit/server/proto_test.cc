@@ -41,10 +41,10 @@ class SpecProtoTest : public ::testing::Test {
 
 TEST_F(SpecProtoTest, DefaultsAreFilledInAndResolvingTwiceChangesNothing) {
   ASSERT_TRUE(Resolve().ok()) << Resolve();
-  EXPECT_EQ(request_.method(), v1::SVD_LLM);
-  EXPECT_EQ(request_.allocation(), v1::UNIFORM);
+  EXPECT_EQ(request_.method(), v1::ANCHORED);
+  EXPECT_EQ(request_.allocation(), v1::KL_PROBE);
   EXPECT_EQ(request_.output_format(), v1::FACTORED);
-  EXPECT_EQ(request_.encoding(), v1::PLAIN);
+  EXPECT_EQ(request_.encoding(), v1::PIVOTED);
   EXPECT_EQ(request_.output_uri(), "default");
   EXPECT_EQ(request_.model(), "file://" + model_);
   EXPECT_EQ(request_.calibration().samples(), 256);
