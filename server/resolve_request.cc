@@ -155,7 +155,8 @@ void ResolveNumbers(Checker& check, v1::CompressModelRequest& request) {
     request.set_min_keep_ratio(std::min(defaults.min_keep_ratio, least / 2));
   } else if (!(request.min_keep_ratio() >= 0 && request.min_keep_ratio() < 1)) {
     check.Fail("min_keep_ratio", "must be at least 0 and below 1");
-  } else if (least > 0 && request.min_keep_ratio() > least) {
+  } else if (least > 0 && request.min_keep_ratio() > least && request.allocation() != v1::UNIFORM &&
+             request.allocation() != v1::V2) {
     check.Fail("min_keep_ratio",
                "is above a keep ratio: no matrix could keep less than all of them");
   }
@@ -198,6 +199,11 @@ void ResolveEvaluation(Checker& check, v1::ReportEvaluation& evaluation) {
   if (evaluation.has_text()) {
     check.Text("evaluation.text", *evaluation.mutable_text());
     names.insert(kTextName);
+  } else {
+    check.Require(evaluation.seq_len() == 0, "evaluation.seq_len",
+                  "belongs to evaluation.text, which is absent");
+    check.Require(evaluation.limit() == 0, "evaluation.limit",
+                  "belongs to evaluation.text, which is absent");
   }
   check.SeqLen("evaluation.seq_len", evaluation.seq_len());
   check.Limit("evaluation.limit", evaluation.limit());

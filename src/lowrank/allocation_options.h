@@ -15,7 +15,7 @@ struct RankOption {
   double error = 0;  // weight · relative tail
 };
 
-// By increasing cost: the ranks that keep at least min_keep_ratio and save something, then dense.
+// By increasing cost: the ranks from min_keep_ratio's on that save something, then dense.
 std::vector<RankOption> RankOptions(const AllocationItem& item, const RankRules& rules);
 
 // ⌊keep_ratio · bytes of all the matrices⌋

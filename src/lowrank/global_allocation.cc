@@ -32,9 +32,11 @@ Choice AtPrice(const Options& options, double price) {
   return choice;
 }
 
-// Upgrades, one item at a time, whatever buys most error for its bytes and still fits.
+// Upgrades, one item at a time, whatever buys most error for its bytes and still fits; in the end
+// what buys nothing on the calibration data, and may elsewhere.
 void SpendRest(const Options& options, int64_t budget, Choice& choice) {
-  for (int64_t left = budget - CostOf(options, choice); left > 0;) {
+  int64_t left = budget - CostOf(options, choice);
+  while (left > 0) {
     double best = 0;
     size_t item = options.size(), to = 0;
     for (size_t i = 0; i < options.size(); ++i) {
@@ -50,9 +52,16 @@ void SpendRest(const Options& options, int64_t budget, Choice& choice) {
         }
       }
     }
-    if (item == options.size()) return;
+    if (item == options.size()) break;
     left -= options[item][to].cost - options[item][choice[item]].cost;
     choice[item] = to;
+  }
+  for (size_t i = 0; i < options.size(); ++i) {
+    const int64_t now = options[i][choice[i]].cost;
+    while (choice[i] + 1 < options[i].size() && options[i][choice[i] + 1].cost - now <= left) {
+      ++choice[i];
+    }
+    left -= options[i][choice[i]].cost - now;
   }
 }
 
@@ -60,23 +69,20 @@ void SpendRest(const Options& options, int64_t budget, Choice& choice) {
 
 std::vector<RankOption> RankOptions(const AllocationItem& item, const RankRules& rules) {
   const int64_t dense = item.rows * item.cols;
+  const auto most = static_cast<int64_t>(item.spectrum.size());
   RankRules least = rules;
   least.keep_ratio = rules.min_keep_ratio;
-  // A floor that nothing reaches without being dense leaves the choice between rank 1 and dense.
-  int64_t first = rules.min_keep_ratio > 0 ? UniformRank(least, item.rows, item.cols) : 1;
-  if (first == 0) first = 1;
-  const int64_t most = static_cast<int64_t>(item.spectrum.size());
-  if (rules.multiple <= most) {
-    first = (first + rules.multiple - 1) / rules.multiple * rules.multiple;
-  }
-  const int64_t step = rules.multiple <= most ? rules.multiple : 1;
+  // No rank saves anything: the only option is dense.
+  int64_t rank = rules.min_keep_ratio > 0 ? UniformRank(least, item.rows, item.cols) : 1;
+  if (rank == 0) rank = most + 1;
   // Tails from the smallest eigenvalue up; what rounding made negative counts as nothing.
   std::vector<double> tails(item.spectrum.size() + 1, 0);
   for (size_t j = item.spectrum.size(); j > 0; --j) {
     tails[j - 1] = tails[j] + std::max(item.spectrum[j - 1], 0.0);
   }
   std::vector<RankOption> options;
-  for (int64_t rank = first; rank <= most; rank += step) {
+  // The least rank may lie below one multiple; from there on multiples.
+  for (; rank <= most; rank += rules.multiple - rank % rules.multiple) {
     const int64_t numbers = StoredNumbers(rules.encoding, item.rows, item.cols, rank);
     if (numbers >= dense) break;
     const double share = tails[0] > 0 ? tails[static_cast<size_t>(rank)] / tails[0] : 0;
@@ -94,8 +100,19 @@ int64_t BudgetBytes(const std::vector<AllocationItem>& items, const RankRules& r
   return static_cast<int64_t>(rules.keep_ratio * total + 1e-6);
 }
 
+double LeastKeepRatio(const std::vector<AllocationItem>& items, const RankRules& rules) {
+  double least = 0, whole = 0;
+  for (const AllocationItem& item : items) {
+    const std::vector<RankOption> options = RankOptions(item, rules);
+    least += static_cast<double>(options.front().cost);
+    whole += static_cast<double>(options.back().cost);
+  }
+  return whole > 0 ? least / whole : 0;
+}
+
 std::vector<int64_t> AllocateByError(const std::vector<AllocationItem>& items,
                                      const RankRules& rules) {
+  if (rules.keep_ratio >= 1) return std::vector<int64_t>(items.size(), 0);
   Options options;
   for (const AllocationItem& item : items) options.push_back(RankOptions(item, rules));
   const int64_t budget = BudgetBytes(items, rules);

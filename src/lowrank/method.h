@@ -1,12 +1,12 @@
 // The compression methods: a static table. All of them minimise ‖(W − W′) R‖_F over rank(W′) ≤ k
-// and differ in R, that is, in what they know of the layer's inputs X:
+// and differ in R, that is, in what they know of the layer's inputs X, the last one also in W:
 //
 //   svd             R = I
 //   asvd            R = diag(mean|x|^α)
 //   svd_llm         R Rᵀ = G = X Xᵀ: truncation-aware whitening, ‖(W − W′)X‖_F itself
 //   svd_llm_update  the same, then the sequential closed-form update of the left factor
 //   anchored        whitening of a target that also makes up for what the layers before have lost
-//                   (decomposition.h)
+//                   (anchored.h)
 #pragma once
 
 #include <span>

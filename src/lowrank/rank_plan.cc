@@ -15,8 +15,7 @@ constexpr double kSmallestKeep = 0.02;
 
 double LeastKeep(const AllocationItem& item, const RankRules& rules) {
   const auto rank_1 = static_cast<double>(StoredNumbers(rules.encoding, item.rows, item.cols, 1));
-  return std::max(
-      {kSmallestKeep, rules.min_keep_ratio, rank_1 / static_cast<double>(item.rows * item.cols)});
+  return std::max(kSmallestKeep, rank_1 / static_cast<double>(item.rows * item.cols));
 }
 
 double TailLoss(const std::vector<double>& spectrum, int64_t rank) {
@@ -96,18 +95,16 @@ int64_t UniformRank(const RankRules& rules, int64_t rows, int64_t cols) {
   if (rules.keep_ratio >= 1) return 0;
   const auto m = static_cast<double>(rows), n = static_cast<double>(cols);
   // A product that is a whole number in decimal must not lose a rank to its binary rounding.
-  const double budget = rules.keep_ratio * m * n + 1e-6;
-  const double exact = rules.encoding == Encoding::kPivoted
-                           ? ((m + n) - std::sqrt((m + n) * (m + n) - 4 * budget)) / 2
-                           : budget / (m + n);
-  auto rank = static_cast<int64_t>(exact);
+  const double budget = std::min(rules.keep_ratio * m * n + 1e-6, m * n);
+  const double root = std::sqrt(std::max((m + n) * (m + n) - 4 * budget, 0.0));
+  const double exact = rules.encoding == Encoding::kPivoted ? (m + n - root) / 2 : budget / (m + n);
+  int64_t rank = std::clamp<int64_t>(static_cast<int64_t>(exact), 1, std::min(rows, cols));
   // The root is rounded: its neighbours decide.
   const auto fits = [&](int64_t k) {
     return static_cast<double>(StoredNumbers(rules.encoding, rows, cols, k)) <= budget;
   };
   while (rank > 1 && !fits(rank)) --rank;
   while (rank < std::min(rows, cols) && fits(rank + 1)) ++rank;
-  rank = std::max<int64_t>(1, rank);
   if (rank > rules.multiple) rank -= rank % rules.multiple;
   return StoredNumbers(rules.encoding, rows, cols, rank) < rows * cols ? rank : 0;
 }

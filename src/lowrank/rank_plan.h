@@ -11,7 +11,7 @@ enum class Allocation { kUniform, kV2, kDRank, kRelativeTails, kKlProbe };
 // "uniform", "v2", "d_rank", "relative_tails", "kl_probe"
 std::string AllocationName(Allocation allocation);
 
-// How W′ of rank k is stored (decomposition.h). kPlain: two factors, k (m + n) numbers. kPivoted:
+// How W′ of rank k is stored (factors.h). kPlain: two factors, k (m + n) numbers. kPivoted:
 // k of its rows and the coefficients of the others in them, k (m + n − k) numbers.
 enum class Encoding { kPlain, kPivoted };
 // "plain", "pivoted"
@@ -24,9 +24,10 @@ int64_t StoredNumbers(Encoding encoding, int64_t rows, int64_t cols, int64_t ran
 // What bounds every rank.
 struct RankRules {
   Encoding encoding = Encoding::kPlain;
-  double keep_ratio = 1;      // of the stored bytes of all matrices together
-  double min_keep_ratio = 0;  // of each matrix
-  // Ranks are multiples of this, but for matrices too small for one.
+  double keep_ratio = 1;  // of the stored bytes of all matrices together
+  // No matrix gets a rank below the largest that fits this share of its numbers; V2 has its own.
+  double min_keep_ratio = 0;
+  // Ranks are multiples of this, but for those below one multiple.
   int64_t multiple = 1;
 };
 
@@ -45,7 +46,11 @@ struct AllocationItem {
   double weight = 1;
 };
 
-// All of these return a rank an item, 0 for dense, and never exceed the budget.
+// All of these return a rank an item, 0 for dense, and never exceed the budget, but where rank 1,
+// or, for D-Rank and by error, LeastKeepRatio, is above it.
+
+// What all matrices at their least ranks keep. Of a spectrum, only its size counts.
+double LeastKeepRatio(const std::vector<AllocationItem>& items, const RankRules& rules);
 
 // SVD-LLM V2 (arXiv 2503.12340): inside a group of n matrices whose removed share is R = 1 − ρ,
 // matrix i has the share R_i = n R (1/log L_i) / Σ_j (1/log L_j) removed, L_i being the loss of its

@@ -9,7 +9,8 @@
 namespace svdllm {
 namespace {
 
-// A matrix that saves nothing at the uniform ratio was not probed; it stays dense.
+// A matrix that saves nothing at the uniform ratio was not probed; this keeps it dense where
+// anything else can give way.
 constexpr double kUnprobed = 1e6;
 
 using Ranks = std::vector<std::vector<int64_t>>;
@@ -43,7 +44,7 @@ std::vector<int64_t> Allocate(const CompressContext& context, double keep_ratio,
 // / E_i(k_probe), E_i being the tail.
 double WeightOf(const AllocationItem& item, int64_t probed_rank, double divergence) {
   // Below these a figure is rounding; a matrix that loses nothing must not look free to cut.
-  constexpr double kLeastDivergence = 1e-9, kLeastShare = 1e-12;
+  constexpr double kLeastDivergence = 1e-9, kLeastShare = 1e-7;
   AllocationItem plain = item;
   plain.weight = 1;
   const double share = AllocationError({plain}, {probed_rank});  // E(k_probe) / E(0)

@@ -55,7 +55,7 @@ absl::Status AnchoredCompressor::GatherBatch(const Batch& batch, Site site) {
     RETURN_IF_ERROR(backend_.AccumulateGram(own, stream.gram));
     RETURN_IF_ERROR(backend_.Copy(dense, drift));
     RETURN_IF_ERROR(backend_.Add(-1, own, drift));
-    if (stream.drift.rows() == stream.gram.rows()) {
+    if (!stream.drift_is_output) {
       RETURN_IF_ERROR(backend_.AccumulateCross(drift, own, stream.drift));
     } else {
       const Matrix& w = block_.linear(context_.checkpoint.arch().linears[Readers(site)[0]].id).w;
@@ -80,6 +80,8 @@ absl::Status AnchoredCompressor::Gather(int64_t layer, Site site) {
   const LinearShape shape = ShapeOf(config, reader);
   const int64_t kept_bytes = 4 * dense_.rows() * shape.cols * static_cast<int64_t>(streams_.size());
   for (Stream& stream : streams_) {
+    stream.gram = stream.drift = Matrix();  // give the old ones back first
+    stream.drift_is_output = output;
     ASSIGN_OR_RETURN(stream.gram, backend_.New(shape.cols, shape.cols, DType::kF64));
     ASSIGN_OR_RETURN(stream.drift,
                      backend_.New(output ? shape.rows : shape.cols, shape.cols, DType::kF64));
@@ -113,7 +115,6 @@ absl::Status AnchoredCompressor::Compress(int64_t layer, Site site, Stream& stre
                                           std::vector<MatrixReport>& reports) {
   context_.log.Enter("factorise");
   const auto& linears = context_.checkpoint.arch().linears;
-  const bool is_output = stream.drift.rows() != stream.gram.rows();
   Metric metric;
   metric.gram = stream.gram;
   std::vector<Matrix> targets;
@@ -121,9 +122,10 @@ absl::Status AnchoredCompressor::Compress(int64_t layer, Site site, Stream& stre
   for (const size_t i : Readers(site)) {
     const size_t index = TargetIndex(context_, layer, i);
     if (writer.ranks()[index] == 0) continue;
-    ASSIGN_OR_RETURN(Matrix target,
-                     AnchoredTarget({block_.linear(linears[i].id).w, stream.drift, is_output},
-                                    stream.gram, context_.spec.anchor_blend, backend_));
+    ASSIGN_OR_RETURN(
+        Matrix target,
+        AnchoredTarget({block_.linear(linears[i].id).w, stream.drift, stream.drift_is_output},
+                       stream.gram, context_.spec.anchor_blend, backend_));
     items.push_back({target, metric});
     targets.push_back(std::move(target));
   }
@@ -131,6 +133,9 @@ absl::Status AnchoredCompressor::Compress(int64_t layer, Site site, Stream& stre
   if (!decompositions.ok()) {
     return Annotate(decompositions.status(), "factorise: layer " + std::to_string(layer));
   }
+  RETURN_IF_ERROR(
+      context_.log.Step(DecomposeFlops(context_.checkpoint.config(), context_.checkpoint.arch()) *
+                        static_cast<double>(items.size()) / static_cast<double>(linears.size())));
   size_t next = 0;
   for (const size_t i : Readers(site)) {
     const size_t index = TargetIndex(context_, layer, i);

@@ -30,7 +30,8 @@ class AnchoredCompressor {
     Block block;   // the current block as far as it is compressed
     Matrix gram;   // H of the current site, F64 [n, n]
     Matrix drift;  // D [n, n], or W D [m, n] of the site's only reader
-    Matrix kept;   // F32 [tokens, n]: the inputs of o or down, where they are kept
+    bool drift_is_output = false;
+    Matrix kept;  // F32 [tokens, n]: the inputs of o or down, where they are kept
   };
 
   // The linears that read a site.

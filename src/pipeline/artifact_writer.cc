@@ -89,11 +89,12 @@ absl::StatusOr<ArtifactWriter> ArtifactWriter::Create(const Checkpoint& checkpoi
   for (size_t i = 0; i < targets.size(); ++i) {
     const Target& target = targets[i];
     const int64_t rank = writer.ranks_[i];
-    writer.target_parameters_ += StoredNumbers(spec.encoding, target.rows, target.cols,
-                                               writer.factored() ? rank : 0);
+    writer.target_parameters_ +=
+        StoredNumbers(spec.encoding, target.rows, target.cols, writer.factored() ? rank : 0);
     if (rank == 0) continue;
     factored_weights[target.name + ".weight"] = i;
-    if (writer.factored() && !pivoted) renamed[target.name + ".bias"] = target.name + ".low_rank_b.bias";
+    if (writer.factored() && !pivoted)
+      renamed[target.name + ".bias"] = target.name + ".low_rank_b.bias";
   }
   std::vector<std::vector<TensorSpec>> shards(1);
   int64_t bytes = 0;
@@ -152,8 +153,7 @@ absl::Status ArtifactWriter::WriteFactors(size_t target, std::span<const std::by
   const std::string& name = (*targets_)[target].name;
   RETURN_IF_ERROR(Write(name + ".low_rank_a.weight", a));
   RETURN_IF_ERROR(Write(name + ".low_rank_b.weight", b));
-  return order.empty() ? absl::OkStatus()
-                       : Write(name + ".low_rank_order", std::as_bytes(order));
+  return order.empty() ? absl::OkStatus() : Write(name + ".low_rank_order", std::as_bytes(order));
 }
 
 absl::Status ArtifactWriter::WriteDense(size_t target, std::span<const std::byte> weight) {

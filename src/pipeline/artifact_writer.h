@@ -27,8 +27,8 @@ class ArtifactWriter {
                                                std::vector<int64_t> ranks,
                                                const std::string& staging_dir);
 
-  // a [rank, in], b [out, rank], or [out − rank, rank] where order [out] says that they are pivoted;
-  // in the dtype of the source's weight.
+  // a [rank, in], b [out, rank], or [out − rank, rank] where order [out] says that they are
+  // pivoted; in the dtype of the source's weight.
   absl::Status WriteFactors(size_t target, std::span<const std::byte> a,
                             std::span<const std::byte> b, std::span<const int32_t> order);
   // The reconstructed weight [out, in], for OutputFormat::kDense.

@@ -27,8 +27,8 @@ struct CompressContext {
 absl::StatusOr<std::vector<std::vector<int64_t>>> AllocateRanks(const CompressContext& context);
 
 // Factorises every target for every writer and hands the factors over, layer by layer: one stream
-// of activations through the dense model and, where the method updates, one more through each
-// compressed prefix. Returns a report a target for each writer.
+// of activations through the dense model and, where the method updates or is anchored, one more
+// through each compressed prefix. Returns a report a target for each writer.
 absl::StatusOr<std::vector<std::vector<MatrixReport>>> CompressBlocks(
     const CompressContext& context, std::vector<ArtifactWriter>& writers);
 

@@ -5,10 +5,8 @@
 namespace svdllm {
 
 absl::StatusOr<BlockStatistics> DensePass::NewStatistics() const {
-  // Pivoted factors are refitted after rounding, which takes the Gram of the inputs.
-  const bool output_grams = context_.spec.encoding == Encoding::kPlain;
   return BlockStatistics::Create(context_.checkpoint.config(), context_.checkpoint.arch(),
-                                 statistic_, output_grams, context_.backend);
+                                 statistic_, WantsOutputGrams(context_.spec), context_.backend);
 }
 
 absl::Status DensePass::Start() {

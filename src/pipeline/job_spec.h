@@ -69,10 +69,10 @@ struct CompressSpec {
   std::vector<double> keep_ratios;  // each in (0, 1], strictly decreasing after resolution
   Encoding encoding = Encoding::kPlain;
   Allocation allocation = Allocation::kUniform;
-  // Ranks are multiples of this (the last ones of a matrix aside): what a device's tiles like.
+  // Ranks are multiples of this (but for those below one multiple): what a device's tiles like.
   int64_t rank_multiple = 1;
-  // kDRank, kRelativeTails, kKlProbe: no matrix keeps less than this share of its numbers. At most
-  // the least keep ratio.
+  // kDRank, kRelativeTails, kKlProbe: no rank is below the largest that fits this share of the
+  // matrix's numbers. At most the least keep ratio.
   double min_keep_ratio = 0.1;
   CalibrationSpec calibration;
   OutputFormat output_format = OutputFormat::kFactored;
@@ -123,8 +123,8 @@ struct MatrixReport {
   std::string name;  // "model.layers.0.self_attn.q_proj"
   int64_t rows = 0, cols = 0;
   int64_t rank = 0;  // 0: stays dense
-  double relative_loss =
-      0;  // ‖(W−W′)X‖ / ‖W X‖ from the eigenvalue tail (whitened methods), else measured
+  // ‖(W−W′)X‖ / ‖W X‖ from the eigenvalue tail; kAnchored: of the target W* on X′.
+  double relative_loss = 0;
   double optimum_loss = 0;  // (Σ_{j>k} λ_j)^{1/2}, absolute; whitened methods only
   double rounding_excess = 0;  // ‖(W−W″)X‖²/‖(W−W′)X‖² − 1, W″ being what is stored
 };

@@ -10,13 +10,15 @@ namespace {
 
 constexpr int64_t kProbeTokens = 512, kFewestTokens = 128;
 constexpr int64_t kMostVariantBytes = int64_t{1} << 30;
+// Rows that go through a block together.
+constexpr int64_t kBatchRows = 4096;
 // Rows whose logits are compared at once.
 constexpr int64_t kLogitRows = 256;
 
 }  // namespace
 
-int64_t KlProbe::Tokens(int64_t available, int64_t hidden_size, int64_t variants) {
-  const int64_t fitting = kMostVariantBytes / std::max<int64_t>(1, 4 * hidden_size * variants);
+int64_t KlProbe::Tokens(int64_t available, int64_t hidden_size, int64_t targets) {
+  const int64_t fitting = kMostVariantBytes / std::max<int64_t>(1, 4 * hidden_size * targets);
   return std::min(available, std::clamp(fitting, kFewestTokens, kProbeTokens));
 }
 
@@ -27,60 +29,81 @@ KlProbe::KlProbe(const CompressContext& context, std::vector<std::vector<int64_t
       forward_(context.checkpoint.config(), context.checkpoint.arch(), context.backend) {}
 
 absl::Status KlProbe::Start() {
-  int64_t probed = 0;
-  for (const std::vector<int64_t>& ranks : ranks_) {
-    probed += std::count_if(ranks.begin(), ranks.end(), [](int64_t rank) { return rank > 0; });
-  }
   const Sequences& all = context_.calibration;
-  const int64_t tokens = Tokens(all.tokens(), context_.checkpoint.config().hidden_size, probed);
+  const int64_t hidden = context_.checkpoint.config().hidden_size;
+  const int64_t tokens =
+      Tokens(all.tokens(), hidden, static_cast<int64_t>(context_.targets.size()));
   // Spread over the calibration set: its sources lie one behind the other.
   const int64_t length = std::min(kLength, (all.tokens() + all.count() - 1) / all.count());
   const int64_t wanted = std::max<int64_t>(1, (tokens + length - 1) / length);
   const int64_t stride = std::max<int64_t>(1, all.count() / wanted);
   for (int64_t s = 0; s < all.count() && sequences_.tokens() < tokens; s += stride) {
     const int64_t begin = all.offsets[static_cast<size_t>(s)];
-    const int64_t length = std::min(
+    const int64_t taken = std::min(
         {all.offsets[static_cast<size_t>(s) + 1] - begin, kLength, tokens - sequences_.tokens()});
     sequences_.Append(std::span<const int32_t>(all.ids).subspan(static_cast<size_t>(begin),
-                                                                static_cast<size_t>(length)));
+                                                                static_cast<size_t>(taken)));
   }
   ASSIGN_OR_RETURN(dense_, EmbedSequences(context_.checkpoint, sequences_, backend_));
+  int64_t probed = 0;
+  for (const std::vector<int64_t>& ranks : ranks_) {
+    probed += std::count_if(ranks.begin(), ranks.end(), [](int64_t rank) { return rank > 0; });
+  }
+  ASSIGN_OR_RETURN(streams_, backend_.New(probed * dense_.rows(), hidden, DType::kF32));
   return absl::OkStatus();
 }
 
-absl::Status KlProbe::Branch(const Block& block, size_t ratio, size_t target, LinearId id,
-                             const Decomposition& decomposition, int64_t rank) {
+MatrixRef KlProbe::StreamsOf(size_t first, size_t count) const {
+  return streams_.ref().Rows(static_cast<int64_t>(first) * dense_.rows(),
+                             static_cast<int64_t>(count) * dense_.rows());
+}
+
+absl::Status KlProbe::AdvanceVariants(const Block& block) {
+  const auto most = static_cast<size_t>(std::max<int64_t>(1, kBatchRows / dense_.rows()));
+  for (size_t first = 0; first < variants_.size(); first += most) {
+    RETURN_IF_ERROR(context_.log.Check());
+    const size_t count = std::min(most, variants_.size() - first);
+    std::vector<int64_t> offsets = {0};
+    for (size_t v = 0; v < count; ++v) {
+      const int64_t begin = offsets.back();
+      for (size_t s = 1; s < sequences_.offsets.size(); ++s) {
+        offsets.push_back(begin + sequences_.offsets[s]);
+      }
+    }
+    RETURN_IF_ERROR(forward_.RunBlock(block, offsets, StreamsOf(first, count)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status KlProbe::Branch(const Block& block, LinearId id, const Decomposition& decomposition,
+                             const Variant& variant) {
   Block changed = block;  // shares what stays
   Linear& linear = changed.linear(id);
+  const int64_t rank = ranks_[variant.ratio][variant.target];
   ASSIGN_OR_RETURN(const Factors factors, Truncate(decomposition, rank, backend_));
   linear.w = Matrix();
   ASSIGN_OR_RETURN(linear.a, backend_.New(rank, factors.a.cols(), DType::kF32));
   ASSIGN_OR_RETURN(linear.b, backend_.New(factors.b.rows(), rank, DType::kF32));
   RETURN_IF_ERROR(backend_.Copy(factors.a, linear.a));
   RETURN_IF_ERROR(backend_.Copy(factors.b, linear.b));
-  Variant variant{ratio, target, {}};
-  ASSIGN_OR_RETURN(variant.x, backend_.New(dense_.rows(), dense_.cols(), DType::kF32));
-  RETURN_IF_ERROR(backend_.Copy(dense_, variant.x));
-  RETURN_IF_ERROR(forward_.RunBlock(changed, sequences_.offsets, variant.x));
-  variants_.push_back(std::move(variant));
+  const MatrixRef own = StreamsOf(variants_.size(), 1);
+  RETURN_IF_ERROR(backend_.Copy(dense_, own));
+  RETURN_IF_ERROR(forward_.RunBlock(changed, sequences_.offsets, own));
+  variants_.push_back(variant);
   return absl::OkStatus();
 }
 
 absl::Status KlProbe::AddLayer(int64_t layer, const Block& block,
                                std::span<const Decomposition> decompositions) {
   context_.log.Enter("allocate");
-  for (const Variant& variant : variants_) {
-    RETURN_IF_ERROR(context_.log.Check());
-    RETURN_IF_ERROR(forward_.RunBlock(block, sequences_.offsets, variant.x));
-  }
+  RETURN_IF_ERROR(AdvanceVariants(block));
   const auto& linears = context_.checkpoint.arch().linears;
   for (size_t ratio = 0; ratio < ranks_.size(); ++ratio) {
     for (size_t i = 0; i < linears.size(); ++i) {
-      const size_t target = TargetIndex(context_, layer, i);
-      const int64_t rank = ranks_[ratio][target];
-      if (rank == 0) continue;
+      const Variant variant{ratio, TargetIndex(context_, layer, i)};
+      if (ranks_[ratio][variant.target] == 0) continue;
       RETURN_IF_ERROR(context_.log.Check());
-      RETURN_IF_ERROR(Branch(block, ratio, target, linears[i].id, decompositions[i], rank));
+      RETURN_IF_ERROR(Branch(block, linears[i].id, decompositions[i], variant));
     }
   }
   RETURN_IF_ERROR(forward_.RunBlock(block, sequences_.offsets, dense_));
@@ -101,12 +124,12 @@ absl::StatusOr<std::vector<std::vector<double>>> KlProbe::Divergences() {
     const int64_t rows = std::min(kLogitRows, dense_.rows() - begin);
     const MatrixRef dense_logits = reference.ref().Rows(0, rows);
     RETURN_IF_ERROR(forward_.Logits(head, dense_.ref().Rows(begin, rows), dense_logits));
-    for (const Variant& variant : variants_) {
+    for (size_t v = 0; v < variants_.size(); ++v) {
       RETURN_IF_ERROR(context_.log.Check());
       const MatrixRef own = logits.ref().Rows(0, rows);
-      RETURN_IF_ERROR(forward_.Logits(head, variant.x.ref().Rows(begin, rows), own));
+      RETURN_IF_ERROR(forward_.Logits(head, StreamsOf(v, 1).Rows(begin, rows), own));
       ASSIGN_OR_RETURN(const double divergence, backend_.KlDivergence(dense_logits, own));
-      sums[variant.ratio][variant.target] += divergence;
+      sums[variants_[v].ratio][variants_[v].target] += divergence;
     }
     RETURN_IF_ERROR(context_.log.Step(
         HeadFlops(config, static_cast<double>(rows * static_cast<int64_t>(variants_.size() + 1)))));

@@ -2,8 +2,9 @@
 // next-token distributions from the dense model's, over some of the calibration tokens.
 //
 // All matrices are probed in one pass over the blocks: a variant of the residual streams branches
-// off at its matrix, and every open variant goes through the rest of the dense model as part of one
-// batch. A block's weights are read once, and what lies before a matrix is computed once for all.
+// off at its matrix, and every open variant goes through the rest of the dense model, several in
+// one batch. A block's weights are read once, and what lies before a matrix is computed once for
+// all.
 #pragma once
 
 #include <span>
@@ -28,27 +29,32 @@ class KlProbe {
   // Nats a token, for each keep ratio a target; 0 where none was probed.
   absl::StatusOr<std::vector<std::vector<double>>> Divergences();
 
-  // Tokens of a probe's sequence at most: many short texts tell more than a long one.
-  static constexpr int64_t kLength = 256;
+  // Tokens of a probe's sequence at most: pieces of several texts tell more than one long one.
+  static constexpr int64_t kLength = 128;
   // How many tokens are probed with, given how many there are: enough to rank matrices by, as few
-  // as keeps the streams of all variants within bounds.
-  static int64_t Tokens(int64_t available, int64_t hidden_size, int64_t variants);
+  // as keeps the variants' streams of one keep ratio within bounds. The number of keep ratios does
+  // not count, so that each gets the ranks that it would get alone.
+  static int64_t Tokens(int64_t available, int64_t hidden_size, int64_t targets);
 
  private:
   struct Variant {
     size_t ratio = 0, target = 0;
-    Matrix x;  // F32 [tokens, hidden]
   };
-  absl::Status Branch(const Block& block, size_t ratio, size_t target, LinearId id,
-                      const Decomposition& decomposition, int64_t rank);
+  // The residual streams of variants [first, first + count).
+  MatrixRef StreamsOf(size_t first, size_t count) const;
+  // Takes all variants through a block, a batch at a time.
+  absl::Status AdvanceVariants(const Block& block);
+  absl::Status Branch(const Block& block, LinearId id, const Decomposition& decomposition,
+                      const Variant& variant);
 
   const CompressContext& context_;
   Backend& backend_;
   const std::vector<std::vector<int64_t>> ranks_;
   Forward forward_;
   Sequences sequences_;
-  Matrix dense_;
-  std::vector<Variant> variants_;
+  Matrix dense_;                   // F32 [tokens, hidden]
+  Matrix streams_;                 // F32 [variants · tokens, hidden], in the order of variants_
+  std::vector<Variant> variants_;  // that have branched off
 };
 
 }  // namespace svdllm

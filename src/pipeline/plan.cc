@@ -125,6 +125,31 @@ absl::Status CheckSources(const CalibrationSpec& calibration) {
 
 }  // namespace
 
+namespace {
+
+// Whether the keep ratios can be met with every matrix at its least rank.
+absl::Status CheckLeastRanks(const CompressSpec& spec, const Checkpoint& checkpoint) {
+  std::vector<AllocationItem> items;
+  for (const Target& target : Targets(checkpoint)) {
+    AllocationItem item;
+    item.rows = target.rows;
+    item.cols = target.cols;
+    item.spectrum.resize(static_cast<size_t>(std::min(target.rows, target.cols)));
+    items.push_back(std::move(item));
+  }
+  for (const double keep_ratio : spec.keep_ratios) {
+    const double least = LeastKeepRatio(items, RulesOf(spec, keep_ratio));
+    if (least <= keep_ratio) continue;
+    return InvalidField(fmt::format(
+        "keep_ratios: {} cannot be met: with min_keep_ratio {} and rank_multiple {} this model's "
+        "matrices keep at least {:.4f}",
+        keep_ratio, spec.min_keep_ratio, spec.rank_multiple, least));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::StatusOr<CompressSpec> ResolveCompress(const CompressSpec& spec,
                                              const Checkpoint& checkpoint) {
   CompressSpec resolved = spec;
@@ -153,6 +178,15 @@ absl::StatusOr<CompressSpec> ResolveCompress(const CompressSpec& spec,
   RETURN_IF_ERROR(CheckSources(calibration));
   ASSIGN_OR_RETURN(calibration.seq_len,
                    ResolveSeqLen(calibration.seq_len, config, "calibration.seq_len"));
+  const bool samples = std::any_of(calibration.sources.begin(), calibration.sources.end(),
+                                   [](const auto& source) { return source.model_samples; });
+  if (samples && config.rope.kind == RopeKind::kDynamic &&
+      calibration.seq_len > config.max_position_embeddings) {
+    return InvalidField(fmt::format(
+        "calibration.seq_len: {} tokens of the model's own samples are more than its "
+        "max_position_embeddings, {}, beyond which dynamic rotary scaling cannot be cached",
+        calibration.seq_len, config.max_position_embeddings));
+  }
   std::set<std::string> names;
   for (PerplexitySpec& evaluation : resolved.evaluations) {
     const std::string where = "evaluation: " + evaluation.name;
@@ -180,6 +214,7 @@ absl::StatusOr<CompressSpec> ResolveCompress(const CompressSpec& spec,
     return InvalidField(fmt::format("min_keep_ratio: {} is above the keep ratio {}",
                                     spec.min_keep_ratio, resolved.keep_ratios.back()));
   }
+  if (has_floor) RETURN_IF_ERROR(CheckLeastRanks(resolved, checkpoint));
   return resolved;
 }
 

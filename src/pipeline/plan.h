@@ -34,6 +34,10 @@ absl::StatusOr<CompressSpec> ResolveCompress(const CompressSpec& spec,
 // spec: resolved.
 CompressPlan MakePlan(const CompressSpec& spec, const Checkpoint& checkpoint);
 
+// Whether the statistics of the dense model may be output Grams where these are smaller: pivoted
+// factors are refitted after rounding, which takes the Gram of the inputs.
+inline bool WantsOutputGrams(const CompressSpec& spec) { return spec.encoding == Encoding::kPlain; }
+
 // What bounds the ranks of one artifact.
 RankRules RulesOf(const CompressSpec& spec, double keep_ratio);
 

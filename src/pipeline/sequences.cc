@@ -52,13 +52,16 @@ std::vector<int32_t> EncodeJoined(const std::vector<std::string>& documents,
   return tokenizer.Encode(text, /*add_special_tokens=*/true);
 }
 
-void AppendDocuments(const std::vector<std::string>& documents, size_t first, int64_t count,
-                     int64_t seq_len, const Tokenizer& tokenizer, Sequences& sequences) {
-  for (size_t i = first; i < documents.size() && sequences.count() < count; ++i) {
+// Returns the first document behind those that were read.
+size_t AppendDocuments(const std::vector<std::string>& documents, size_t first, int64_t count,
+                       int64_t seq_len, const Tokenizer& tokenizer, Sequences& sequences) {
+  size_t i = first;
+  for (; i < documents.size() && sequences.count() < count; ++i) {
     std::vector<int32_t> ids = tokenizer.Encode(documents[i], /*add_special_tokens=*/true);
     if (static_cast<int64_t>(ids.size()) > seq_len) ids.resize(static_cast<size_t>(seq_len));
     if (ids.size() >= 2) sequences.Append(ids);
   }
+  return i;
 }
 
 void Append(const Sequences& more, Sequences& sequences) {
@@ -90,9 +93,8 @@ absl::Status DrawText(const TextSource& text, const CalibrationSpec& spec, int64
   if (text.packing == Packing::kDocuments) {
     const size_t first = static_cast<size_t>(spec.first_document);
     Sequences drawn;
-    AppendDocuments(*documents, first, samples, spec.seq_len, tokenizer, drawn);
-    AppendDocuments(*documents, first + static_cast<size_t>(samples), 4 * held_out, spec.seq_len,
-                    tokenizer, held_out_windows);
+    const size_t next = AppendDocuments(*documents, first, samples, spec.seq_len, tokenizer, drawn);
+    AppendDocuments(*documents, next, 4 * held_out, spec.seq_len, tokenizer, held_out_windows);
     if (drawn.count() == 0) {
       return Invalid(kCalibrationInvalid,
                      "calibration: " + text.path +

@@ -5,6 +5,7 @@
 
 #include "pipeline/block_statistics.h"
 #include "pipeline/kl_probe.h"
+#include "pipeline/plan.h"
 
 namespace svdllm {
 namespace {
@@ -12,12 +13,6 @@ namespace {
 constexpr int64_t kBatchTokens = 4096;
 
 double Real(int64_t x) { return static_cast<double>(x); }
-
-// Where pivoted factors are refitted, and where the anchored method solves, every Gram is that of
-// the inputs.
-bool OutputGrams(const CompressSpec& spec) {
-  return spec.encoding == Encoding::kPlain && spec.method != Method::kAnchored;
-}
 
 // KL probes: a pass of the calibration stream aside, every matrix's variant goes through the blocks
 // behind its own and the head.
@@ -29,7 +24,7 @@ double ProbeFlops(const CompressSpec& spec, const Checkpoint& checkpoint,
       layers *
       Real(static_cast<int64_t>(checkpoint.arch().linears.size() * spec.keep_ratios.size()));
   const double tokens = Real(KlProbe::Tokens(static_cast<int64_t>(calibration.tokens),
-                                             config.hidden_size, static_cast<int64_t>(variants)));
+                                             config.hidden_size, Targets(checkpoint).size()));
   const double block = BlockFlops(config, checkpoint.arch(), tokens, KlProbe::kLength / 2.0);
   return variants * ((layers + 1) / 2 * block + HeadFlops(config, tokens)) + layers * block;
 }
@@ -55,8 +50,8 @@ double StatisticsFlops(const CompressSpec& spec, const ModelConfig& config,
     if (!seen.insert(row.input).second) continue;
     LinearId reader;
     const LinearShape shape = ShapeOf(config, row.id);
-    const bool output = spec.encoding == Encoding::kPlain &&
-                        BlockStatistics::UsesOutputGram(config, arch, row.input, &reader);
+    const bool output =
+        WantsOutputGrams(spec) && BlockStatistics::UsesOutputGram(config, arch, row.input, &reader);
     const double order = Real(output ? shape.rows : shape.cols);
     flops += order * order * tokens;  // one triangle
   }
@@ -147,18 +142,18 @@ int64_t PeakHostBytes(const CompressSpec& spec, const Checkpoint& checkpoint,
     largest = std::max(largest, size);
     widest = std::max(widest, shape.cols);
     LinearId reader;
-    if (OutputGrams(spec) &&
+    if (!anchored && WantsOutputGrams(spec) &&
         BlockStatistics::UsesOutputGram(config, checkpoint.arch(), row.input, &reader)) {
       statistics += 8 * shape.rows * shape.rows + 4 * 2048 * shape.cols;
     }
   }
   const int64_t attention = std::max(hidden, q);
   if (anchored) {
-    // H, the drift and a copy of H for the solve: one site at a time.
+    // H, the drift and a copy of H for the solve, of one site at a time.
     statistics = 8 * widest * (2 * widest + std::max(hidden, attention)) * ratios;
   } else {
     statistics += 3 * 8 * attention * attention;
-    if (!OutputGrams(spec)) statistics += 8 * inter * inter;
+    if (!WantsOutputGrams(spec)) statistics += 8 * inter * inter;
   }
   const int64_t prefixes = anchored || method.update ? ratios : 0;
   const int64_t streams = method.statistic == Statistic::kNone ? 0 : 1 + prefixes;
@@ -166,7 +161,9 @@ int64_t PeakHostBytes(const CompressSpec& spec, const Checkpoint& checkpoint,
   const int64_t batch = std::min(tokens, std::max(kBatchTokens, spec.calibration.seq_len));
   const int64_t activations = 4 * streams * tokens * hidden;
   const int64_t workspace = 4 * batch * (2 * hidden + 2 * q + 2 * kv + 2 * inter);
-  int64_t compress = activations + (prefixes > 0 ? 2 : 1) * workspace +
+  // The products of a chunk of tokens, before they are added up in double precision.
+  const int64_t chunk = 4 * widest * widest;
+  int64_t compress = chunk + activations + (prefixes > 0 ? 2 : 1) * workspace +
                      (method.update ? 2 : 1) * (block + statistics) + decompositions +
                      8 * 4 * largest;
   if (anchored) {
@@ -174,9 +171,9 @@ int64_t PeakHostBytes(const CompressSpec& spec, const Checkpoint& checkpoint,
     compress += std::min(int64_t{1} << 30, 4 * tokens * std::max(inter, q) * ratios);
   }
   if (spec.allocation == Allocation::kKlProbe) {
-    const int64_t variants =
-        config.num_layers * static_cast<int64_t>(checkpoint.arch().linears.size()) * ratios;
-    const int64_t probe = 4 * hidden * KlProbe::Tokens(tokens, hidden, variants) * variants +
+    const int64_t targets =
+        config.num_layers * static_cast<int64_t>(checkpoint.arch().linears.size());
+    const int64_t probe = 4 * hidden * KlProbe::Tokens(tokens, hidden, targets) * targets * ratios +
                           4 * config.vocab_size * (hidden + 512);
     compress = std::max(compress,
                         probe + activations + workspace + 2 * block + statistics + decompositions);

@@ -1,6 +1,7 @@
 // What every allocation promises, on random models.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 
@@ -35,6 +36,10 @@ class AllocationPropertyTest : public ::testing::TestWithParam<int> {
     }
     return items;
   }
+  static int64_t LeastRank(const AllocationItem& item, RankRules rules) {
+    rules.keep_ratio = rules.min_keep_ratio;
+    return UniformRank(rules, item.rows, item.cols);
+  }
   static int64_t Bytes(const std::vector<AllocationItem>& items, Encoding encoding,
                        const std::vector<int64_t>& ranks) {
     int64_t bytes = 0;
@@ -53,9 +58,9 @@ TEST_P(AllocationPropertyTest, StaysWithinTheBudgetAndFillsItFromBelow) {
     const std::vector<AllocationItem> items = Items();
     const std::vector<int64_t> dense(items.size(), 0);
     for (const Encoding encoding : {Encoding::kPlain, Encoding::kPivoted}) {
-      const int64_t multiple = Size(0, 1) == 0 ? 1 : 4;
-      // A floor of at least what a rank of `multiple` takes of the smallest matrix.
-      const RankRules rules{encoding, Uniform(0.65, 0.95), 0.05, multiple};
+      const int64_t multiple = std::vector<int64_t>{1, 4, 16, 64}[static_cast<size_t>(Size(0, 3))];
+      const RankRules rules{encoding, Uniform(0.2, 0.98), 0.05, multiple};
+      if (LeastKeepRatio(items, rules) > rules.keep_ratio) continue;
       const auto budget = static_cast<int64_t>(
           rules.keep_ratio * static_cast<double>(Bytes(items, encoding, dense)) + 1e-6);
       const std::vector<int64_t> by_error = AllocateByError(items, rules);
@@ -64,7 +69,11 @@ TEST_P(AllocationPropertyTest, StaysWithinTheBudgetAndFillsItFromBelow) {
         ASSERT_EQ(ranks.size(), items.size());
         EXPECT_LE(Bytes(items, encoding, ranks), budget);
         for (size_t i = 0; i < ranks.size(); ++i) {
-          EXPECT_EQ(ranks[i] % multiple, 0);
+          const bool least = ranks[i] == LeastRank(items[i], rules);
+          EXPECT_TRUE(ranks[i] % multiple == 0 || least) << ranks[i];
+          if (ranks[i] > 0) {
+            EXPECT_GE(ranks[i], LeastRank(items[i], rules));
+          }
           EXPECT_LE(StoredNumbers(encoding, items[i].rows, items[i].cols, ranks[i]),
                     items[i].rows * items[i].cols);
         }
@@ -72,9 +81,9 @@ TEST_P(AllocationPropertyTest, StaysWithinTheBudgetAndFillsItFromBelow) {
       // Exactly from below: no matrix can be given its next rank.
       const int64_t left = budget - Bytes(items, encoding, by_error);
       for (size_t i = 0; i < items.size(); ++i) {
-        if (by_error[i] == 0 || items[i].weight == 0) continue;
+        if (by_error[i] == 0) continue;
         std::vector<int64_t> more = by_error;
-        more[i] += multiple;
+        more[i] += multiple - more[i] % multiple;
         if (more[i] > std::min(items[i].rows, items[i].cols)) continue;
         EXPECT_GT(Bytes(items, encoding, more) - Bytes(items, encoding, by_error), left);
       }
@@ -94,6 +103,35 @@ TEST_P(AllocationPropertyTest, TheErrorNeverRisesWithTheBudget) {
         previous = error;
       }
       EXPECT_EQ(previous, 0) << "everything kept: dense, no loss";
+    }
+  }
+}
+
+TEST_P(AllocationPropertyTest, DeadAndRankDeficientMatricesTakeWhatIsLeft) {
+  std::vector<AllocationItem> items = Items();
+  items.push_back({64, 64, 2, "dead", std::vector<double>(64, 0.0)});
+  items.push_back({64, 64, 2, "deficient", std::vector<double>(64, 0.0)});
+  items.back().spectrum[0] = items.back().spectrum[1] = 1;
+  for (const Encoding encoding : {Encoding::kPlain, Encoding::kPivoted}) {
+    for (const int64_t rank : AllocateByError(items, {encoding, 1.0, 0.05, 1})) {
+      EXPECT_EQ(rank, 0) << "everything kept: dense";
+    }
+    const std::vector<int64_t> dense(items.size(), 0);
+    for (const double keep : {0.3, 0.9, 0.99}) {
+      const RankRules rules{encoding, keep, 0.05, 1};
+      const std::vector<int64_t> ranks = AllocateByError(items, rules);
+      const auto budget =
+          static_cast<int64_t>(keep * static_cast<double>(Bytes(items, encoding, dense)) + 1e-6);
+      EXPECT_LE(Bytes(items, encoding, ranks), budget);
+      // A rank of 64 × 64 takes at most 2 · 128 bytes: less than that may be left, or all is dense.
+      if (*std::max_element(ranks.begin(), ranks.end()) > 0) {
+        const auto dead = ranks[ranks.size() - 2];
+        std::vector<int64_t> more = ranks;
+        ++more[ranks.size() - 2];
+        if (dead > 0 && dead < 63) {
+          EXPECT_GT(Bytes(items, encoding, more), budget);
+        }
+      }
     }
   }
 }

@@ -2,7 +2,8 @@
 
 Loaded with trust_remote_code=True; the same file lies in every compressed checkpoint. A family is
 two short classes at the end: the stock model with the linears that config.low_rank_config lists
-swapped for LowRankLinear or PivotedLinear. Attention, cache, rotary positions and generation are the stock ones.
+swapped for LowRankLinear or PivotedLinear. Attention, cache, rotary positions and generation are
+the stock ones.
 """
 
 import functools
@@ -28,8 +29,9 @@ class LowRankLinear(nn.Module):
 
 
 class PivotedLinear(nn.Module):
-    """y = W x + bias: low_rank_a is A [rank, in], some of W's rows; low_rank_b is T [out - rank, rank],
-    the others' coefficients in them; row i of W is row low_rank_order[i] of [A; T A]."""
+    """y = W x + bias: low_rank_a is A [rank, in], some of W's rows; low_rank_b is
+    T [out - rank, rank], the others' coefficients in them; row i of W is row low_rank_order[i] of
+    [A; T A]."""
 
     def __init__(self, dense, rank):
         super().__init__()

@@ -92,7 +92,19 @@ TEST(UniformRankTest, PivotedKeepsMoreAndHasNoBreakEven) {
 TEST(UniformRankTest, Multiples) {
   EXPECT_EQ(UniformRank({Encoding::kPlain, 0.8, 0, 64}, 4096, 4096), 1600);
   EXPECT_EQ(UniformRank({Encoding::kPivoted, 0.8, 0, 8}, 576, 576) % 8, 0);
-  EXPECT_EQ(UniformRank({Encoding::kPlain, 0.1, 0, 64}, 100, 100), 5) << "too small for a multiple";
+  EXPECT_EQ(UniformRank({Encoding::kPlain, 0.1, 0, 64}, 100, 100), 5) << "below one multiple";
+}
+
+TEST(UniformRankTest, NextToOneAndNextToNothing) {
+  for (const Encoding encoding : {Encoding::kPlain, Encoding::kPivoted}) {
+    for (const int64_t n : {2, 64, 576, 4096}) {
+      for (const double keep : {std::nextafter(1.0, 0.0), 1 - 1e-12, 1 - 1e-9, 1e-12}) {
+        const int64_t rank = UniformRank({encoding, keep}, n, n);
+        EXPECT_GE(rank, 0);
+        EXPECT_LT(rank, n);
+      }
+    }
+  }
 }
 
 AllocationItem Item(double loss_squared, const std::string& group = "q_proj") {
