@@ -199,14 +199,14 @@ void ResolveEvaluation(Checker& check, v1::ReportEvaluation& evaluation) {
   if (evaluation.has_text()) {
     check.Text("evaluation.text", *evaluation.mutable_text());
     names.insert(kTextName);
+    check.SeqLen("evaluation.seq_len", evaluation.seq_len());
+    check.Limit("evaluation.limit", evaluation.limit());
   } else {
     check.Require(evaluation.seq_len() == 0, "evaluation.seq_len",
                   "belongs to evaluation.text, which is absent");
     check.Require(evaluation.limit() == 0, "evaluation.limit",
                   "belongs to evaluation.text, which is absent");
   }
-  check.SeqLen("evaluation.seq_len", evaluation.seq_len());
-  check.Limit("evaluation.limit", evaluation.limit());
   check.Require(evaluation.texts_size() <= kMaxTexts, "evaluation.texts",
                 "at most " + std::to_string(kMaxTexts));
   for (int i = 0; i < evaluation.texts_size(); ++i) {
