@@ -44,6 +44,8 @@ absl::StatusOr<Factors> Store(const CompressContext& context, const MatrixJob& j
   return factors;
 }
 
+}  // namespace
+
 absl::Status SetFactors(const Factors& factors, Linear& linear, Backend& backend) {
   linear.w = Matrix();
   ASSIGN_OR_RETURN(linear.a, Single(factors.a, backend));
@@ -53,8 +55,6 @@ absl::Status SetFactors(const Factors& factors, Linear& linear, Backend& backend
                    backend.New(1, static_cast<int64_t>(factors.order.size()), DType::kI32));
   return backend.Upload(factors.order.data(), DType::kI32, linear.order);
 }
-
-}  // namespace
 
 MatrixReport DenseReport(const Target& target) {
   return {target.name, target.rows, target.cols, 0};

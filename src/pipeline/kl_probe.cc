@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "pipeline/compress_matrix.h"
 #include "pipeline/dense_pass.h"
 
 namespace svdllm {
@@ -78,14 +79,9 @@ absl::Status KlProbe::AdvanceVariants(const Block& block) {
 absl::Status KlProbe::Branch(const Block& block, LinearId id, const Decomposition& decomposition,
                              const Variant& variant) {
   Block changed = block;  // shares what stays
-  Linear& linear = changed.linear(id);
   const int64_t rank = ranks_[variant.ratio][variant.target];
   ASSIGN_OR_RETURN(const Factors factors, Truncate(decomposition, rank, backend_));
-  linear.w = Matrix();
-  ASSIGN_OR_RETURN(linear.a, backend_.New(rank, factors.a.cols(), DType::kF32));
-  ASSIGN_OR_RETURN(linear.b, backend_.New(factors.b.rows(), rank, DType::kF32));
-  RETURN_IF_ERROR(backend_.Copy(factors.a, linear.a));
-  RETURN_IF_ERROR(backend_.Copy(factors.b, linear.b));
+  RETURN_IF_ERROR(SetFactors(factors, changed.linear(id), backend_));
   const MatrixRef own = StreamsOf(variants_.size(), 1);
   RETURN_IF_ERROR(backend_.Copy(dense_, own));
   RETURN_IF_ERROR(forward_.RunBlock(changed, sequences_.offsets, own));
@@ -130,9 +126,9 @@ absl::StatusOr<std::vector<std::vector<double>>> KlProbe::Divergences() {
       RETURN_IF_ERROR(forward_.Logits(head, StreamsOf(v, 1).Rows(begin, rows), own));
       ASSIGN_OR_RETURN(const double divergence, backend_.KlDivergence(dense_logits, own));
       sums[variants_[v].ratio][variants_[v].target] += divergence;
+      RETURN_IF_ERROR(context_.log.Step(HeadFlops(config, static_cast<double>(rows)),
+                                        context_.targets[variants_[v].target].name));
     }
-    RETURN_IF_ERROR(context_.log.Step(
-        HeadFlops(config, static_cast<double>(rows * static_cast<int64_t>(variants_.size() + 1)))));
   }
   for (std::vector<double>& ratio : sums) {
     for (double& sum : ratio) {
