@@ -42,33 +42,39 @@ constexpr GoldenCase kCases[] = {
 // decides more than where the model is nearly whole.
 double Tolerance(double keep_ratio) { return keep_ratio >= 0.8 ? 0.005 : 0.02; }
 
-class GoldenCompressTest : public ::testing::TestWithParam<GoldenCase> {};
+class GoldenCompressTest : public ::testing::TestWithParam<GoldenCase> {
+ protected:
+  // As methods.json was computed.
+  absl::StatusOr<CompressResult> Compress(const GoldenCase& how, std::vector<double> keep_ratios) {
+    WriteStories(dir_.File("stories.jsonl"));
+    ASSIGN_OR_RETURN(const auto store, NewFileStore({{}, dir_.File("artifacts")}));
+    CompressSpec spec;
+    spec.job_id = "golden";
+    spec.model_dir = spec.model_uri = kTinyModel;
+    spec.method = how.method;
+    spec.encoding = how.encoding;
+    spec.allocation = how.allocation;
+    spec.anchor_blend = how.anchor_blend;
+    spec.keep_ratios = std::move(keep_ratios);
+    const TextSource stories = {dir_.File("stories.jsonl"), "text", Packing::kDocuments};
+    spec.calibration.sources = {{stories}};
+    spec.calibration.first_document = 300;
+    spec.calibration.samples = 256;
+    spec.calibration.seq_len = 512;
+    spec.evaluate_held_out = false;
+    spec.evaluations = {{"perplexity", stories, /*seq_len=*/512, /*limit=*/200}};
+    spec.output_uri = *store->ResolveOutput(dir_.File("artifacts/out"));
+    spec.work_dir = dir_.File("work");
+    const auto backend = NewCpuBackend();
+    return RunCompress(spec, *backend, *store, {});
+  }
+
+  testing::TempDir dir_;
+};
 
 TEST_P(GoldenCompressTest, PerplexityAndStoredNumbers) {
   SKIP_WITHOUT_GOLDEN();
-  testing::TempDir dir;
-  WriteStories(dir.File("stories.jsonl"));
-  auto store = NewFileStore({{}, dir.File("artifacts")});
-  ASSERT_OK(store);
-  CompressSpec spec;
-  spec.job_id = "golden";
-  spec.model_dir = spec.model_uri = kTinyModel;
-  spec.method = GetParam().method;
-  spec.encoding = GetParam().encoding;
-  spec.allocation = GetParam().allocation;
-  spec.anchor_blend = GetParam().anchor_blend;
-  spec.keep_ratios = {0.9, 0.8, 0.6, 0.4};
-  const TextSource stories = {dir.File("stories.jsonl"), "text", Packing::kDocuments};
-  spec.calibration.sources = {{stories}};
-  spec.calibration.first_document = 300;
-  spec.calibration.samples = 256;
-  spec.calibration.seq_len = 512;
-  spec.evaluate_held_out = false;
-  spec.evaluations = {{"perplexity", stories, /*seq_len=*/512, /*limit=*/200}};
-  spec.output_uri = *(*store)->ResolveOutput(dir.File("artifacts/out"));
-  spec.work_dir = dir.File("work");
-  const auto backend = NewCpuBackend();
-  const auto result = RunCompress(spec, *backend, **store, {});
+  const auto result = Compress(GetParam(), {0.9, 0.8, 0.6, 0.4});
   ASSERT_OK(result);
 
   const nlohmann::json golden = ReadJson(kGolden + "/methods.json")["methods"][GetParam().key];
@@ -84,13 +90,38 @@ TEST_P(GoldenCompressTest, PerplexityAndStoredNumbers) {
     EXPECT_NEAR(artifact.perplexities[0].perplexity / expected["perplexity"].get<double>(), 1,
                 Tolerance(artifact.keep_ratio))
         << ratio;
-    EXPECT_TRUE(Present(dir.File("artifacts/out/keep-" + ratio + "0/compression_manifest.json")));
+    EXPECT_TRUE(Present(dir_.File("artifacts/out/keep-" + ratio + "0/compression_manifest.json")));
     for (const MatrixReport& matrix : artifact.matrices) {
       EXPECT_LT(std::fabs(matrix.rounding_excess), 1e-6) << matrix.name;  // F32 factors
     }
   }
 }
 
+class GoldenDefaultTest : public GoldenCompressTest {};
+
+// There is no independent figure for probes; they must be worth their time.
+TEST_P(GoldenDefaultTest, BeatsUniformRanks) {
+  SKIP_WITHOUT_GOLDEN();
+  const auto result = Compress(GetParam(), {0.8, 0.6});
+  ASSERT_OK(result);
+  const nlohmann::json uniform = ReadJson(kGolden + "/methods.json")["methods"][GetParam().key];
+  for (const ArtifactResult& artifact : result->artifacts) {
+    const nlohmann::json& expected = uniform[nlohmann::json(artifact.keep_ratio).dump()];
+    std::printf("%s keep %.1f: perplexity %.4f, uniform ranks %.4f\n", GetParam().name,
+                artifact.keep_ratio, artifact.perplexities[0].perplexity,
+                expected["perplexity"].get<double>());
+    EXPECT_LT(artifact.perplexities[0].perplexity, expected["perplexity"]);
+    EXPECT_LE(artifact.compressed_parameters,
+              artifact.keep_ratio * static_cast<double>(result->target_parameters));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Default, GoldenDefaultTest,
+                         ::testing::Values(GoldenCase{"anchored_pivoted_kl_probe",
+                                                      "anchored with beta = 0.5, pivoted encoding",
+                                                      Method::kAnchored, Encoding::kPivoted,
+                                                      Allocation::kKlProbe, 0.5}),
+                         [](const auto& info) { return info.param.name; });
 INSTANTIATE_TEST_SUITE_P(Methods, GoldenCompressTest, ::testing::ValuesIn(kCases),
                          [](const auto& info) { return info.param.name; });
 
