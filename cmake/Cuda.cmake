@@ -1,8 +1,10 @@
-# The CUDA backend is a module that is built where nvcc is found; everything else builds without.
+# The CUDA backend is a module that is built where nvcc is found; everything else builds without. Not
+# under g++'s sanitizers, which do not know device memory: compute-sanitizer is for that.
 set(SVDLLM_BUILD_CUDA AUTO CACHE STRING "Build the CUDA module: AUTO, where nvcc is found; ON; OFF")
 set_property(CACHE SVDLLM_BUILD_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(SVDLLM_CUDA OFF)
-if(SVDLLM_BUILD_CUDA STREQUAL "AUTO" OR SVDLLM_BUILD_CUDA)
+if((SVDLLM_BUILD_CUDA STREQUAL "AUTO" AND NOT SVDLLM_SANITIZE) OR
+   (NOT SVDLLM_BUILD_CUDA STREQUAL "AUTO" AND SVDLLM_BUILD_CUDA))
   include(CheckLanguage)
   find_program(NVCC_PROGRAM nvcc PATHS /usr/local/cuda/bin)
   if(NVCC_PROGRAM AND NOT DEFINED CMAKE_CUDA_COMPILER)
