@@ -58,6 +58,15 @@ absl::Status OpenWorld(const ServerOptions& options, World& world) {
   return absl::OkStatus();
 }
 
+void LogDevices(const Operations& operations) {
+  for (const DeviceInfo& device : operations.devices) {
+    Log(LogLevel::kInfo, "computing on", {{"device", device.name}, {"is", device.description}});
+  }
+  if (!operations.device_note.empty()) {
+    Log(LogLevel::kInfo, "no CUDA device is used", {{"why", operations.device_note}});
+  }
+}
+
 std::string WorkRoot(const ServerOptions& options) { return options.data_dir + "/work"; }
 
 // A supervised worker ends with its supervisor, whatever ends that.
@@ -75,6 +84,7 @@ absl::Status RunWorker(const ServerOptions& options) {
   RETURN_IF_ERROR(TieToSupervisor(options.supervisor_pid));
   World world;
   RETURN_IF_ERROR(OpenWorld(options, world));
+  if (options.supervisor_pid == 0) LogDevices(world.operations);  // else the server has said it
   WorkerOptions worker_options;
   worker_options.id = options.worker_id;
   worker_options.lease_ms = options.lease_ms;
@@ -108,6 +118,7 @@ absl::Status RunServer(const ServerOptions& options, std::vector<std::string> ar
   RETURN_IF_ERROR(LockDataDir(options));
   World world;
   RETURN_IF_ERROR(OpenWorld(options, world));
+  LogDevices(world.operations);
   std::unique_ptr<Supervisor> supervisor;
   ApiServerOptions api;
   api.listen = options.listen;

@@ -26,10 +26,13 @@ struct Operations {
                                                const RunHooks&)>
       run_compress;
   std::function<absl::StatusOr<EvaluateResult>(const EvaluateSpec&, const RunHooks&)> run_evaluate;
-  std::vector<DeviceInfo> devices;
+  std::vector<DeviceInfo> devices;  // what workers compute on
+  // Why a device that could have been used is not, in words; empty: there is nothing to say.
+  std::string device_note;
 };
 
-// The real ones. devices: "auto" or "cpu"; INVALID_ARGUMENT names what is not there.
+// The real ones. devices: "auto" (the first CUDA device, or the CPU where there is none), "cpu" or
+// "cuda:N"; INVALID_ARGUMENT names what is not there.
 absl::StatusOr<Operations> PipelineOperations(const std::string& devices);
 
 }  // namespace svdllm

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "linalg/backend.h"
+#include "linalg/backend_checks.h"
 #include "linalg/cpu_attention.h"
 #include "linalg/cpu_decompositions.h"
 #include "linalg/cpu_few_rows.h"
@@ -24,33 +25,7 @@ constexpr int64_t kParallelElements = 16384;
 // Tokens of one F32 product of a Gram matrix; their sums are added up in F64.
 constexpr int64_t kGramChunk = 1024;
 
-absl::Status Misuse(const char* operation, const std::string& what) {
-  return absl::InternalError(std::string(operation) + ": " + what);
-}
-
-std::string ShapeText(const MatrixRef& x) {
-  return "[" + std::to_string(x.rows) + ", " + std::to_string(x.cols) + "] " +
-         std::string(DTypeName(x.dtype));
-}
-
-absl::Status Expect(bool ok, const char* operation, std::initializer_list<MatrixRef> operands) {
-  if (ok) return absl::OkStatus();
-  std::string shapes;
-  for (const MatrixRef& x : operands) shapes += " " + ShapeText(x);
-  return Misuse(operation, "operands do not fit:" + shapes);
-}
-
 bool Is(const MatrixRef& x, DType dtype) { return x.dtype == dtype; }
-bool SameShape(const MatrixRef& a, const MatrixRef& b) {
-  return a.rows == b.rows && a.cols == b.cols;
-}
-
-// I32 holds indices and converts to nothing else.
-absl::Status Movable(const char* operation, DType from, DType to) {
-  if (from == to || (from != DType::kI32 && to != DType::kI32)) return absl::OkStatus();
-  return Misuse(operation, std::string(DTypeName(from)) + " does not convert to " +
-                               std::string(DTypeName(to)));
-}
 
 std::string ProcessorName() {
   std::ifstream info("/proc/cpuinfo");
@@ -94,7 +69,7 @@ class CpuBackend final : public Backend {
   int64_t PeakBytes() const override { return usage_->peak; }
 
   absl::StatusOr<Matrix> New(int64_t rows, int64_t cols, DType dtype) override {
-    if (rows < 0 || cols < 0) return Misuse("New", "negative shape");
+    RETURN_IF_ERROR(checks::New(rows, cols));
     const size_t bytes = static_cast<size_t>(rows) * static_cast<size_t>(cols) * SizeOf(dtype);
     // Aligned by hand: aligned_alloc of the C library before 2.38 does not find its own freed
     // blocks again, and a job that allocates the same sizes layer by layer would grow with every
@@ -120,7 +95,7 @@ class CpuBackend final : public Backend {
   }
 
   absl::Status Upload(const void* host, DType host_dtype, MatrixRef to) override {
-    RETURN_IF_ERROR(Movable("Upload", host_dtype, to.dtype));
+    RETURN_IF_ERROR(checks::Movable("Upload", host_dtype, to.dtype));
     const char* from = static_cast<const char*>(host);
     if (to.contiguous()) {
       ConvertElements(from, host_dtype, to.data, to.dtype, static_cast<size_t>(to.size()));
@@ -134,7 +109,7 @@ class CpuBackend final : public Backend {
   }
 
   absl::Status Download(MatrixRef from, void* host, DType host_dtype) override {
-    RETURN_IF_ERROR(Movable("Download", from.dtype, host_dtype));
+    RETURN_IF_ERROR(checks::Movable("Download", from.dtype, host_dtype));
     if (from.contiguous()) {
       ConvertElements(from.data, from.dtype, host, host_dtype, static_cast<size_t>(from.size()));
       return absl::OkStatus();
@@ -149,8 +124,7 @@ class CpuBackend final : public Backend {
   }
 
   absl::Status Copy(MatrixRef from, MatrixRef to) override {
-    RETURN_IF_ERROR(Expect(SameShape(from, to), "Copy", {from, to}));
-    RETURN_IF_ERROR(Movable("Copy", from.dtype, to.dtype));
+    RETURN_IF_ERROR(checks::Copy(from, to));
     if (from.contiguous() && to.contiguous()) {
       ConvertElements(from.data, from.dtype, to.data, to.dtype, static_cast<size_t>(to.size()));
       return absl::OkStatus();
@@ -163,9 +137,7 @@ class CpuBackend final : public Backend {
   }
 
   absl::Status Transpose(MatrixRef from, MatrixRef to) override {
-    RETURN_IF_ERROR(Expect(from.rows == to.cols && from.cols == to.rows && Is(from, DType::kF64) &&
-                               Is(to, DType::kF64),
-                           "Transpose", {from, to}));
+    RETURN_IF_ERROR(checks::Transpose(from, to));
     ForRows(to, [&](int64_t j) {
       for (int64_t i = 0; i < from.rows; ++i) to.row<double>(j)[i] = from.row<double>(i)[j];
     });
@@ -175,10 +147,8 @@ class CpuBackend final : public Backend {
   absl::Status Gemm(bool transpose_a, bool transpose_b, double alpha, MatrixRef a, MatrixRef b,
                     double beta, MatrixRef c) override {
     const int64_t m = transpose_a ? a.cols : a.rows, k = transpose_a ? a.rows : a.cols;
-    const int64_t kb = transpose_b ? b.cols : b.rows, n = transpose_b ? b.rows : b.cols;
-    RETURN_IF_ERROR(Expect(k == kb && c.rows == m && c.cols == n && a.dtype == b.dtype &&
-                               a.dtype == c.dtype && (Is(a, DType::kF32) || Is(a, DType::kF64)),
-                           "Gemm", {a, b, c}));
+    const int64_t n = transpose_b ? b.rows : b.cols;
+    RETURN_IF_ERROR(checks::Gemm(transpose_a, transpose_b, a, b, c));
     if (m == 0 || n == 0) return absl::OkStatus();
     if (Is(a, DType::kF32) && !transpose_a && transpose_b && m <= cpu::kFewRows) {
       FewRows(static_cast<float>(alpha), a, b, static_cast<float>(beta), c);
@@ -204,9 +174,7 @@ class CpuBackend final : public Backend {
 
   absl::Status AccumulateGram(MatrixRef x, MatrixRef gram) override {
     const int64_t n = x.cols;
-    RETURN_IF_ERROR(
-        Expect(Is(x, DType::kF32) && Is(gram, DType::kF64) && gram.rows == n && gram.cols == n,
-               "AccumulateGram", {x, gram}));
+    RETURN_IF_ERROR(checks::AccumulateGram(x, gram));
     gram_chunk_.resize(static_cast<size_t>(n * n));
     float* chunk = gram_chunk_.data();
     for (int64_t begin = 0; begin < x.rows; begin += kGramChunk) {
@@ -224,9 +192,7 @@ class CpuBackend final : public Backend {
   }
 
   absl::Status AccumulateCross(MatrixRef x, MatrixRef y, MatrixRef cross) override {
-    RETURN_IF_ERROR(Expect(x.rows == y.rows && cross.rows == x.cols && cross.cols == y.cols &&
-                               Is(x, DType::kF32) && Is(y, DType::kF32) && Is(cross, DType::kF64),
-                           "AccumulateCross", {x, y, cross}));
+    RETURN_IF_ERROR(checks::AccumulateCross(x, y, cross));
     gram_chunk_.resize(static_cast<size_t>(cross.size()));
     const MatrixRef chunk{gram_chunk_.data(), cross.rows, cross.cols, cross.cols, DType::kF32};
     for (int64_t begin = 0; begin < x.rows; begin += kGramChunk) {
@@ -240,7 +206,7 @@ class CpuBackend final : public Backend {
   }
 
   absl::Status MirrorLower(MatrixRef a) override {
-    RETURN_IF_ERROR(Expect(a.rows == a.cols && Is(a, DType::kF64), "MirrorLower", {a}));
+    RETURN_IF_ERROR(checks::MirrorLower(a));
     ForRows(a, [&a](int64_t i) {
       for (int64_t j = i + 1; j < a.cols; ++j) a.row<double>(i)[j] = a.row<double>(j)[i];
     });
@@ -248,8 +214,7 @@ class CpuBackend final : public Backend {
   }
 
   absl::Status AccumulateAbs(MatrixRef x, MatrixRef sum) override {
-    RETURN_IF_ERROR(Expect(Is(x, DType::kF32) && Is(sum, DType::kF64) && sum.cols == x.cols,
-                           "AccumulateAbs", {x, sum}));
+    RETURN_IF_ERROR(checks::AccumulateAbs(x, sum));
     for (int64_t i = 0; i < x.rows; ++i) {
       cpu::AddAbsToDouble(x.row<float>(i), x.cols, sum.as<double>());
     }
@@ -257,13 +222,7 @@ class CpuBackend final : public Backend {
   }
 
   absl::Status SymmetricEigen(std::span<const EigenProblem> problems) override {
-    for (const EigenProblem& p : problems) {
-      const int64_t n = p.k.rows;
-      RETURN_IF_ERROR(
-          Expect(p.k.cols == n && Is(p.k, DType::kF64) && p.values.cols == n &&
-                     (p.vectors.data == nullptr || (p.vectors.rows == n && p.vectors.cols == n)),
-                 "SymmetricEigen", {p.k, p.values, p.vectors}));
-    }
+    RETURN_IF_ERROR(checks::SymmetricEigen(problems));
     // The reduction to tridiagonal form is bound by memory and hardly gains from a second thread:
     // several problems at a time, one thread each, largest first, do.
     std::vector<size_t> order(problems.size());
@@ -280,31 +239,24 @@ class CpuBackend final : public Backend {
   }
 
   absl::Status ThinQr(MatrixRef w, MatrixRef q, MatrixRef r) override {
-    RETURN_IF_ERROR(Expect(w.rows >= w.cols && SameShape(w, q) && r.rows == w.cols &&
-                               r.cols == w.cols && Is(w, DType::kF64) && q.contiguous(),
-                           "ThinQr", {w, q, r}));
+    RETURN_IF_ERROR(checks::ThinQr(w, q, r));
+    if (!q.contiguous()) return absl::InternalError("ThinQr: q must be contiguous");
     RETURN_IF_ERROR(Copy(w, q));
     return cpu::ThinQr(q, r);
   }
 
   absl::Status SolveSpd(MatrixRef a, MatrixRef b) override {
-    RETURN_IF_ERROR(
-        Expect(a.rows == a.cols && b.cols == a.rows && Is(a, DType::kF64) && Is(b, DType::kF64),
-               "SolveSpd", {a, b}));
+    RETURN_IF_ERROR(checks::SolveSpd(a, b));
     return cpu::SolveSpd(a, b);
   }
 
   absl::Status Interpolative(MatrixRef x, std::span<int32_t> pivots, MatrixRef t) override {
-    RETURN_IF_ERROR(Expect(x.rows <= x.cols && static_cast<int64_t>(pivots.size()) == x.rows &&
-                               t.rows == x.cols - x.rows && t.cols == x.rows &&
-                               Is(x, DType::kF64) && Is(t, DType::kF64),
-                           "Interpolative", {x, t}));
+    RETURN_IF_ERROR(checks::Interpolative(x, pivots, t));
     return cpu::Interpolative(x, pivots, t);
   }
 
   absl::Status ScaleRows(MatrixRef x, MatrixRef scale) override {
-    RETURN_IF_ERROR(Expect(Is(x, DType::kF64) && Is(scale, DType::kF64) && scale.cols == x.rows,
-                           "ScaleRows", {x, scale}));
+    RETURN_IF_ERROR(checks::ScaleRows(x, scale));
     ForRows(x, [&](int64_t i) {
       for (int64_t j = 0; j < x.cols; ++j) x.row<double>(i)[j] *= scale.as<double>()[i];
     });
@@ -312,8 +264,7 @@ class CpuBackend final : public Backend {
   }
 
   absl::Status ScaleCols(MatrixRef x, MatrixRef scale) override {
-    RETURN_IF_ERROR(Expect(Is(x, DType::kF64) && Is(scale, DType::kF64) && scale.cols == x.cols,
-                           "ScaleCols", {x, scale}));
+    RETURN_IF_ERROR(checks::ScaleCols(x, scale));
     ForRows(x, [&](int64_t i) {
       for (int64_t j = 0; j < x.cols; ++j) x.row<double>(i)[j] *= scale.as<double>()[j];
     });
@@ -321,8 +272,7 @@ class CpuBackend final : public Backend {
   }
 
   absl::StatusOr<double> Dot(MatrixRef a, MatrixRef b) override {
-    RETURN_IF_ERROR(
-        Expect(SameShape(a, b) && Is(a, DType::kF64) && Is(b, DType::kF64), "Dot", {a, b}));
+    RETURN_IF_ERROR(checks::Dot(a, b));
     double sum = 0;
     for (int64_t i = 0; i < a.rows; ++i) {
       sum += cblas_ddot(static_cast<blasint>(a.cols), a.row<double>(i), 1, b.row<double>(i), 1);
@@ -331,8 +281,7 @@ class CpuBackend final : public Backend {
   }
 
   absl::Status RmsNorm(MatrixRef x, MatrixRef weight, double eps, MatrixRef y) override {
-    RETURN_IF_ERROR(Expect(SameShape(x, y) && weight.cols == x.cols && Is(x, DType::kF32),
-                           "RmsNorm", {x, weight, y}));
+    RETURN_IF_ERROR(checks::RmsNorm(x, weight, y));
     ForRows(x, [&](int64_t i) {
       cpu::RmsNormRow(x.row<float>(i), weight.as<float>(), x.cols, eps, y.row<float>(i));
     });
@@ -340,9 +289,7 @@ class CpuBackend final : public Backend {
   }
 
   absl::Status GatherCols(MatrixRef x, MatrixRef order, MatrixRef y) override {
-    RETURN_IF_ERROR(Expect(SameShape(x, y) && order.cols == x.cols && Is(x, DType::kF32) &&
-                               Is(y, DType::kF32) && Is(order, DType::kI32),
-                           "GatherCols", {x, order, y}));
+    RETURN_IF_ERROR(checks::GatherCols(x, order, y));
     ForRows(x, [&](int64_t i) {
       cpu::GatherRow(x.row<float>(i), order.as<int32_t>(), x.cols, y.row<float>(i));
     });
@@ -350,13 +297,13 @@ class CpuBackend final : public Backend {
   }
 
   absl::Status AddBias(MatrixRef y, MatrixRef bias) override {
-    RETURN_IF_ERROR(Expect(bias.cols == y.cols && Is(y, DType::kF32), "AddBias", {y, bias}));
+    RETURN_IF_ERROR(checks::AddBias(y, bias));
     ForRows(y, [&](int64_t i) { cpu::AddRow(bias.as<float>(), y.cols, 1.0f, y.row<float>(i)); });
     return absl::OkStatus();
   }
 
   absl::Status Add(double alpha, MatrixRef x, MatrixRef y) override {
-    RETURN_IF_ERROR(Expect(SameShape(x, y) && x.dtype == y.dtype, "Add", {x, y}));
+    RETURN_IF_ERROR(checks::Add(x, y));
     if (Is(x, DType::kF64)) {
       ForRows(x, [&](int64_t i) {
         cblas_daxpy(static_cast<blasint>(x.cols), alpha, x.row<double>(i), 1, y.row<double>(i), 1);
@@ -371,12 +318,9 @@ class CpuBackend final : public Backend {
   absl::Status Rope(MatrixRef x, int64_t heads, MatrixRef cosines, MatrixRef sines,
                     std::span<const int64_t> offsets) override {
     const int64_t half = cosines.cols;
-    RETURN_IF_ERROR(Expect(x.cols == heads * half * 2 && SameShape(cosines, sines) &&
-                               offsets.size() >= 1 && offsets.back() == x.rows,
-                           "Rope", {x, cosines, sines}));
+    RETURN_IF_ERROR(checks::Rope(x, heads, cosines, sines, offsets));
     for (size_t s = 0; s + 1 < offsets.size(); ++s) {
       const int64_t begin = offsets[s], length = offsets[s + 1] - begin;
-      if (length > cosines.rows) return Misuse("Rope", "a sequence is longer than the table");
       ForRows(x.Rows(begin, length), [&](int64_t t) {
         for (int64_t h = 0; h < heads; ++h) {
           cpu::RopeRow(x.row<float>(begin + t) + h * half * 2, cosines.row<float>(t),
@@ -389,46 +333,27 @@ class CpuBackend final : public Backend {
 
   absl::Status Attention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
                          std::span<const int64_t> offsets, MatrixRef out) override {
-    const int64_t d = shape.head_dim;
-    RETURN_IF_ERROR(Expect(q.cols == shape.heads * d && k.cols == shape.kv_heads * d &&
-                               SameShape(k, v) && SameShape(q, out) && q.rows == k.rows &&
-                               shape.heads % shape.kv_heads == 0 && offsets.back() == q.rows,
-                           "Attention", {q, k, v, out}));
+    RETURN_IF_ERROR(checks::Attention(q, k, v, shape, offsets, out));
     cpu::Attention(q, k, v, shape, offsets, out);
     return absl::OkStatus();
   }
 
   absl::Status CachedAttention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
                                std::span<const int64_t> lengths, MatrixRef out) override {
-    const int64_t d = shape.head_dim;
-    RETURN_IF_ERROR(Expect(q.cols == shape.heads * d && k.cols == shape.kv_heads * d &&
-                               SameShape(k, v) && SameShape(q, out) && q.rows > 0 &&
-                               k.rows % q.rows == 0 && shape.heads % shape.kv_heads == 0 &&
-                               static_cast<int64_t>(lengths.size()) == q.rows,
-                           "CachedAttention", {q, k, v, out}));
-    for (const int64_t length : lengths) {
-      if (length < 1 || length > k.rows / q.rows) {
-        return Misuse("CachedAttention", "a length is outside the cache");
-      }
-    }
+    RETURN_IF_ERROR(checks::CachedAttention(q, k, v, shape, lengths, out));
     cpu::CachedAttention(q, k, v, shape, lengths, out);
     return absl::OkStatus();
   }
 
   absl::Status SiluMul(MatrixRef gate, MatrixRef up) override {
-    RETURN_IF_ERROR(Expect(SameShape(gate, up) && Is(gate, DType::kF32), "SiluMul", {gate, up}));
+    RETURN_IF_ERROR(checks::SiluMul(gate, up));
     ForRows(gate,
             [&](int64_t i) { cpu::SiluMulRow(gate.row<float>(i), up.row<float>(i), gate.cols); });
     return absl::OkStatus();
   }
 
   absl::StatusOr<double> CrossEntropy(MatrixRef logits, std::span<const int32_t> targets) override {
-    RETURN_IF_ERROR(
-        Expect(static_cast<int64_t>(targets.size()) == logits.rows && Is(logits, DType::kF32),
-               "CrossEntropy", {logits}));
-    for (const int32_t t : targets) {
-      if (t >= logits.cols) return Misuse("CrossEntropy", "a target is outside the vocabulary");
-    }
+    RETURN_IF_ERROR(checks::CrossEntropy(logits, targets));
     std::vector<double> losses(targets.size(), 0.0);
     ForRows(logits, [&](int64_t i) {
       const int32_t target = targets[static_cast<size_t>(i)];
@@ -441,9 +366,7 @@ class CpuBackend final : public Backend {
   }
 
   absl::StatusOr<double> KlDivergence(MatrixRef reference, MatrixRef logits) override {
-    RETURN_IF_ERROR(Expect(
-        SameShape(reference, logits) && Is(reference, DType::kF32) && Is(logits, DType::kF32),
-        "KlDivergence", {reference, logits}));
+    RETURN_IF_ERROR(checks::KlDivergence(reference, logits));
     std::vector<double> rows(static_cast<size_t>(logits.rows), 0.0);
     ForRows(logits, [&](int64_t i) {
       rows[static_cast<size_t>(i)] =
@@ -453,6 +376,7 @@ class CpuBackend final : public Backend {
   }
 
   absl::StatusOr<bool> AllFinite(MatrixRef x) override {
+    RETURN_IF_ERROR(checks::AllFinite(x));
     bool finite = true;
 #pragma omp parallel for schedule(static) reduction(&& : finite) if (x.size() > kParallelElements)
     for (int64_t i = 0; i < x.rows; ++i) {

@@ -18,14 +18,17 @@ using MatD = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMaj
 
 struct Implementation {
   std::string name;
-  std::function<std::unique_ptr<Backend>()> make;
+  std::function<absl::StatusOr<std::unique_ptr<Backend>>()> make;
 };
 
 class BackendTest : public ::testing::TestWithParam<Implementation> {
  protected:
   void SetUp() override {
-    backend_ = GetParam().make();
-    if (backend_ == nullptr) GTEST_SKIP() << GetParam().name << ": no device here";
+    auto made = GetParam().make();
+    // What a machine lacks is skipped and named; what it has must work.
+    if (absl::IsUnavailable(made.status())) GTEST_SKIP() << made.status().message();
+    ASSERT_TRUE(made.ok()) << made.status();
+    backend_ = *std::move(made);
   }
 
   MatD Random(int64_t rows, int64_t cols) {

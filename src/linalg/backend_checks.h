@@ -1,0 +1,43 @@
+// What every Backend checks of its operands before it computes (backend.h has the contracts).
+// INTERNAL, naming the operation and the shapes: what does not fit is the caller's bug.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "linalg/backend.h"
+
+namespace svdllm::checks {
+
+absl::Status New(int64_t rows, int64_t cols);
+absl::Status Movable(const char* operation, DType from, DType to);
+absl::Status Copy(MatrixRef from, MatrixRef to);
+absl::Status Transpose(MatrixRef from, MatrixRef to);
+absl::Status Gemm(bool transpose_a, bool transpose_b, MatrixRef a, MatrixRef b, MatrixRef c);
+absl::Status AccumulateGram(MatrixRef x, MatrixRef gram);
+absl::Status AccumulateCross(MatrixRef x, MatrixRef y, MatrixRef cross);
+absl::Status MirrorLower(MatrixRef a);
+absl::Status AccumulateAbs(MatrixRef x, MatrixRef sum);
+absl::Status SymmetricEigen(std::span<const EigenProblem> problems);
+absl::Status ThinQr(MatrixRef w, MatrixRef q, MatrixRef r);
+absl::Status SolveSpd(MatrixRef a, MatrixRef b);
+absl::Status Interpolative(MatrixRef x, std::span<const int32_t> pivots, MatrixRef t);
+absl::Status ScaleRows(MatrixRef x, MatrixRef scale);
+absl::Status ScaleCols(MatrixRef x, MatrixRef scale);
+absl::Status Dot(MatrixRef a, MatrixRef b);
+absl::Status RmsNorm(MatrixRef x, MatrixRef weight, MatrixRef y);
+absl::Status GatherCols(MatrixRef x, MatrixRef order, MatrixRef y);
+absl::Status AddBias(MatrixRef y, MatrixRef bias);
+absl::Status Add(MatrixRef x, MatrixRef y);
+absl::Status Rope(MatrixRef x, int64_t heads, MatrixRef cosines, MatrixRef sines,
+                  std::span<const int64_t> offsets);
+absl::Status Attention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
+                       std::span<const int64_t> offsets, MatrixRef out);
+absl::Status CachedAttention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
+                             std::span<const int64_t> lengths, MatrixRef out);
+absl::Status SiluMul(MatrixRef gate, MatrixRef up);
+absl::Status CrossEntropy(MatrixRef logits, std::span<const int32_t> targets);
+absl::Status KlDivergence(MatrixRef reference, MatrixRef logits);
+absl::Status AllFinite(MatrixRef x);
+
+}  // namespace svdllm::checks

@@ -1,0 +1,62 @@
+#include "linalg/cuda_backend_loader.h"
+
+#include "base/module.h"
+#include "linalg/cuda_module.h"
+
+namespace svdllm {
+namespace {
+
+absl::StatusOr<const CudaApi*> Api() {
+  static const absl::StatusOr<void*> module = OpenModule(kCudaModule, kCudaSymbol);
+  if (!module.ok()) return Annotate(module.status(), "CUDA");
+  const auto* api = static_cast<const CudaApi*>(*module);
+  if (api->version != kCudaApiVersion) {
+    return absl::UnavailableError(std::string("CUDA: ") + kCudaModule +
+                                  " is of another version of this program");
+  }
+  return api;
+}
+
+std::string Pair(int major, int minor) {
+  return std::to_string(major) + "." + std::to_string(minor);
+}
+
+// What the module's callbacks fill.
+struct Answer {
+  std::vector<CudaDeviceInfo> devices;
+  std::string error;
+};
+
+void OnError(void* answer, const char* message) { static_cast<Answer*>(answer)->error = message; }
+
+void OnDevice(void* answer, const CudaDevice* device) {
+  static_cast<Answer*>(answer)->devices.push_back(
+      {device->name, device->memory_bytes, Pair(device->major, device->minor),
+       Pair(device->driver / 1000, device->driver % 1000 / 10)});
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<CudaDeviceInfo>> CudaDevices() {
+  ASSIGN_OR_RETURN(const CudaApi* api, Api());
+  Answer answer;
+  api->devices(OnDevice, OnError, &answer);
+  if (!answer.error.empty()) return absl::UnavailableError("CUDA: " + answer.error);
+  return std::move(answer.devices);
+}
+
+absl::StatusOr<std::unique_ptr<Backend>> NewCudaBackend(int device) {
+  ASSIGN_OR_RETURN(const auto devices, CudaDevices());
+  const std::string name = "CUDA: cuda:" + std::to_string(device);
+  if (device < 0 || static_cast<size_t>(device) >= devices.size()) {
+    return absl::UnavailableError(name + " is not there, only " + std::to_string(devices.size()) +
+                                  (devices.size() == 1 ? " device" : " devices"));
+  }
+  ASSIGN_OR_RETURN(const CudaApi* api, Api());
+  Answer answer;
+  void* backend = api->create(device, OnError, &answer);
+  if (backend == nullptr) return absl::InternalError(name + ": " + answer.error);
+  return std::unique_ptr<Backend>(static_cast<Backend*>(backend));
+}
+
+}  // namespace svdllm

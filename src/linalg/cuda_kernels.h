@@ -1,0 +1,75 @@
+// The kernels that the CUDA backend adds to what CUDA's libraries have. Operands are checked
+// before, lie on the stream's device, and stay until the stream has passed; nothing here waits. A
+// launch that failed is left to cudaGetLastError(). Shapes and meanings are Backend's unless said.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "linalg/matrix.h"
+
+namespace svdllm::cuda {
+
+// Elements.
+
+// Elements begin, begin + 1, … of to, counted along its rows, become those of from; any types that
+// convert, and any type into itself.
+void Convert(MatrixRef from, int64_t from_begin, MatrixRef to, int64_t to_begin, int64_t count,
+             cudaStream_t stream);
+void Transpose(MatrixRef from, MatrixRef to, cudaStream_t stream);
+void MirrorLower(MatrixRef a, cudaStream_t stream);
+// sum += x: x F32, sum F64; of lower only what is on and below the diagonal.
+void AddToDouble(MatrixRef x, MatrixRef sum, bool lower, cudaStream_t stream);
+void ScaleRows(MatrixRef x, MatrixRef scale, cudaStream_t stream);
+void ScaleCols(MatrixRef x, MatrixRef scale, cudaStream_t stream);
+void AddBias(MatrixRef y, MatrixRef bias, cudaStream_t stream);
+void Add(double alpha, MatrixRef x, MatrixRef y, cudaStream_t stream);
+void SiluMul(MatrixRef gate, MatrixRef up, cudaStream_t stream);
+void GatherCols(MatrixRef x, MatrixRef order, MatrixRef y, cudaStream_t stream);
+// offsets: sequences + 1 on the device.
+void Rope(MatrixRef x, int64_t heads, MatrixRef cosines, MatrixRef sines, const int64_t* offsets,
+          int64_t sequences, cudaStream_t stream);
+
+// Sums. Their order is fixed, and so are their bits.
+
+void RmsNorm(MatrixRef x, MatrixRef weight, double eps, MatrixRef y, cudaStream_t stream);
+void AccumulateAbs(MatrixRef x, MatrixRef sum, cudaStream_t stream);
+// rows[i]: row i's share of the result, 0 where targets[i] < 0.
+void CrossEntropy(MatrixRef logits, const int32_t* targets, double* rows, cudaStream_t stream);
+void KlDivergence(MatrixRef reference, MatrixRef logits, double* rows, cudaStream_t stream);
+void Dot(MatrixRef a, MatrixRef b, double* rows, cudaStream_t stream);
+// rows[i] = Σ_j |a[i, j]|, F64.
+void AbsSums(MatrixRef a, double* rows, cudaStream_t stream);
+// *bad becomes 1 where an element is not finite, and is left alone otherwise.
+void FindNonFinite(MatrixRef x, int32_t* bad, cudaStream_t stream);
+
+// Attention; heads of at most kMaxHeadDim.
+
+inline constexpr int64_t kMaxHeadDim = 256;
+// longest: of the sequences; offsets on the device.
+void Attention(MatrixRef q, MatrixRef k, MatrixRef v, int64_t heads, int64_t kv_heads,
+               int64_t head_dim, const int64_t* offsets, int64_t sequences, int64_t longest,
+               MatrixRef out, cudaStream_t stream);
+void CachedAttention(MatrixRef q, MatrixRef k, MatrixRef v, int64_t heads, int64_t kv_heads,
+                     int64_t head_dim, const int64_t* lengths, MatrixRef out, cudaStream_t stream);
+
+// Decompositions, F64.
+
+// What the eigensolver left, ascending, in the order and with the signs of Backend: row n − 1 − j
+// of found becomes row j of vectors (none where its data is nullptr), found_values likewise.
+void OrderEigen(MatrixRef found, const double* found_values, MatrixRef values, MatrixRef vectors,
+                cudaStream_t stream);
+// r [n, n] = the upper triangle of the matrix whose transpose is from [n, m], zeros below.
+void UpperOfTranspose(MatrixRef from, MatrixRef r, cudaStream_t stream);
+// The column-pivoted QR factorisation of x [k, m], k <= m, in place and without moving columns:
+// chosen[s] is the column of step s, diagonal[s] its element of R; above, column j of x holds its
+// elements of R. norms, reflector and free are scratch of m, k + 1 and m elements.
+void PivotedQr(MatrixRef x, int32_t* chosen, double* diagonal, double* norms, double* reflector,
+               int32_t* free, cudaStream_t stream);
+// to[i, j] = from[i, columns[j]], F64, for the columns of to.
+void PickCols(MatrixRef from, const int32_t* columns, MatrixRef to, cudaStream_t stream);
+// to[i, j] = from[rows[j], i], F64.
+void PickRowsTransposed(MatrixRef from, const int32_t* rows, MatrixRef to, cudaStream_t stream);
+
+}  // namespace svdllm::cuda

@@ -1,0 +1,34 @@
+// The interface between the program and the module that holds the CUDA backend. A module, because a
+// program linked with CUDA's libraries does not start where they are missing, and carries a quarter
+// of a gigabyte where they are not used.
+#pragma once
+
+#include <stdint.h>
+
+namespace svdllm {
+
+inline constexpr char kCudaModule[] = "svdllm_cuda.so";
+inline constexpr char kCudaSymbol[] = "svdllm_cuda_api";
+
+struct CudaDevice {
+  const char* name;
+  int64_t memory_bytes;
+  int major, minor;  // compute capability
+  int driver;        // CUDA version that the driver is for, 1000 · major + 10 · minor
+};
+
+// Nothing throws. Results and an error's text are handed to a callback during the call.
+struct CudaApi {
+  int version;  // kCudaApiVersion
+  // Calls on_device for every device, in the order of their numbers, or on_error once.
+  void (*devices)(void (*on_device)(void*, const CudaDevice*), void (*on_error)(void*, const char*),
+                  void* context);
+  // A Backend* (linalg/backend.h), which delete ends; nullptr, and on_error, where there is none.
+  void* (*create)(int device, void (*on_error)(void*, const char*), void* context);
+};
+
+// Rises with every change of this header, of backend.h and of matrix.h: the backend is called
+// through its virtual functions.
+inline constexpr int kCudaApiVersion = 1;
+
+}  // namespace svdllm

@@ -1,0 +1,98 @@
+// The CPU and a device compress alike: W′ and perplexities agree. (Its factors need not: a
+// decomposition fixes them up to what W′ does not see.)
+#include <cmath>
+
+#include "linalg/cuda_backend_loader.h"
+#include "model/checkpoint.h"
+#include "tests/unit/pipeline/job_fixture.h"
+
+namespace svdllm {
+namespace {
+
+struct AgreementCase {
+  const char* name;
+  Method method;
+  Encoding encoding = Encoding::kPlain;
+  Allocation allocation = Allocation::kUniform;
+};
+
+constexpr AgreementCase kCases[] = {
+    {"svd", Method::kSvd},
+    {"asvd", Method::kAsvd},
+    {"svd_llm", Method::kSvdLlm},
+    {"svd_llm_update", Method::kSvdLlmUpdate},
+    {"anchored", Method::kAnchored},
+    {"pivoted", Method::kAnchored, Encoding::kPivoted},
+    {"relative_tails", Method::kAnchored, Encoding::kPivoted, Allocation::kRelativeTails},
+    {"kl_probe", Method::kAnchored, Encoding::kPivoted, Allocation::kKlProbe},
+};
+
+class DeviceAgreementTest : public JobFixture, public ::testing::WithParamInterface<AgreementCase> {
+ protected:
+  void SetUp() override {
+    auto device = NewCudaBackend();
+    if (absl::IsUnavailable(device.status())) GTEST_SKIP() << device.status().message();
+    ASSERT_OK(device);
+    device_ = *std::move(device);
+    JobFixture::SetUp();
+  }
+
+  std::unique_ptr<Backend> device_;
+};
+
+std::vector<double> Weight(const Checkpoint& checkpoint, const std::string& name) {
+  const auto tensor = checkpoint.Tensor(name);
+  EXPECT_OK(tensor) << name;
+  std::vector<double> values(static_cast<size_t>(tensor->elements()));
+  ConvertElements(tensor->bytes.data(), tensor->dtype, values.data(), DType::kF64, values.size());
+  return values;
+}
+
+TEST_P(DeviceAgreementTest, SameWeightsAndPerplexity) {
+  CompressSpec spec = Spec("cpu");
+  spec.method = GetParam().method;
+  spec.encoding = GetParam().encoding;
+  spec.allocation = GetParam().allocation;
+  spec.output_format = OutputFormat::kDense;  // W′ itself
+  const auto on_cpu = Run(spec);
+  ASSERT_OK(on_cpu);
+  spec.output_uri = *store_->ResolveOutput(dir_.File("artifacts/device"));
+  spec.work_dir = dir_.File("device-work");
+  const auto on_device = RunCompress(spec, *device_, *store_, {});
+  ASSERT_OK(on_device);
+  EXPECT_EQ(on_device->device, device_->Name());
+
+  const ArtifactResult& expected = on_cpu->artifacts[0];
+  const ArtifactResult& got = on_device->artifacts[0];
+  ASSERT_EQ(got.matrices.size(), expected.matrices.size());
+  const auto cpu_weights = Checkpoint::Open(Artifact("cpu")),
+             device_weights = Checkpoint::Open(Artifact("device"));
+  ASSERT_OK(cpu_weights);
+  ASSERT_OK(device_weights);
+  for (size_t i = 0; i < expected.matrices.size(); ++i) {
+    const std::string& name = expected.matrices[i].name;
+    ASSERT_EQ(got.matrices[i].name, name);
+    EXPECT_EQ(got.matrices[i].rank, expected.matrices[i].rank) << name;
+    const std::vector<double> a = Weight(*cpu_weights, name + ".weight"),
+                              b = Weight(*device_weights, name + ".weight");
+    ASSERT_EQ(a.size(), b.size()) << name;
+    double apart = 0, norm = 0;
+    for (size_t j = 0; j < a.size(); ++j) {
+      apart += (a[j] - b[j]) * (a[j] - b[j]);
+      norm += a[j] * a[j];
+    }
+    EXPECT_LT(std::sqrt(apart / norm), 1e-3) << name;
+  }
+  ASSERT_EQ(got.perplexities.size(), expected.perplexities.size());
+  ASSERT_FALSE(got.perplexities.empty());
+  for (size_t i = 0; i < got.perplexities.size(); ++i) {
+    EXPECT_NEAR(got.perplexities[i].perplexity / expected.perplexities[i].perplexity, 1, 1e-3)
+        << got.perplexities[i].name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Methods, DeviceAgreementTest, ::testing::ValuesIn(kCases),
+                         [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace svdllm
