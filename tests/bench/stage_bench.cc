@@ -2,7 +2,9 @@
 // operations at the rates that the same machine reaches, in the same process, for a large product.
 //
 //   stage_bench MODEL_DIR TEXT [samples=64] [seq_len=512] [method=svd_llm] [keep_ratio=0.8]
-//               [encoding=plain] [allocation=uniform]
+//               [encoding=plain] [allocation=uniform] [device=cpu]
+//
+// device: cpu or cuda:N.
 //
 // Rates are measured before and after the run and averaged, because shared machines drift. F64 work
 // (decompositions) is put against the F64 rate; the column "at sgemm" is the same work at the F32
@@ -14,6 +16,7 @@
 #include <filesystem>
 #include <string>
 
+#include "linalg/cuda_backend_loader.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/plan.h"
 #include "pipeline/work.h"
@@ -25,6 +28,12 @@ double Seconds(std::chrono::steady_clock::time_point since) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count();
 }
 
+// Until the device has done what it was asked.
+void Await(Backend& backend, const Matrix& x) {
+  double one = 0;
+  backend.Download(x.ref().Rows(0, 1).Cols(0, 1), &one, DType::kF64).IgnoreError();
+}
+
 // FLOP/s of y = x Wᵀ at the shape of a wide linear layer: the best of several.
 double ProductRate(Backend& backend, DType dtype) {
   const int64_t m = 4096, n = 1536, k = 576;
@@ -34,6 +43,7 @@ double ProductRate(Backend& backend, DType dtype) {
   for (int i = 0; i < 12; ++i) {
     const auto start = std::chrono::steady_clock::now();
     backend.Gemm(false, true, 1, x, w, 0, y).IgnoreError();
+    Await(backend, y);
     best = std::min(best, Seconds(start));
   }
   return 2.0 * static_cast<double>(m * n * k) / best;
@@ -61,8 +71,10 @@ double EigenSeconds(Backend& backend, const ModelConfig& config, const Architect
     memory.push_back(*backend.New(p, p, DType::kF64));
     problems.push_back({k, memory[memory.size() - 2], memory.back()});
   }
+  Await(backend, memory.back());
   const auto start = std::chrono::steady_clock::now();
   backend.SymmetricEigen(problems).IgnoreError();
+  Await(backend, memory.back());
   return Seconds(start);
 }
 
@@ -86,11 +98,17 @@ double ProductFlops(const ModelConfig& config, const Architecture& arch, Encodin
   return flops;
 }
 
+absl::StatusOr<std::unique_ptr<Backend>> DeviceBackend(const std::string& device) {
+  if (device == "cpu") return NewCpuBackend();
+  if (device.rfind("cuda:", 0) == 0) return NewCudaBackend(std::atoi(device.c_str() + 5));
+  return absl::InvalidArgumentError("unknown device: " + device);
+}
+
 int Main(int argc, char** argv) {
   if (argc < 3) {
     fmt::print(stderr,
                "usage: stage_bench MODEL_DIR TEXT [samples] [seq_len] [method] [keep_ratio] "
-               "[encoding] [allocation]\n");
+               "[encoding] [allocation] [device]\n");
     return 2;
   }
   CompressSpec spec;
@@ -133,7 +151,12 @@ int Main(int argc, char** argv) {
   }
   spec.output_uri = root + "/out";
   spec.work_dir = root + "/work";
-  const std::unique_ptr<Backend> backend = NewCpuBackend();
+  const auto made = DeviceBackend(argc > 9 ? argv[9] : "cpu");
+  if (!made.ok()) {
+    fmt::print(stderr, "stage_bench: {}\n", std::string(made.status().message()));
+    return 1;
+  }
+  const std::unique_ptr<Backend>& backend = *made;
   const ModelConfig& config = checkpoint->config();
   const Architecture& arch = checkpoint->arch();
 

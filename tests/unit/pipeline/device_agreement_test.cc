@@ -42,7 +42,7 @@ class DeviceAgreementTest : public JobFixture, public ::testing::WithParamInterf
 
 std::vector<double> Weight(const Checkpoint& checkpoint, const std::string& name) {
   const auto tensor = checkpoint.Tensor(name);
-  EXPECT_OK(tensor) << name;
+  EXPECT_OK(tensor);
   std::vector<double> values(static_cast<size_t>(tensor->elements()));
   ConvertElements(tensor->bytes.data(), tensor->dtype, values.data(), DType::kF64, values.size());
   return values;
