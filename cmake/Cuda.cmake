@@ -7,8 +7,9 @@ if((SVDLLM_BUILD_CUDA STREQUAL "AUTO" AND NOT SVDLLM_SANITIZE) OR
    (NOT SVDLLM_BUILD_CUDA STREQUAL "AUTO" AND SVDLLM_BUILD_CUDA))
   include(CheckLanguage)
   find_program(NVCC_PROGRAM nvcc PATHS /usr/local/cuda/bin)
-  if(NVCC_PROGRAM AND NOT DEFINED CMAKE_CUDA_COMPILER)
-    set(CMAKE_CUDA_COMPILER ${NVCC_PROGRAM})
+  # A hint, not the answer: an nvcc that does not work counts as none.
+  if(NVCC_PROGRAM AND NOT DEFINED CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
+    set(ENV{CUDACXX} ${NVCC_PROGRAM})
   endif()
   # Of each target its own; this keeps CMake from warning that there is no general list.
   set(CMAKE_CUDA_ARCHITECTURES OFF)

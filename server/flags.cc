@@ -23,10 +23,8 @@ ABSL_FLAG(std::string, data_dir, "",
 ABSL_FLAG(std::string, role, "all",
           "all: the API and a worker process that it supervises. api: no worker. worker: no API, "
           "jobs from the job store in data_dir.");
-ABSL_FLAG(
-    std::string, devices, "auto",
-    "What the worker computes on: cpu; cuda:N, the CUDA device N; auto, cuda:0 where there is "
-    "one, else the CPU.");
+ABSL_FLAG(std::string, devices, "auto",
+          "What the worker computes on: auto or cpu, the CPU; cuda:N, the CUDA device N.");
 ABSL_FLAG(std::vector<std::string>, model_roots, {},
           "Comma-separated directories under which models and texts may be read. Empty: any path "
           "that the server may read.");

@@ -31,8 +31,8 @@ struct Operations {
   std::string device_note;
 };
 
-// The real ones. devices: "auto" (the first CUDA device, or the CPU where there is none), "cpu" or
-// "cuda:N"; INVALID_ARGUMENT names what is not there.
+// The real ones. devices: "auto" (the CPU), "cpu" or "cuda:N"; INVALID_ARGUMENT names what is not
+// there.
 absl::StatusOr<Operations> PipelineOperations(const std::string& devices);
 
 }  // namespace svdllm

@@ -46,7 +46,7 @@ absl::Status Invalid(const std::string& devices, const std::string& why) {
   return absl::InvalidArgumentError("--devices=" + devices + ": " + why);
 }
 
-// The number of a CUDA device, or kCpu; what it is and, where "auto" found none, why goes into
+// The number of a CUDA device, or kCpu; what it is and, where "auto" takes none, why goes into
 // operations.
 absl::StatusOr<int> Choose(const std::string& devices, Operations& operations) {
   int chosen = 0;
@@ -67,7 +67,7 @@ absl::StatusOr<int> Choose(const std::string& devices, Operations& operations) {
     }
   }
   const auto found = CudaDevices();
-  if (found.ok() && static_cast<size_t>(chosen) < found->size()) {
+  if (!any && found.ok() && static_cast<size_t>(chosen) < found->size()) {
     operations.devices = {Describe(chosen, (*found)[static_cast<size_t>(chosen)])};
     return chosen;
   }
@@ -77,7 +77,9 @@ absl::StatusOr<int> Choose(const std::string& devices, Operations& operations) {
                               : std::string(found.status().message()));
   }
   operations.devices = {CpuDevice()};
-  operations.device_note = std::string(found.status().message());
+  // The CUDA backend has not run on a device yet: scripts/gpu_check first, then this chooses it.
+  operations.device_note = found.ok() ? "it has to be asked for: --devices=cuda:0"
+                                      : std::string(found.status().message());
   return kCpu;
 }
 

@@ -75,6 +75,8 @@ class CudaBackend final : public Backend {
     RETURN_IF_ERROR(checks::Gemm(transpose_a, transpose_b, a, b, c));
     const int64_t k = transpose_a ? a.rows : a.cols;
     if (c.size() == 0) return absl::OkStatus();
+    // No terms: c = beta · c. The library has not always seen to that.
+    if (k == 0) return beta == 0 ? Zero(c) : beta == 1 ? absl::OkStatus() : Add(beta - 1, c, c);
     device_->Use();
     // To the library a row-major matrix is its transpose: cᵀ = op(b)ᵀ op(a)ᵀ.
     const auto first = transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
@@ -266,6 +268,13 @@ class CudaBackend final : public Backend {
   template <typename T>
   absl::StatusOr<std::shared_ptr<void>> Put(std::span<const T> values) {
     return cuda::Device::Put(device_, values.data(), static_cast<int64_t>(values.size_bytes()));
+  }
+
+  absl::Status Zero(MatrixRef c) {
+    const size_t size = SizeOf(c.dtype);
+    return cuda::Check("Gemm", cudaMemset2DAsync(c.data, static_cast<size_t>(c.stride) * size, 0,
+                                                 static_cast<size_t>(c.cols) * size,
+                                                 static_cast<size_t>(c.rows), device_->Use()));
   }
 
   static absl::Status CheckHeadDim(const char* operation, const AttentionShape& shape) {

@@ -57,11 +57,20 @@ struct EigenSolver::Lane {
   }
 
   absl::Status Solve(const EigenProblem& problem) {
+    // Whatever was queued before an error still uses the workspaces.
+    std::vector<char> host;
+    const absl::Status status = SolveOn(problem, host);
+    if (!status.ok()) cudaStreamSynchronize(stream);
+    return status;
+  }
+
+ private:
+  absl::Status SolveOn(const EigenProblem& problem, std::vector<char>& host) {
     const int64_t n = problem.k.rows;
     if (n == 0) return absl::OkStatus();
     size_t device_bytes = 0, host_bytes = 0;
     RETURN_IF_ERROR(WorkspaceOf(solver, params, problem, &device_bytes, &host_bytes));
-    std::vector<char> host(host_bytes);
+    host.resize(host_bytes);
     char* const base = static_cast<char*>(memory.get());
     auto* const info = reinterpret_cast<int*>(base);
     auto* const values = reinterpret_cast<double*>(base + kHeader);
@@ -94,7 +103,12 @@ absl::Status EigenSolver::Prepare(std::span<const EigenProblem> problems, size_t
   device_->Use();
   while (lanes_.size() < count) {
     auto lane = std::make_unique<Lane>();
-    RETURN_IF_ERROR(lane->Init());
+    const absl::Status made = lane->Init();
+    if (!made.ok()) {
+      if (lanes_.empty()) return made;
+      cudaGetLastError();  // is not the next kernel's
+      break;
+    }
     lanes_.push_back(std::move(lane));
   }
   int64_t bytes = 0;
@@ -106,7 +120,7 @@ absl::Status EigenSolver::Prepare(std::span<const EigenProblem> problems, size_t
     bytes = std::max(
         bytes, kHeader + RoundUp(problem.k.rows * 8) + RoundUp(static_cast<int64_t>(device_bytes)));
   }
-  for (size_t i = 0; i < count; ++i) {
+  for (size_t i = 0; i < lanes_.size() && i < count; ++i) {
     auto memory = Device::Allocate(device_, bytes);
     // Fewer at a time are slower, and fit.
     if (!memory.ok() && i > 0 && absl::IsResourceExhausted(memory.status())) break;
