@@ -73,6 +73,10 @@ TEST_P(DeviceAgreementTest, SameWeightsAndPerplexity) {
     const std::string& name = expected.matrices[i].name;
     ASSERT_EQ(got.matrices[i].name, name);
     EXPECT_EQ(got.matrices[i].rank, expected.matrices[i].rank) << name;
+    EXPECT_NEAR(got.matrices[i].relative_loss, expected.matrices[i].relative_loss, 1e-3) << name;
+    // An anchored target is determined by rounding in directions that the inputs hardly excite, and
+    // in this tiny model two heads give nearly the same: its W′ is judged by what it computes.
+    if (spec.method == Method::kAnchored) continue;
     const std::vector<double> a = Weight(*cpu_weights, name + ".weight"),
                               b = Weight(*device_weights, name + ".weight");
     ASSERT_EQ(a.size(), b.size()) << name;
