@@ -56,8 +56,10 @@ FlagTable CompressFlags() {
          "least sum of relative losses. kl_probe: least sum of measured effects on the model's "
          "output. Default: kl_probe with anchored, else uniform."},
         {"min_keep_ratio", FlagType::kReal, "R", "",
-         "With d_rank, relative_tails and kl_probe: the least share that a matrix keeps. Default: "
-         "0.1, or half the least --keep_ratio where that is less."},
+         "With d_rank, relative_tails and kl_probe: no matrix gets a rank below the largest that "
+         "fits "
+         "this share of its numbers. Default: 0.1, or half the least --keep_ratio where that is "
+         "less."},
         {"rank_multiple", FlagType::kPositive, "N", "1",
          "Ranks are multiples of this where they can be, up to 1024: what a device's tiles like."},
         {"asvd_alpha", FlagType::kReal, "A", "0.5",

@@ -47,7 +47,7 @@ absl::Status AnchoredCompressor::GatherBatch(const Batch& batch, Site site) {
   const MatrixRef rows = dense_.ref().Rows(batch.first_row, batch.rows);
   ASSIGN_OR_RETURN(const MatrixRef dense,
                    dense_forward_.SiteInput(block_, site, batch.offsets, rows));
-  ASSIGN_OR_RETURN(const Matrix drift, backend_.New(dense.rows, dense.cols, DType::kF32));
+  const MatrixRef drift = drift_.ref().Rows(0, batch.rows);
   for (Stream& stream : streams_) {
     const MatrixRef own_rows = stream.x.ref().Rows(batch.first_row, batch.rows);
     ASSIGN_OR_RETURN(const MatrixRef own,
@@ -59,7 +59,7 @@ absl::Status AnchoredCompressor::GatherBatch(const Batch& batch, Site site) {
       RETURN_IF_ERROR(backend_.AccumulateCross(drift, own, stream.drift));
     } else {
       const Matrix& w = block_.linear(context_.checkpoint.arch().linears[Readers(site)[0]].id).w;
-      ASSIGN_OR_RETURN(const Matrix output, backend_.New(drift.rows(), w.rows(), DType::kF32));
+      const MatrixRef output = drift_output_.ref().Rows(0, batch.rows);
       RETURN_IF_ERROR(backend_.Gemm(false, true, 1, drift, w, 0, output));
       RETURN_IF_ERROR(backend_.AccumulateCross(output, own, stream.drift));
     }
@@ -79,6 +79,11 @@ absl::Status AnchoredCompressor::Gather(int64_t layer, Site site) {
   const bool output = BlockStatistics::UsesOutputGram(config, arch, site, &reader);
   const LinearShape shape = ShapeOf(config, reader);
   const int64_t kept_bytes = 4 * dense_.rows() * shape.cols * static_cast<int64_t>(streams_.size());
+  drift_ = drift_output_ = Matrix();
+  ASSIGN_OR_RETURN(drift_, backend_.New(LargestBatch(batches_), shape.cols, DType::kF32));
+  if (output) {
+    ASSIGN_OR_RETURN(drift_output_, backend_.New(LargestBatch(batches_), shape.rows, DType::kF32));
+  }
   for (Stream& stream : streams_) {
     stream.gram = stream.drift = Matrix();  // give the old ones back first
     stream.drift_is_output = output;

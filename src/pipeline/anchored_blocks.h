@@ -49,7 +49,9 @@ class AnchoredCompressor {
   Backend& backend_;
   Forward dense_forward_, forward_;  // two, as their buffers are in use at the same time
   const std::vector<Batch> batches_;
-  Matrix dense_;  // F32 [tokens, hidden]
+  Matrix dense_;         // F32 [tokens, hidden]
+  Matrix drift_;         // F32 [largest batch, n]: X − X′ of a batch
+  Matrix drift_output_;  // F32 [largest batch, m]: W (X − X′) of it
   Block block_;
   std::vector<Stream> streams_;
 };
