@@ -14,6 +14,7 @@ inline constexpr int kExitJobFailed = 1;  // or was cancelled
 inline constexpr int kExitUsage = 2;
 inline constexpr int kExitUnreachable = 3;
 inline constexpr int kExitRefused = 4;
+inline constexpr int kExitRegressed = 5;  // an evaluation's verdict against its baseline
 inline constexpr int kExitInterrupted = 130;
 
 // What a command sees of the process that it runs in.

@@ -21,7 +21,9 @@ std::string HowToGoOn(const CommandContext& context, const std::string& name) {
 }  // namespace
 
 int ExitStatusOf(const v1::Job& job) {
-  return job.state() == v1::FAILED || job.state() == v1::CANCELLED ? kExitJobFailed : kExitOk;
+  if (job.state() == v1::FAILED || job.state() == v1::CANCELLED) return kExitJobFailed;
+  const v1::EvaluateResult& result = job.evaluate_result();
+  return result.has_verdict() && !result.verdict().accepted() ? kExitRegressed : kExitOk;
 }
 
 absl::StatusOr<int> FollowJob(CommandContext& context, const std::string& name,

@@ -111,9 +111,11 @@ void ProgressView::Show(const v1::JobEvent& event) {
       ShowProgress(event);
       break;
     case v1::JobEvent::kArtifact:
-      Say(absl::StrCat("published ", event.artifact().uri(), " (keep ratio ",
-                       Real(event.artifact().keep_ratio()), ", ",
-                       Bytes(event.artifact().weight_bytes()), ")"));
+      Say(event.artifact().keep_ratio() > 0
+              ? absl::StrCat("published ", event.artifact().uri(), " (keep ratio ",
+                             Real(event.artifact().keep_ratio()), ", ",
+                             Bytes(event.artifact().weight_bytes()), ")")
+              : absl::StrCat("published ", event.artifact().uri()));
       break;
     case v1::JobEvent::kLog:
       Say(absl::StrCat(event.log().level(), ": ", event.log().text()));

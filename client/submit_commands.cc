@@ -25,12 +25,12 @@ std::string PathNote(const CommandContext& context, const absl::Status& error) {
     return "";
   }
   std::vector<std::string> paths;
-  for (const char* flag : {"model", "calibration", "evaluation", "dataset"}) {
+  for (const char* flag : {"model", "baseline", "calibration", "evaluation", "dataset", "task"}) {
     for (const std::string& text : context.flags.Texts(flag)) {
       const std::string_view kind = flag;
-      const std::string uri = kind == "calibration" ? SplitWeighted(text).second
-                              : kind == "model"     ? text
-                                                    : SplitDataset(text).second;
+      const std::string uri = kind == "calibration"                   ? SplitWeighted(text).second
+                              : kind == "model" || kind == "baseline" ? text
+                                                                      : SplitDataset(text).second;
       const std::string path = Located(context, uri);
       std::error_code ignored;
       if (IsLocalPath(path) &&
@@ -105,10 +105,12 @@ std::vector<CommandSpec> SubmitCommands() {
        "--calibration=/data/wiki.txt",
        CompressFlags(), false, &Compress},
       {"evaluate", "--model=DIR --dataset=FILE",
-       "Measures a checkpoint, dense or compressed: perplexity, speed, size.",
+       "Measures a checkpoint, dense or compressed: perplexity, tasks, speed, size.",
        "Queues an evaluation on the server, by default watches it on a terminal, and prints the "
        "figures. Example:\n"
-       "  svdllm evaluate --model=/models/smollm2 --dataset=/data/wiki.test.txt --limit=16",
+       "  svdllm evaluate --model=/models/smollm2 --dataset=/data/wiki.test.txt --limit=16\n"
+       "  svdllm evaluate --model=/artifacts/small --baseline=/models/smollm2 \\\n"
+       "      --tasks=piqa --dataset=piqa=/data/valid.jsonl --answers=piqa=/data/valid-labels.lst",
        EvaluateFlags(), false, &Evaluate},
   };
 }

@@ -26,6 +26,22 @@ FlagGroup JobFlags() {
             "Default: none."}}};
 }
 
+// Of every task but perplexity.
+std::vector<FlagSpec> TaskFlags() {
+  return {{"answers", FlagType::kText, "TASK=FILE|URI", "",
+           "The answers of a task whose dataset has them in a file of their own: piqa, winogrande.",
+           true},
+          {"fewshot", FlagType::kText, "TASK=N:FILE|URI", "",
+           "Puts N solved examples in front of every question: the first of FILE, which is like "
+           "the task's own.",
+           true}};
+}
+
+FlagGroup WithTaskFlags(FlagGroup group) {
+  for (FlagSpec& flag : TaskFlags()) group.flags.push_back(std::move(flag));
+  return group;
+}
+
 }  // namespace
 
 FlagTable CompressFlags() {
@@ -102,6 +118,13 @@ FlagTable CompressFlags() {
         {"evaluation_packing", FlagType::kChoice, kPackings, "CONCATENATED",
          "With --evaluation: as --packing."},
         {"no_evaluation", FlagType::kSwitch, "", "", "Measures nothing, and saves the time."}}},
+      WithTaskFlags(
+          {"Tasks before and after",
+           {{"task", FlagType::kText, "TASK=FILE|URI", "",
+             "Questions to ask before and after; server-info lists the tasks. E.g. "
+             "--task=openbookqa=test.jsonl.",
+             true},
+            {"task_limit", FlagType::kInteger, "N", "0", "Items of each task at most; 0: all."}}}),
       {"Output",
        {{"output", FlagType::kText, "DIR|URI", "",
          "Where the artifact goes, on the server, below its artifact root; a relative path is "
@@ -117,24 +140,46 @@ FlagTable CompressFlags() {
 
 FlagTable EvaluateFlags() {
   return {
-      {"What",
-       {{"model", FlagType::kText, "DIR|URI", "",
-         "The checkpoint, dense or compressed: a directory, or an artifact's URI. Read by the "
-         "server; a relative path is taken from here and made absolute. Required."},
-        {"tasks", FlagType::kText, "TASK[,TASK...]", "perplexity",
-         "What to measure; server-info lists what the server can."},
-        {"dataset", FlagType::kText, "[TASK=]FILE|URI", "",
-         "The text of a task: plain text, .jsonl or .json. Read by the server, like --model. "
-         "With perplexity, another name than a task's becomes the figure's label, so that one job "
-         "measures several texts: --dataset=wiki=a.txt --dataset=news=b.txt.",
-         true},
-        {"seq_len", FlagType::kInteger, "N", "0", std::string("Tokens a window; ") + kModelsLength},
-        {"limit", FlagType::kInteger, "N", "0", "Windows (or documents) at most; 0: all."},
-        {"packing", FlagType::kChoice, kPackings, "CONCATENATED",
-         "CONCATENATED: documents are joined, tokenised as one text, then cut in windows. "
-         "DOCUMENTS: each document is one window, cut at --seq_len."},
-        {"text_field", FlagType::kText, "NAME", "text",
-         "The member that holds the text where documents are JSON objects."}}},
+      WithTaskFlags(
+          {"What",
+           {{"model", FlagType::kText, "DIR|URI", "",
+             "The checkpoint, dense or compressed: a directory, or an artifact's URI. Read by the "
+             "server; a relative path is taken from here and made absolute. Required."},
+            {"tasks", FlagType::kText, "TASK[,TASK...]", "perplexity",
+             "What to measure; server-info lists what the server can."},
+            {"dataset", FlagType::kText, "[TASK=]FILE|URI", "",
+             "What a task reads: with perplexity a text (plain, .jsonl or .json), else the "
+             "dataset's "
+             "file. Read by the server, like --model. "
+             "With perplexity, another name than a task's becomes the figure's label, so that one "
+             "job "
+             "measures several texts: --dataset=wiki=a.txt --dataset=news=b.txt.",
+             true},
+            {"seq_len", FlagType::kInteger, "N", "0",
+             std::string("Tokens a window; ") + kModelsLength},
+            {"limit", FlagType::kInteger, "N", "0",
+             "Windows, documents or items of each task at most; 0: all."},
+            {"packing", FlagType::kChoice, kPackings, "CONCATENATED",
+             "CONCATENATED: documents are joined, tokenised as one text, then cut in windows. "
+             "DOCUMENTS: each document is one window, cut at --seq_len."},
+            {"text_field", FlagType::kText, "NAME", "text",
+             "The member that holds the text where documents are JSON objects."}}}),
+      {"Comparison",
+       {{"baseline", FlagType::kText, "DIR|URI", "",
+         "A second checkpoint, measured in the same job: the model before compression, say. "
+         "Default: none."},
+        {"max_accuracy_drop", FlagType::kReal, "D", "",
+         "Asks for a verdict against the baseline: each task's accuracy may fall by this much; "
+         "0.02 "
+         "lets 0.40 become 0.38. Where it fell by more, the exit status is 5. "
+         "Default: no verdict."},
+        {"max_perplexity_increase", FlagType::kReal, "R", "",
+         "Likewise: each perplexity may rise by this share; 0.1 lets 10 become 11. Default: "
+         "no verdict."}}},
+      {"Output",
+       {{"output", FlagType::kText, "DIR|URI", "",
+         "Where the report goes (report.html, evaluation_report.json, predictions.jsonl), on the "
+         "server, below its artifact root. Default: the job's id."}}},
       JobFlags()};
 }
 

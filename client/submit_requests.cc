@@ -12,6 +12,14 @@
 namespace svdllm::cli {
 namespace {
 
+// Of compress.
+constexpr const char* kTaskFlags[] = {"task", "task_limit", "answers", "fewshot"};
+
+// The tasks that read a text.
+bool ReadsText(const std::string& task) {
+  return task == "perplexity" || task == "wikitext2" || task == "ptb" || task == "c4";
+}
+
 // The value of a choice as its enum; the flag's values are the enum's names.
 template <typename Enum>
 Enum ToEnum(const std::string& name, bool (*parse)(google::protobuf::ConstStringParam, Enum*)) {
@@ -75,15 +83,70 @@ absl::Status FillSources(const CommandContext& context, v1::Calibration* calibra
   return absl::OkStatus();
 }
 
+// What --answers and --fewshot say of the tasks that are there already.
+template <typename Tasks>
+absl::Status FillTaskFiles(const CommandContext& context, Tasks* tasks) {
+  const auto fill = [&](const char* flag, auto set) -> absl::Status {
+    for (const std::string& given : context.flags.Texts(flag)) {
+      const auto [name, rest] = SplitDataset(given);
+      const auto task = std::find_if(tasks->begin(), tasks->end(),
+                                     [&name = name](const auto& t) { return t.name() == name; });
+      if (name.empty() || task == tasks->end()) {
+        return UsageError(absl::StrCat("--", flag, "=", given, " does not begin with a task that ",
+                                       "is asked for"));
+      }
+      RETURN_IF_ERROR(set(*task, rest, absl::StrCat("--", flag, "=", given)));
+    }
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(
+      fill("answers", [&](v1::EvaluationTask& task, const std::string& uri, const auto&) {
+        task.set_labels_uri(Located(context, uri));
+        return absl::OkStatus();
+      }));
+  return fill("fewshot",
+              [&](v1::EvaluationTask& task, const std::string& text,
+                  const std::string& given) -> absl::Status {
+                const size_t colon = text.find(':');
+                int32_t count = 0;
+                if (colon == std::string::npos ||
+                    !absl::SimpleAtoi(text.substr(0, colon), &count) || count < 1) {
+                  return UsageError(absl::StrCat(given, " is not of the form TASK=N:FILE"));
+                }
+                task.set_num_fewshot(count);
+                task.set_fewshot_uri(Located(context, text.substr(colon + 1)));
+                return absl::OkStatus();
+              });
+}
+
+absl::Status FillTasks(const CommandContext& context, v1::ReportEvaluation* evaluation) {
+  for (const std::string& given : context.flags.Texts("task")) {
+    const auto [name, uri] = SplitDataset(given);
+    if (name.empty() || uri.empty()) {
+      return UsageError(absl::StrCat("--task=", given, " is not of the form TASK=FILE"));
+    }
+    v1::EvaluationTask* task = evaluation->add_tasks();
+    task->set_name(name);
+    task->mutable_dataset()->set_uri(Located(context, uri));
+    task->set_limit(context.flags.Integer("task_limit"));
+  }
+  return FillTaskFiles(context, evaluation->mutable_tasks());
+}
+
 absl::Status FillEvaluation(const CommandContext& context, v1::CompressModelRequest* request) {
   const Flags& flags = context.flags;
-  const bool any = flags.Has("evaluation") || flags.Has("evaluation_seq_len") ||
-                   flags.Has("evaluation_limit") || flags.Has("evaluation_packing");
+  const auto given = [&flags](const char* flag) { return flags.Has(flag); };
+  const bool any_task = std::any_of(std::begin(kTaskFlags), std::end(kTaskFlags), given);
+  const bool any = given("evaluation") || given("evaluation_seq_len") ||
+                   given("evaluation_limit") || given("evaluation_packing");
   if (flags.On("no_evaluation")) {
-    if (any) return UsageError("--no_evaluation excludes the other --evaluation flags");
+    if (any || any_task) {
+      return UsageError("--no_evaluation excludes the other --evaluation flags, and --task");
+    }
     request->mutable_evaluation()->set_disabled(true);
     return absl::OkStatus();
   }
+  if (any_task) RETURN_IF_ERROR(FillTasks(context, request->mutable_evaluation()));
   if (!any) return absl::OkStatus();
   for (const char* flag : {"evaluation_seq_len", "evaluation_limit", "evaluation_packing"}) {
     if (flags.Has(flag) && !flags.Has("evaluation")) {
@@ -186,7 +249,7 @@ absl::StatusOr<v1::EvaluateRequest> EvaluateRequestOf(const CommandContext& cont
   const auto add = [&](const std::string& name) {
     v1::EvaluationTask* task = request.add_tasks();
     task->set_name(name);
-    if (flags.Has("seq_len")) task->set_seq_len(flags.Integer("seq_len"));
+    if (flags.Has("seq_len") && ReadsText(name)) task->set_seq_len(flags.Integer("seq_len"));
     task->set_limit(flags.Integer("limit"));
     return task;
   };
@@ -201,7 +264,11 @@ absl::StatusOr<v1::EvaluateRequest> EvaluateRequestOf(const CommandContext& cont
     }
     served.push_back(is_task ? name : tasks.size() == 1 ? tasks[0] : "perplexity");
     v1::EvaluationTask* task = add(served.back());
-    FillText(context, uri, "packing", task->mutable_dataset());
+    if (ReadsText(task->name())) {
+      FillText(context, uri, "packing", task->mutable_dataset());
+    } else {
+      task->mutable_dataset()->set_uri(Located(context, uri));
+    }
     if (!is_task && !name.empty()) task->set_label(name);
     // Several texts without names would all be called "perplexity".
     if (name.empty() && unnamed > 1) task->set_label(std::filesystem::path(uri).stem().string());
@@ -210,8 +277,17 @@ absl::StatusOr<v1::EvaluateRequest> EvaluateRequestOf(const CommandContext& cont
     if (std::find(served.begin(), served.end(), name) != served.end()) continue;
     if (name == "perplexity")
       return UsageError("--dataset is missing: the text to measure perplexity on");
-    add(name);
+    return UsageError(absl::StrCat("--dataset=", name, "=FILE is missing"));
   }
+  RETURN_IF_ERROR(FillTaskFiles(context, request.mutable_tasks()));
+  if (flags.Has("baseline")) request.set_baseline(Located(context, flags.Text("baseline")));
+  if (flags.Has("max_accuracy_drop")) {
+    request.mutable_threshold()->set_max_accuracy_drop(flags.Real("max_accuracy_drop"));
+  }
+  if (flags.Has("max_perplexity_increase")) {
+    request.mutable_threshold()->set_max_perplexity_increase(flags.Real("max_perplexity_increase"));
+  }
+  request.set_output_uri(flags.Text("output"));
   return request;
 }
 

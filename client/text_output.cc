@@ -1,6 +1,8 @@
 #include "client/text_output.h"
 
+#include <algorithm>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -18,13 +20,40 @@ std::string ErrorText(const v1::JobError& error) {
                       error.reason().empty() ? "" : absl::StrCat(" (", error.reason(), ")"));
 }
 
-const v1::PerplexityResult* Find(
-    const google::protobuf::RepeatedPtrField<v1::PerplexityResult>& results,
-    const std::string& name) {
-  for (const v1::PerplexityResult& result : results) {
-    if (result.name() == name) return &result;
+// The entry of this name; nullptr where there is none.
+template <typename Results>
+const typename Results::value_type* Find(const Results& results, const std::string& name) {
+  const auto found = std::find_if(results.begin(), results.end(),
+                                  [&name](const auto& entry) { return entry.name() == name; });
+  return found == results.end() ? nullptr : &*found;
+}
+
+using Tasks = google::protobuf::RepeatedPtrField<v1::TaskResult>;
+
+// "0.190 ± 0.018"
+std::string MetricText(const v1::Metric* metric) {
+  if (metric == nullptr) return "-";
+  std::string text = absl::StrFormat("%.3f", metric->value());
+  if (metric->has_std_error()) absl::StrAppendFormat(&text, " ± %.3f", metric->std_error());
+  return text;
+}
+
+// A row a task and metric, a column for each of what was measured; the first has every task.
+std::string TaskTable(const std::vector<std::pair<std::string, const Tasks*>>& measured) {
+  Rows rows = {{"task", "items", "metric"}};
+  for (const auto& [title, tasks] : measured) rows[0].push_back(title);
+  for (const v1::TaskResult& task : *measured[0].second) {
+    for (const v1::Metric& metric : task.metrics()) {
+      std::vector<std::string>& row = rows.emplace_back();
+      row = {task.name(), Count(task.items()), metric.name()};
+      for (const auto& [title, tasks] : measured) {
+        const v1::TaskResult* found = Find(*tasks, task.name());
+        row.push_back(
+            MetricText(found == nullptr ? nullptr : Find(found->metrics(), metric.name())));
+      }
+    }
   }
-  return nullptr;
+  return rows.size() > 1 ? absl::StrCat("\n", Table(rows)) : "";
 }
 
 std::string CompressionTable(const v1::CompressModelResult& result) {
@@ -38,7 +67,9 @@ std::string CompressionTable(const v1::CompressModelResult& result) {
   }
   rows[0].push_back("artifact");
   rows[1].push_back("");
+  std::vector<std::pair<std::string, const Tasks*>> measured = {{"dense", &result.tasks()}};
   for (const v1::ArtifactResult& artifact : result.artifacts()) {
+    measured.emplace_back(absl::StrCat("keep ", Real(artifact.keep_ratio())), &artifact.tasks());
     std::vector<std::string>& row = rows.emplace_back();
     row = {Real(artifact.keep_ratio()),
            absl::StrCat(Count(artifact.parameters()),
@@ -54,24 +85,53 @@ std::string CompressionTable(const v1::CompressModelResult& result) {
     }
     row.push_back(artifact.uri());
   }
-  return Table(rows);
+  return absl::StrCat(Table(rows), TaskTable(measured));
 }
 
-std::string EvaluationTable(const v1::EvaluateResult& result) {
-  Rows rows = {{"task", "perplexity", "windows", "tokens scored", "tokens/s", "time"}};
-  for (const v1::PerplexityResult& entry : result.perplexities()) {
-    rows.push_back({entry.name(), Perplexity(entry.perplexity()), Count(entry.windows()),
+// One row, or two where there is a baseline, of every text.
+std::string PerplexityTable(const v1::EvaluateResult& result) {
+  Rows rows = {{"text", "model", "perplexity", "windows", "tokens scored", "tokens/s", "time"}};
+  const auto add = [&rows](const char* model, const v1::PerplexityResult& entry) {
+    rows.push_back({entry.name(), model, Perplexity(entry.perplexity()), Count(entry.windows()),
                     Count(entry.predicted_tokens()),
                     Count(static_cast<int64_t>(entry.tokens_per_second())),
                     Seconds(entry.seconds())});
+  };
+  for (const v1::PerplexityResult& entry : result.model().perplexities()) {
+    const v1::PerplexityResult* before = Find(result.baseline().perplexities(), entry.name());
+    if (before != nullptr) add("baseline", *before);
+    add("this", entry);
   }
-  return absl::StrCat(Count(result.parameters()), " parameters, ", Bytes(result.weight_bytes()),
-                      "\n", rows.size() > 1 ? "\n" : "", rows.size() > 1 ? Table(rows) : "");
+  if (!result.has_baseline()) {
+    for (std::vector<std::string>& row : rows) row.erase(row.begin() + 1);
+  }
+  return rows.size() > 1 ? absl::StrCat("\n", Table(rows)) : "";
+}
+
+std::string EvaluationText(const v1::EvaluateResult& result) {
+  const auto size = [](const v1::ModelFigures& model) {
+    return absl::StrCat(Count(model.parameters()), " parameters, ", Bytes(model.weight_bytes()));
+  };
+  std::string text = size(result.model());
+  if (result.has_baseline()) absl::StrAppend(&text, " (baseline: ", size(result.baseline()), ")");
+  absl::StrAppend(&text, "\n", PerplexityTable(result));
+  std::vector<std::pair<std::string, const Tasks*>> measured = {{"this", &result.model().tasks()}};
+  if (result.has_baseline()) measured.emplace_back("baseline", &result.baseline().tasks());
+  std::rotate(measured.begin(), measured.end() - 1, measured.end());
+  absl::StrAppend(&text, TaskTable(measured));
+  if (result.has_verdict()) {
+    absl::StrAppend(&text, result.verdict().accepted() ? "\naccepted\n" : "\nregression:\n");
+    for (const std::string& line : result.verdict().regressions()) {
+      absl::StrAppend(&text, "  ", line, "\n");
+    }
+  }
+  if (!result.report_uri().empty()) absl::StrAppend(&text, "\nreport: ", result.report_uri(), "\n");
+  return text;
 }
 
 std::string ResultText(const v1::Job& job) {
   if (job.has_compress_model_result()) return CompressionTable(job.compress_model_result());
-  if (job.has_evaluate_result()) return EvaluationTable(job.evaluate_result());
+  if (job.has_evaluate_result()) return EvaluationText(job.evaluate_result());
   return "";
 }
 

@@ -43,15 +43,17 @@ absl::StatusOr<std::string> DefaultOutput(const ArtifactStore& artifacts, const 
   return artifacts.ResolveOutput(artifacts.DefaultOutput(id));
 }
 
-absl::Status Resolve(const ArtifactStore& artifacts, const std::string& id,
-                     v1::CompressModelRequest& request) {
+template <typename Request>
+absl::Status Resolve(const ArtifactStore& artifacts, const std::string& id, Request& request) {
   ASSIGN_OR_RETURN(const std::string output, DefaultOutput(artifacts, id));
   return ResolveRequest(artifacts, output, request);
 }
 
-absl::Status Resolve(const ArtifactStore& artifacts, const std::string&,
-                     v1::EvaluateRequest& request) {
-  return ResolveRequest(artifacts, request);
+// Staging is what tells whether an output can be written, short of writing it.
+absl::Status CheckOutput(ArtifactStore& artifacts, const std::string& id, const std::string& uri) {
+  ASSIGN_OR_RETURN(const std::string staging, artifacts.Stage(uri, "check-" + id + ".0"));
+  artifacts.Discard(staging);
+  return absl::OkStatus();
 }
 
 // What lengths of 0 mean for the model. The plan has the evaluations in the order of the spec:
@@ -67,13 +69,8 @@ void SetSeqLens(const CompressPlan& plan, v1::CompressModelRequest& request) {
   }
 }
 
-// For previews.
 void SetRequest(const v1::CompressModelRequest& request, v1::Job& job) {
   *job.mutable_compress_model_request() = request;
-  // A default output is named after a job, and there will be none.
-  if (job.plan().artifacts_size() > 0 && job.plan().artifacts(0).uri().empty()) {
-    job.mutable_compress_model_request()->clear_output_uri();
-  }
 }
 
 void SetRequest(const v1::EvaluateRequest& request, v1::Job& job) {
@@ -103,12 +100,8 @@ absl::Status JobApi::Check(v1::CompressModelRequest& request, const std::string&
   spec.job_id = id;
   ASSIGN_OR_RETURN(const CompressPlan plan, operations_.plan_compress(spec));
   SetSeqLens(plan, request);
-  // Staging is what tells whether an output can be written, short of writing it.
   const std::vector<std::string> uris = OutputUris(spec);
-  for (const std::string& uri : uris) {
-    ASSIGN_OR_RETURN(const std::string staging, artifacts_.Stage(uri, "check-" + id + ".0"));
-    artifacts_.Discard(staging);
-  }
+  for (const std::string& uri : uris) RETURN_IF_ERROR(CheckOutput(artifacts_, id, uri));
   *preview.mutable_plan() = ToProto(plan);
   ASSIGN_OR_RETURN(const std::string default_output, DefaultOutput(artifacts_, id));
   if (request.output_uri() == default_output) return absl::OkStatus();
@@ -119,9 +112,11 @@ absl::Status JobApi::Check(v1::CompressModelRequest& request, const std::string&
   return absl::OkStatus();
 }
 
-absl::Status JobApi::Check(v1::EvaluateRequest& request, const std::string&, v1::Job&) {
-  ASSIGN_OR_RETURN(const EvaluateSpec spec, ToSpec(request, artifacts_, ""));
-  return operations_.check_evaluate(spec);
+absl::Status JobApi::Check(v1::EvaluateRequest& request, const std::string& id, v1::Job&) {
+  ASSIGN_OR_RETURN(EvaluateSpec spec, ToSpec(request, artifacts_, ""));
+  spec.job_id = id;
+  RETURN_IF_ERROR(operations_.check_evaluate(spec));
+  return CheckOutput(artifacts_, id, request.output_uri());
 }
 
 template <typename Request>
@@ -144,6 +139,8 @@ absl::StatusOr<v1::Job> JobApi::Submit(JobKind kind, const Request& request) {
   if (request.validate_only()) {
     preview.set_kind(static_cast<v1::JobKind>(kind));
     *preview.mutable_labels() = request.labels();
+    // A default output is named after a job, and there will be none.
+    if (request.output_uri().empty()) resolved.clear_output_uri();
     SetRequest(resolved, preview);
     return preview;
   }

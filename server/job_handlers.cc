@@ -101,8 +101,19 @@ HandlerResult ToHandlerResult(const CompressResult& result) {
 HandlerResult ToHandlerResult(const EvaluateResult& result) {
   HandlerResult handled;
   handled.result = ToProto(result).SerializeAsString();
+  if (!result.report_uri.empty()) {
+    v1::ArtifactPublished event;
+    event.set_uri(result.report_uri);
+    event.set_manifest_sha256(result.manifest_sha256);
+    handled.events.push_back({EventKind::kArtifact, event.SerializeAsString()});
+  }
   double seconds = 0;
-  for (const PerplexityResult& perplexity : result.perplexities) seconds += perplexity.seconds;
+  const auto add = [&seconds](const ModelFigures& figures) {
+    for (const PerplexityResult& perplexity : figures.perplexities) seconds += perplexity.seconds;
+    for (const TaskResult& task : figures.tasks) seconds += task.seconds;
+  };
+  add(result.model);
+  if (result.baseline.has_value()) add(*result.baseline);
   CountStage("evaluate", seconds, handled.counters);
   return handled;
 }
@@ -125,8 +136,11 @@ JobHandler MakeJobHandler(const Operations& operations, ArtifactStore& artifacts
     if (job.kind == JobKind::kEvaluate) {
       v1::EvaluateRequest request;
       if (!request.ParseFromString(job.request)) return BadRecord(job);
-      ASSIGN_OR_RETURN(const EvaluateSpec spec, ToSpec(request, artifacts, work_dir.path()));
-      ASSIGN_OR_RETURN(const EvaluateResult result, operations.run_evaluate(spec, hooks));
+      ASSIGN_OR_RETURN(EvaluateSpec spec, ToSpec(request, artifacts, work_dir.path()));
+      spec.job_id = job.id;
+      spec.attempt = context.lease().token;
+      ASSIGN_OR_RETURN(const EvaluateResult result,
+                       operations.run_evaluate(spec, artifacts, hooks));
       sink.Flush();
       return ToHandlerResult(result);
     }

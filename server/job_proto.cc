@@ -33,6 +33,40 @@ v1::PerplexityResult ToProto(const PerplexityResult& result) {
   return message;
 }
 
+v1::TaskResult ToProto(const TaskResult& result) {
+  v1::TaskResult message;
+  message.set_name(result.name);
+  message.set_task(result.task);
+  for (const TaskMetric& metric : result.metrics) {
+    v1::Metric& added = *message.add_metrics();
+    added.set_name(metric.name);
+    added.set_value(metric.value);
+    if (metric.std_error >= 0) added.set_std_error(metric.std_error);
+  }
+  message.set_items(result.items);
+  message.set_tokens(result.tokens);
+  message.set_seconds(result.seconds);
+  return message;
+}
+
+// What was measured, of whatever it was measured on.
+template <typename From, typename To>
+void AddFigures(const From& from, To& to) {
+  for (const PerplexityResult& perplexity : from.perplexities) {
+    *to.add_perplexities() = ToProto(perplexity);
+  }
+  for (const TaskResult& task : from.tasks) *to.add_tasks() = ToProto(task);
+}
+
+v1::ModelFigures ToProto(const ModelFigures& figures) {
+  v1::ModelFigures message;
+  message.set_uri(figures.uri);
+  message.set_parameters(figures.parameters);
+  message.set_weight_bytes(figures.weight_bytes);
+  AddFigures(figures, message);
+  return message;
+}
+
 v1::ArtifactResult ToProto(const ArtifactResult& artifact) {
   v1::ArtifactResult message;
   message.set_keep_ratio(artifact.keep_ratio);
@@ -51,16 +85,16 @@ v1::ArtifactResult ToProto(const ArtifactResult& artifact) {
     added.set_optimum_loss(matrix.optimum_loss);
     added.set_rounding_excess(matrix.rounding_excess);
   }
-  for (const PerplexityResult& perplexity : artifact.perplexities) {
-    *message.add_perplexities() = ToProto(perplexity);
-  }
+  AddFigures(artifact, message);
   return message;
 }
 
 void AddResult(const Job& job, JobView view, v1::Job& message) {
   if (job.state != JobState::kSucceeded) return;
   if (job.kind == JobKind::kEvaluate) {
-    message.mutable_evaluate_result()->ParseFromString(job.result);
+    v1::EvaluateResult& result = *message.mutable_evaluate_result();
+    result.ParseFromString(job.result);
+    if (!result.report_uri().empty()) message.add_artifact_uris(result.report_uri());
     return;
   }
   v1::CompressModelResult& result = *message.mutable_compress_model_result();
@@ -168,9 +202,7 @@ v1::CompressModelResult ToProto(const CompressResult& result) {
   message.set_parameters(result.parameters);
   message.set_target_parameters(result.target_parameters);
   message.set_weight_bytes(result.weight_bytes);
-  for (const PerplexityResult& perplexity : result.perplexities) {
-    *message.add_perplexities() = ToProto(perplexity);
-  }
+  AddFigures(result, message);
   for (const ArtifactResult& artifact : result.artifacts) {
     *message.add_artifacts() = ToProto(artifact);
   }
@@ -187,11 +219,16 @@ v1::CompressModelResult ToProto(const CompressResult& result) {
 
 v1::EvaluateResult ToProto(const EvaluateResult& result) {
   v1::EvaluateResult message;
-  message.set_parameters(result.parameters);
-  message.set_weight_bytes(result.weight_bytes);
-  for (const PerplexityResult& perplexity : result.perplexities) {
-    *message.add_perplexities() = ToProto(perplexity);
+  *message.mutable_model() = ToProto(result.model);
+  if (result.baseline.has_value()) *message.mutable_baseline() = ToProto(*result.baseline);
+  if (result.verdict.has_value()) {
+    message.mutable_verdict()->set_accepted(result.verdict->accepted);
+    for (const std::string& regression : result.verdict->regressions) {
+      message.mutable_verdict()->add_regressions(regression);
+    }
   }
+  message.set_report_uri(result.report_uri);
+  message.set_manifest_sha256(result.manifest_sha256);
   message.set_peak_host_bytes(result.peak_host_bytes);
   message.set_device(result.device);
   return message;

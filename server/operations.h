@@ -25,7 +25,9 @@ struct Operations {
   std::function<absl::StatusOr<CompressResult>(const CompressSpec&, ArtifactStore&,
                                                const RunHooks&)>
       run_compress;
-  std::function<absl::StatusOr<EvaluateResult>(const EvaluateSpec&, const RunHooks&)> run_evaluate;
+  std::function<absl::StatusOr<EvaluateResult>(const EvaluateSpec&, ArtifactStore&,
+                                               const RunHooks&)>
+      run_evaluate;
   std::vector<DeviceInfo> devices;  // what workers compute on
   // Why a device that could have been used is not, in words; empty: there is nothing to say.
   std::string device_note;

@@ -104,10 +104,10 @@ absl::StatusOr<Operations> PipelineOperations(const std::string& devices) {
     ASSIGN_OR_RETURN(Backend* const on, get_backend());
     return RunCompress(spec, *on, store, hooks);
   };
-  operations.run_evaluate = [get_backend](const EvaluateSpec& spec,
+  operations.run_evaluate = [get_backend](const EvaluateSpec& spec, ArtifactStore& store,
                                           const RunHooks& hooks) -> absl::StatusOr<EvaluateResult> {
     ASSIGN_OR_RETURN(Backend* const on, get_backend());
-    return RunEvaluate(spec, *on, hooks);
+    return RunEvaluate(spec, *on, store, hooks);
   };
   return operations;
 }

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_join.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/text_tasks.h"
 #include "server/spec_proto.h"
 #include "server/status_proto.h"
 
@@ -194,6 +195,39 @@ void ResolveCalibration(Checker& check, v1::Calibration& calibration) {
                 "must not be negative");
 }
 
+// labels: those taken already.
+void ResolveTask(Checker& check, const std::string& field, std::set<std::string>& labels,
+                 v1::EvaluationTask& task) {
+  const std::vector<std::string> tasks = SupportedTasks();
+  const bool known = std::find(tasks.begin(), tasks.end(), task.name()) != tasks.end();
+  check.Require(
+      known, field + ".name",
+      "\"" + task.name() + "\" is not a task of this server: " + absl::StrJoin(tasks, ", "));
+  if (task.label().empty()) task.set_label(task.name());
+  check.Require(labels.insert(task.label()).second, field + ".label",
+                "\"" + task.label() + "\" is another task's already");
+  check.Text(field + ".dataset", *task.mutable_dataset());
+  check.Limit(field + ".limit", task.limit());
+  if (FindTextTask(task.name()) != nullptr) {
+    check.SeqLen(field + ".seq_len", task.seq_len());
+    check.Require(task.labels_uri().empty(), field + ".labels_uri", "a text has no labels");
+    check.Require(task.fewshot_uri().empty() && task.num_fewshot() == 0, field + ".fewshot_uri",
+                  "a text has no examples");
+    return;
+  }
+  check.Require(!known || task.seq_len() == 0, field + ".seq_len",
+                "belongs to tasks that read a text");
+  if (!task.labels_uri().empty()) check.Input(field + ".labels_uri", *task.mutable_labels_uri());
+  if (task.fewshot_uri().empty()) {
+    check.Require(task.num_fewshot() == 0, field + ".num_fewshot",
+                  "needs fewshot_uri, the file that the examples are taken from");
+    return;
+  }
+  check.Input(field + ".fewshot_uri", *task.mutable_fewshot_uri());
+  check.Require(task.num_fewshot() >= 1 && task.num_fewshot() <= kMaxFewshot,
+                field + ".num_fewshot", "must be 1 to " + std::to_string(kMaxFewshot));
+}
+
 void ResolveEvaluation(Checker& check, v1::ReportEvaluation& evaluation) {
   std::set<std::string> names;
   if (evaluation.has_text()) {
@@ -206,6 +240,15 @@ void ResolveEvaluation(Checker& check, v1::ReportEvaluation& evaluation) {
                   "belongs to evaluation.text, which is absent");
     check.Require(evaluation.limit() == 0, "evaluation.limit",
                   "belongs to evaluation.text, which is absent");
+  }
+  check.Require(evaluation.tasks_size() <= kMaxTasks, "evaluation.tasks",
+                "at most " + std::to_string(kMaxTasks));
+  std::set<std::string> labels;
+  for (int i = 0; i < evaluation.tasks_size(); ++i) {
+    const std::string field = "evaluation.tasks[" + std::to_string(i) + "]";
+    check.Require(FindTextTask(evaluation.tasks(i).name()) == nullptr, field + ".name",
+                  "perplexity is measured on evaluation.texts");
+    ResolveTask(check, field, labels, *evaluation.mutable_tasks(i));
   }
   check.Require(evaluation.texts_size() <= kMaxTexts, "evaluation.texts",
                 "at most " + std::to_string(kMaxTexts));
@@ -225,6 +268,25 @@ void ResolveEvaluation(Checker& check, v1::ReportEvaluation& evaluation) {
   }
 }
 
+template <typename Request>
+void ResolveOutput(Checker& check, const std::string& default_output, Request& request) {
+  if (request.output_uri().empty()) {
+    request.set_output_uri(default_output);
+  } else {
+    check.Output("output_uri", *request.mutable_output_uri());
+  }
+}
+
+void ResolveThreshold(Checker& check, const v1::EvaluateRequest& request) {
+  const v1::AcceptanceThreshold& threshold = request.threshold();
+  if (!threshold.has_max_accuracy_drop() && !threshold.has_max_perplexity_increase()) return;
+  check.Require(!request.baseline().empty(), "baseline", "is required with a threshold");
+  check.Share("threshold.max_accuracy_drop", threshold.max_accuracy_drop());
+  check.Require(threshold.max_perplexity_increase() >= 0 &&
+                    std::isfinite(threshold.max_perplexity_increase()),
+                "threshold.max_perplexity_increase", "must be a number of at least 0");
+}
+
 }  // namespace
 
 absl::Status ResolveRequest(const ArtifactStore& store, const std::string& default_output,
@@ -242,35 +304,24 @@ absl::Status ResolveRequest(const ArtifactStore& store, const std::string& defau
   ResolveNumbers(check, request);
   ResolveCalibration(check, *request.mutable_calibration());
   ResolveEvaluation(check, *request.mutable_evaluation());
-  if (request.output_uri().empty()) {
-    request.set_output_uri(default_output);
-  } else {
-    check.Output("output_uri", *request.mutable_output_uri());
-  }
+  ResolveOutput(check, default_output, request);
   return check.Result();
 }
 
-absl::Status ResolveRequest(const ArtifactStore& store, v1::EvaluateRequest& request) {
+absl::Status ResolveRequest(const ArtifactStore& store, const std::string& default_output,
+                            v1::EvaluateRequest& request) {
   Checker check(store);
   check.Common(request);
   check.Input("model", *request.mutable_model());
+  if (!request.baseline().empty()) check.Input("baseline", *request.mutable_baseline());
+  ResolveThreshold(check, request);
   check.Require(request.tasks_size() > 0, "tasks", "at least one is required");
   check.Require(request.tasks_size() <= kMaxTasks, "tasks", "at most " + std::to_string(kMaxTasks));
-  const std::vector<std::string> tasks = SupportedTasks();
   std::set<std::string> labels;
   for (int i = 0; i < request.tasks_size(); ++i) {
-    v1::EvaluationTask& task = *request.mutable_tasks(i);
-    const std::string field = "tasks[" + std::to_string(i) + "]";
-    check.Require(
-        std::find(tasks.begin(), tasks.end(), task.name()) != tasks.end(), field + ".name",
-        "\"" + task.name() + "\" is not a task of this server: " + absl::StrJoin(tasks, ", "));
-    if (task.label().empty()) task.set_label(task.name());
-    check.Require(labels.insert(task.label()).second, field + ".label",
-                  "\"" + task.label() + "\" is another task's already");
-    check.Text(field + ".dataset", *task.mutable_dataset());
-    check.SeqLen(field + ".seq_len", task.seq_len());
-    check.Limit(field + ".limit", task.limit());
+    ResolveTask(check, "tasks[" + std::to_string(i) + "]", labels, *request.mutable_tasks(i));
   }
+  ResolveOutput(check, default_output, request);
   return check.Result();
 }
 

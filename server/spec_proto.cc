@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "pipeline/pipeline.h"
+#include "pipeline/text_tasks.h"
 
 namespace svdllm {
 namespace {
@@ -110,6 +111,24 @@ absl::StatusOr<std::vector<PerplexitySpec>> ToSpecs(const v1::ReportEvaluation& 
   return specs;
 }
 
+absl::StatusOr<TaskSpec> ToTaskSpec(const v1::EvaluationTask& task, const ArtifactStore& store,
+                                    const std::string& scratch_dir, const std::string& what) {
+  TaskSpec spec;
+  spec.task = task.name();
+  spec.name = task.label();
+  spec.num_fewshot = task.num_fewshot();
+  spec.limit = task.limit();
+  const auto fetch = [&](const std::string& uri, const char* field, std::string& path) {
+    if (uri.empty()) return absl::OkStatus();
+    ASSIGN_OR_RETURN(path, Fetch(store, uri, scratch_dir, kDatasetInvalid, what + "." + field));
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(fetch(task.dataset().uri(), "dataset", spec.path));
+  RETURN_IF_ERROR(fetch(task.labels_uri(), "labels_uri", spec.labels_path));
+  RETURN_IF_ERROR(fetch(task.fewshot_uri(), "fewshot_uri", spec.fewshot_path));
+  return spec;
+}
+
 }  // namespace
 
 absl::StatusOr<CompressSpec> ToSpec(const v1::CompressModelRequest& request,
@@ -135,6 +154,12 @@ absl::StatusOr<CompressSpec> ToSpec(const v1::CompressModelRequest& request,
   ASSIGN_OR_RETURN(spec.calibration, ToSpec(request.calibration(), store, scratch_dir));
   spec.evaluate_held_out = !request.evaluation().disabled();
   ASSIGN_OR_RETURN(spec.evaluations, ToSpecs(request.evaluation(), store, scratch_dir));
+  if (request.evaluation().disabled()) return spec;
+  for (int i = 0; i < request.evaluation().tasks_size(); ++i) {
+    ASSIGN_OR_RETURN(spec.tasks.emplace_back(),
+                     ToTaskSpec(request.evaluation().tasks(i), store, scratch_dir,
+                                "evaluation.tasks[" + std::to_string(i) + "]"));
+  }
   return spec;
 }
 
@@ -144,12 +169,34 @@ absl::StatusOr<EvaluateSpec> ToSpec(const v1::EvaluateRequest& request, const Ar
   spec.model_uri = request.model();
   ASSIGN_OR_RETURN(spec.model_dir,
                    Fetch(store, request.model(), scratch_dir, kModelNotFound, "model"));
+  spec.output_uri = request.output_uri();
+  spec.work_dir = scratch_dir;
+  if (!request.baseline().empty()) {
+    spec.baseline_uri = request.baseline();
+    ASSIGN_OR_RETURN(spec.baseline_dir,
+                     Fetch(store, request.baseline(), scratch_dir, kModelNotFound, "baseline"));
+  }
+  const v1::AcceptanceThreshold& threshold = request.threshold();
+  if (threshold.has_max_accuracy_drop()) {
+    spec.threshold.max_accuracy_drop = threshold.max_accuracy_drop();
+  }
+  if (threshold.has_max_perplexity_increase()) {
+    spec.threshold.max_perplexity_increase = threshold.max_perplexity_increase();
+  }
   for (int i = 0; i < request.tasks_size(); ++i) {
     const v1::EvaluationTask& task = request.tasks(i);
+    const std::string what = "tasks[" + std::to_string(i) + "]";
+    const TextTask* const text_task = FindTextTask(task.name());
+    if (text_task == nullptr) {
+      ASSIGN_OR_RETURN(spec.tasks.emplace_back(), ToTaskSpec(task, store, scratch_dir, what));
+      continue;
+    }
     PerplexitySpec perplexity;
     perplexity.name = task.label();
     ASSIGN_OR_RETURN(perplexity.text, FetchText(store, task.dataset(), scratch_dir, kDatasetInvalid,
-                                                "tasks[" + std::to_string(i) + "].dataset"));
+                                                what + ".dataset"));
+    perplexity.text.rows = text_task->rows;
+    perplexity.text.max_documents = text_task->max_documents;
     perplexity.seq_len = task.seq_len();
     perplexity.limit = task.limit();
     spec.perplexities.push_back(std::move(perplexity));

@@ -17,6 +17,7 @@ inline constexpr int kMaxTasks = 16;
 inline constexpr int kMaxTexts = 16;  // of a calibration; of a report's evaluation
 inline constexpr int kMaxLabels = 32;
 inline constexpr int kMaxLabelBytes = 128;
+inline constexpr int kMaxFewshot = 64;
 // What the figure of ReportEvaluation.text is called.
 inline constexpr char kTextName[] = "perplexity";
 
@@ -24,7 +25,8 @@ inline constexpr char kTextName[] = "perplexity";
 // what it means depends on the model. An output_uri that is empty becomes default_output.
 absl::Status ResolveRequest(const ArtifactStore& store, const std::string& default_output,
                             v1::CompressModelRequest& request);
-absl::Status ResolveRequest(const ArtifactStore& store, v1::EvaluateRequest& request);
+absl::Status ResolveRequest(const ArtifactStore& store, const std::string& default_output,
+                            v1::EvaluateRequest& request);
 
 // A resolved request as the pipeline takes it, its inputs fetched: scratch_dir takes what has to be
 // copied. Errors name what is missing, with MODEL_NOT_FOUND, CALIBRATION_INVALID or

@@ -10,15 +10,9 @@
 
 #include "base/status.h"
 #include "linalg/matrix.h"
+#include "linalg/operands.h"
 
 namespace svdllm {
-
-// Heads of one attention: query head h reads key/value head h / (heads / kv_heads).
-struct AttentionShape {
-  int64_t heads = 0;
-  int64_t kv_heads = 0;
-  int64_t head_dim = 0;
-};
 
 // One symmetric eigenproblem of a batch: k = Σ_j values[j] · vectors[j]ᵀ vectors[j].
 struct EigenProblem {
@@ -90,28 +84,31 @@ class Backend {
   // offsets (first 0, last tokens) say where each begins.
   // y = x / sqrt(mean(x²) + eps) · weight
   virtual absl::Status RmsNorm(MatrixRef x, MatrixRef weight, double eps, MatrixRef y) = 0;
+  // y = (x − mean(x)) / sqrt(variance(x) + eps) · weight + bias, row by row
+  virtual absl::Status LayerNorm(MatrixRef x, MatrixRef weight, MatrixRef bias, double eps,
+                                 MatrixRef y) = 0;
   // y[t, j] = x[t, order[j]]: x, y F32 [tokens, n], order I32 [1, n] with values in [0, n).
   virtual absl::Status GatherCols(MatrixRef x, MatrixRef order, MatrixRef y) = 0;
   // y += bias, row by row: bias [1, n].
   virtual absl::Status AddBias(MatrixRef y, MatrixRef bias) = 0;
   // y += alpha · x; F32 or F64
   virtual absl::Status Add(double alpha, MatrixRef x, MatrixRef y) = 0;
-  // Rotates pairs (i, i + head_dim/2) of each head by the angle of the token's position in its
-  // sequence: cosines and sines [positions, head_dim/2].
+  // Rotates pairs (i, i + r) of the first 2r elements of each head by the angle of the token's
+  // position; the rest of a head stays. cosines and sines are [positions, r]; the first row of
+  // sequence s is at position first[s] (first empty: at 0), the ones behind it go on from there.
   virtual absl::Status Rope(MatrixRef x, int64_t heads, MatrixRef cosines, MatrixRef sines,
-                            std::span<const int64_t> offsets) = 0;
-  // out = softmax(q kᵀ / sqrt(head_dim), causal) v, head by head: q, out [tokens, heads·head_dim],
-  // k, v [tokens, kv_heads·head_dim]. Never materialises the scores of a whole sequence.
+                            std::span<const int64_t> offsets, std::span<const int64_t> first) = 0;
+  // out = softmax(scale · q kᵀ, causal) v, head by head: q, out [tokens, heads·head_dim], k, v
+  // [any, kv_heads·head_dim]. The queries of a sequence are the last tokens of its keys: query i of
+  // n sees the first count − n + i + 1 rows of keys[s]. keys empty: the rows of k and v are those
+  // of q. Never materialises the scores of a whole sequence.
   virtual absl::Status Attention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
-                                 std::span<const int64_t> offsets, MatrixRef out) = 0;
-  // The same for the next token of each sequence, whose keys and values lie in a cache: row s of q
-  // and out [sequences, heads·head_dim] is sequence s, and sees the first lengths[s] of its own
-  // capacity rows of k and v [sequences·capacity, kv_heads·head_dim].
-  virtual absl::Status CachedAttention(MatrixRef q, MatrixRef k, MatrixRef v,
-                                       const AttentionShape& shape,
-                                       std::span<const int64_t> lengths, MatrixRef out) = 0;
-  // gate = silu(gate) · up
-  virtual absl::Status SiluMul(MatrixRef gate, MatrixRef up) = 0;
+                                 std::span<const int64_t> offsets, std::span<const KeyRange> keys,
+                                 MatrixRef out) = 0;
+  // gate = activation(gate) · up; without the factor where up is empty (data == nullptr).
+  virtual absl::Status Activate(Activation activation, MatrixRef gate, MatrixRef up) = 0;
+  // x = cap · tanh(x / cap)
+  virtual absl::Status SoftCap(MatrixRef x, double cap) = 0;
   // Σ over rows t with targets[t] >= 0 of −log softmax(logits[t])[targets[t]]. Not finite where a
   // logit is not.
   virtual absl::StatusOr<double> CrossEntropy(MatrixRef logits,

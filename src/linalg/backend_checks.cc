@@ -44,13 +44,6 @@ bool Cover(std::span<const int64_t> offsets, int64_t tokens) {
   return true;
 }
 
-bool Fits(const AttentionShape& shape, const MatrixRef& q, const MatrixRef& k, const MatrixRef& v,
-          const MatrixRef& out) {
-  return shape.kv_heads > 0 && shape.head_dim > 0 && shape.heads % shape.kv_heads == 0 &&
-         q.cols == shape.heads * shape.head_dim && k.cols == shape.kv_heads * shape.head_dim &&
-         SameShape(k, v) && SameShape(q, out) && Are(kF32, {q, k, v, out});
-}
-
 }  // namespace
 
 absl::Status New(int64_t rows, int64_t cols) {
@@ -147,6 +140,12 @@ absl::Status RmsNorm(MatrixRef x, MatrixRef weight, MatrixRef y) {
                 {x, weight, y});
 }
 
+absl::Status LayerNorm(MatrixRef x, MatrixRef weight, MatrixRef bias, MatrixRef y) {
+  return Expect(SameShape(x, y) && weight.cols == x.cols && bias.cols == x.cols &&
+                    Are(kF32, {x, weight, bias, y}),
+                "LayerNorm", {x, weight, bias, y});
+}
+
 absl::Status GatherCols(MatrixRef x, MatrixRef order, MatrixRef y) {
   return Expect(
       SameShape(x, y) && order.cols == x.cols && Are(kF32, {x, y}) && Are(DType::kI32, {order}),
@@ -162,12 +161,15 @@ absl::Status Add(MatrixRef x, MatrixRef y) {
 }
 
 absl::Status Rope(MatrixRef x, int64_t heads, MatrixRef cosines, MatrixRef sines,
-                  std::span<const int64_t> offsets) {
-  RETURN_IF_ERROR(Expect(x.cols == heads * cosines.cols * 2 && SameShape(cosines, sines) &&
-                             Are(kF32, {x, cosines, sines}) && Cover(offsets, x.rows),
+                  std::span<const int64_t> offsets, std::span<const int64_t> first) {
+  RETURN_IF_ERROR(Expect(heads > 0 && x.cols % heads == 0 && cosines.cols * 2 <= x.cols / heads &&
+                             SameShape(cosines, sines) && Are(kF32, {x, cosines, sines}) &&
+                             Cover(offsets, x.rows) &&
+                             (first.empty() || first.size() + 1 == offsets.size()),
                          "Rope", {x, cosines, sines}));
   for (size_t s = 1; s < offsets.size(); ++s) {
-    if (offsets[s] - offsets[s - 1] > cosines.rows) {
+    const int64_t begin = first.empty() ? 0 : first[s - 1];
+    if (begin < 0 || begin + offsets[s] - offsets[s - 1] > cosines.rows) {
       return Misuse("Rope", "a sequence is longer than the table");
     }
   }
@@ -175,26 +177,38 @@ absl::Status Rope(MatrixRef x, int64_t heads, MatrixRef cosines, MatrixRef sines
 }
 
 absl::Status Attention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
-                       std::span<const int64_t> offsets, MatrixRef out) {
-  return Expect(Fits(shape, q, k, v, out) && q.rows == k.rows && Cover(offsets, q.rows),
-                "Attention", {q, k, v, out});
-}
-
-absl::Status CachedAttention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
-                             std::span<const int64_t> lengths, MatrixRef out) {
-  RETURN_IF_ERROR(Expect(Fits(shape, q, k, v, out) && q.rows > 0 && k.rows % q.rows == 0 &&
-                             static_cast<int64_t>(lengths.size()) == q.rows,
-                         "CachedAttention", {q, k, v, out}));
-  for (const int64_t length : lengths) {
-    if (length < 1 || length > k.rows / q.rows) {
-      return Misuse("CachedAttention", "a length is outside the cache");
+                       std::span<const int64_t> offsets, std::span<const KeyRange> keys,
+                       MatrixRef out) {
+  const bool fits = shape.kv_heads > 0 && shape.head_dim > 0 && shape.heads % shape.kv_heads == 0 &&
+                    q.cols == shape.heads * shape.head_dim &&
+                    k.cols == shape.kv_heads * shape.head_dim && SameShape(k, v) &&
+                    SameShape(q, out) && Are(kF32, {q, k, v, out}) && Cover(offsets, q.rows) &&
+                    (keys.empty() ? q.rows == k.rows : keys.size() + 1 == offsets.size());
+  RETURN_IF_ERROR(Expect(fits, "Attention", {q, k, v, out}));
+  if (shape.scale < 0 || shape.softcap < 0 || shape.window < 0) {
+    return Misuse("Attention", "a negative scale, softcap or window");
+  }
+  for (size_t s = 0; s < keys.size(); ++s) {
+    const KeyRange& range = keys[s];
+    if (range.first < 0 || range.count < offsets[s + 1] - offsets[s] ||
+        range.first + range.count > k.rows) {
+      return Misuse("Attention", "keys " + std::to_string(range.first) + " + " +
+                                     std::to_string(range.count) + " of sequence " +
+                                     std::to_string(s) +
+                                     " are outside k or fewer than its queries");
     }
   }
   return absl::OkStatus();
 }
 
-absl::Status SiluMul(MatrixRef gate, MatrixRef up) {
-  return Expect(SameShape(gate, up) && Are(kF32, {gate, up}), "SiluMul", {gate, up});
+absl::Status Activate(MatrixRef gate, MatrixRef up) {
+  return Expect(
+      Are(kF32, {gate}) && (up.data == nullptr || (SameShape(gate, up) && Are(kF32, {up}))),
+      "Activate", {gate, up});
+}
+
+absl::Status SoftCap(MatrixRef x, double cap) {
+  return Expect(Are(kF32, {x}) && cap > 0, "SoftCap", {x});
 }
 
 absl::Status CrossEntropy(MatrixRef logits, std::span<const int32_t> targets) {
@@ -213,6 +227,15 @@ absl::Status KlDivergence(MatrixRef reference, MatrixRef logits) {
 
 absl::Status AllFinite(MatrixRef x) {
   return Expect(Are(kF32, {x}) || Are(kF64, {x}), "AllFinite", {x});
+}
+
+std::vector<KeyRange> KeysOf(std::span<const int64_t> offsets, std::span<const KeyRange> keys) {
+  if (!keys.empty()) return {keys.begin(), keys.end()};
+  std::vector<KeyRange> own;
+  for (size_t s = 1; s < offsets.size(); ++s) {
+    own.push_back({offsets[s - 1], offsets[s] - offsets[s - 1]});
+  }
+  return own;
 }
 
 }  // namespace svdllm::checks

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "linalg/backend.h"
 
@@ -26,18 +27,22 @@ absl::Status ScaleRows(MatrixRef x, MatrixRef scale);
 absl::Status ScaleCols(MatrixRef x, MatrixRef scale);
 absl::Status Dot(MatrixRef a, MatrixRef b);
 absl::Status RmsNorm(MatrixRef x, MatrixRef weight, MatrixRef y);
+absl::Status LayerNorm(MatrixRef x, MatrixRef weight, MatrixRef bias, MatrixRef y);
 absl::Status GatherCols(MatrixRef x, MatrixRef order, MatrixRef y);
 absl::Status AddBias(MatrixRef y, MatrixRef bias);
 absl::Status Add(MatrixRef x, MatrixRef y);
 absl::Status Rope(MatrixRef x, int64_t heads, MatrixRef cosines, MatrixRef sines,
-                  std::span<const int64_t> offsets);
+                  std::span<const int64_t> offsets, std::span<const int64_t> first);
 absl::Status Attention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
-                       std::span<const int64_t> offsets, MatrixRef out);
-absl::Status CachedAttention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
-                             std::span<const int64_t> lengths, MatrixRef out);
-absl::Status SiluMul(MatrixRef gate, MatrixRef up);
+                       std::span<const int64_t> offsets, std::span<const KeyRange> keys,
+                       MatrixRef out);
+absl::Status Activate(MatrixRef gate, MatrixRef up);
+absl::Status SoftCap(MatrixRef x, double cap);
 absl::Status CrossEntropy(MatrixRef logits, std::span<const int32_t> targets);
 absl::Status KlDivergence(MatrixRef reference, MatrixRef logits);
 absl::Status AllFinite(MatrixRef x);
+
+// keys, or where there are none each sequence's own rows.
+std::vector<KeyRange> KeysOf(std::span<const int64_t> offsets, std::span<const KeyRange> keys);
 
 }  // namespace svdllm::checks

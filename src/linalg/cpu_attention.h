@@ -1,4 +1,4 @@
-// The attention of the CPU backend; operands are checked before (backend.h has the contracts).
+// Attention of the CPU backend.
 #pragma once
 
 #include <cstdint>
@@ -8,9 +8,8 @@
 
 namespace svdllm::cpu {
 
+// Backend::Attention (backend.h), its operands checked; keys is one a sequence.
 void Attention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
-               std::span<const int64_t> offsets, MatrixRef out);
-void CachedAttention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
-                     std::span<const int64_t> lengths, MatrixRef out);
+               std::span<const int64_t> offsets, std::span<const KeyRange> keys, MatrixRef out);
 
 }  // namespace svdllm::cpu

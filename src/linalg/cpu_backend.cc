@@ -288,6 +288,16 @@ class CpuBackend final : public Backend {
     return absl::OkStatus();
   }
 
+  absl::Status LayerNorm(MatrixRef x, MatrixRef weight, MatrixRef bias, double eps,
+                         MatrixRef y) override {
+    RETURN_IF_ERROR(checks::LayerNorm(x, weight, bias, y));
+    ForRows(x, [&](int64_t i) {
+      cpu::LayerNormRow(x.row<float>(i), weight.as<float>(), bias.as<float>(), x.cols, eps,
+                        y.row<float>(i));
+    });
+    return absl::OkStatus();
+  }
+
   absl::Status GatherCols(MatrixRef x, MatrixRef order, MatrixRef y) override {
     RETURN_IF_ERROR(checks::GatherCols(x, order, y));
     ForRows(x, [&](int64_t i) {
@@ -316,15 +326,15 @@ class CpuBackend final : public Backend {
   }
 
   absl::Status Rope(MatrixRef x, int64_t heads, MatrixRef cosines, MatrixRef sines,
-                    std::span<const int64_t> offsets) override {
-    const int64_t half = cosines.cols;
-    RETURN_IF_ERROR(checks::Rope(x, heads, cosines, sines, offsets));
+                    std::span<const int64_t> offsets, std::span<const int64_t> first) override {
+    RETURN_IF_ERROR(checks::Rope(x, heads, cosines, sines, offsets, first));
+    const int64_t head_dim = x.cols / heads;
     for (size_t s = 0; s + 1 < offsets.size(); ++s) {
-      const int64_t begin = offsets[s], length = offsets[s + 1] - begin;
-      ForRows(x.Rows(begin, length), [&](int64_t t) {
+      const int64_t begin = offsets[s], position = first.empty() ? 0 : first[s];
+      ForRows(x.Rows(begin, offsets[s + 1] - begin), [&](int64_t t) {
         for (int64_t h = 0; h < heads; ++h) {
-          cpu::RopeRow(x.row<float>(begin + t) + h * half * 2, cosines.row<float>(t),
-                       sines.row<float>(t), half);
+          cpu::RopeRow(x.row<float>(begin + t) + h * head_dim, cosines.row<float>(position + t),
+                       sines.row<float>(position + t), cosines.cols);
         }
       });
     }
@@ -332,23 +342,27 @@ class CpuBackend final : public Backend {
   }
 
   absl::Status Attention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
-                         std::span<const int64_t> offsets, MatrixRef out) override {
-    RETURN_IF_ERROR(checks::Attention(q, k, v, shape, offsets, out));
-    cpu::Attention(q, k, v, shape, offsets, out);
+                         std::span<const int64_t> offsets, std::span<const KeyRange> keys,
+                         MatrixRef out) override {
+    RETURN_IF_ERROR(checks::Attention(q, k, v, shape, offsets, keys, out));
+    cpu::Attention(q, k, v, shape, offsets, checks::KeysOf(offsets, keys), out);
     return absl::OkStatus();
   }
 
-  absl::Status CachedAttention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
-                               std::span<const int64_t> lengths, MatrixRef out) override {
-    RETURN_IF_ERROR(checks::CachedAttention(q, k, v, shape, lengths, out));
-    cpu::CachedAttention(q, k, v, shape, lengths, out);
+  absl::Status Activate(Activation activation, MatrixRef gate, MatrixRef up) override {
+    RETURN_IF_ERROR(checks::Activate(gate, up));
+    ForRows(gate, [&](int64_t i) {
+      cpu::ActivateRow(activation, gate.row<float>(i),
+                       up.data == nullptr ? nullptr : up.row<float>(i), gate.cols);
+    });
     return absl::OkStatus();
   }
 
-  absl::Status SiluMul(MatrixRef gate, MatrixRef up) override {
-    RETURN_IF_ERROR(checks::SiluMul(gate, up));
-    ForRows(gate,
-            [&](int64_t i) { cpu::SiluMulRow(gate.row<float>(i), up.row<float>(i), gate.cols); });
+  absl::Status SoftCap(MatrixRef x, double cap) override {
+    RETURN_IF_ERROR(checks::SoftCap(x, cap));
+    ForRows(x, [&](int64_t i) {
+      cpu::SoftCapRow(x.row<float>(i), x.cols, 1.0f, static_cast<float>(cap));
+    });
     return absl::OkStatus();
   }
 

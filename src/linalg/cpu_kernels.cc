@@ -47,6 +47,19 @@ inline __attribute__((always_inline)) float Exp(float x) {
                     : (x > 88.7f ? std::numeric_limits<float>::infinity() : (x == x ? y : x));
 }
 
+// To about 2 ulp: from exp where that does not cancel, by its series near 0.
+inline __attribute__((always_inline)) float Tanh(float x) {
+  const float magnitude = std::fabs(x), square = x * x;
+  const float e = Exp(-2.0f * magnitude);
+  const float large = (1.0f - e) / (1.0f + e);
+  float p = 0.0218694885f;  // 62/2835
+  p = p * square - 0.0539682540f;
+  p = p * square + 0.1333333333f;
+  p = p * square - 0.3333333333f;
+  const float small = p * square * magnitude + magnitude;
+  return std::copysign(magnitude < 0.3f ? small : large, x);
+}
+
 // Sums in F64 over independent lanes, so that the order is fixed and the loop vectorises.
 constexpr int kLanes = 16;
 
@@ -76,6 +89,16 @@ inline __attribute__((always_inline)) float Max(const float* x, int64_t n) {
   return max;
 }
 
+// gate = f(gate) · up, or without up where that is null.
+template <typename F>
+inline __attribute__((always_inline)) void Gate(float* gate, const float* up, int64_t n, F f) {
+  if (up == nullptr) {
+    for (int64_t i = 0; i < n; ++i) gate[i] = f(gate[i]);
+  } else {
+    for (int64_t i = 0; i < n; ++i) gate[i] = f(gate[i]) * up[i];
+  }
+}
+
 }  // namespace
 
 SVDLLM_CLONES void RmsNormRow(const float* x, const float* weight, int64_t n, double eps,
@@ -83,6 +106,19 @@ SVDLLM_CLONES void RmsNormRow(const float* x, const float* weight, int64_t n, do
   const double sum = LaneSum(n, [x](int64_t i) { return x[i] * x[i]; });
   const float scale = static_cast<float>(1.0 / std::sqrt(sum / static_cast<double>(n) + eps));
   for (int64_t i = 0; i < n; ++i) y[i] = x[i] * scale * weight[i];
+}
+
+SVDLLM_CLONES void LayerNormRow(const float* x, const float* weight, const float* bias, int64_t n,
+                                double eps, float* y) {
+  const double mean = LaneSum(n, [x](int64_t i) { return x[i]; }) / static_cast<double>(n);
+  const double sum = LaneSum(n, [x, mean](int64_t i) {
+    const double off = static_cast<double>(x[i]) - mean;
+    return off * off;
+  });
+  const double scale = 1.0 / std::sqrt(sum / static_cast<double>(n) + eps);
+  for (int64_t i = 0; i < n; ++i) {
+    y[i] = static_cast<float>((static_cast<double>(x[i]) - mean) * scale) * weight[i] + bias[i];
+  }
 }
 
 SVDLLM_CLONES void GatherRow(const float* x, const int32_t* order, int64_t n, float* y) {
@@ -93,8 +129,25 @@ SVDLLM_CLONES void AddRow(const float* x, int64_t n, float factor, float* y) {
   for (int64_t i = 0; i < n; ++i) y[i] += factor * x[i];
 }
 
-SVDLLM_CLONES void SiluMulRow(float* gate, const float* up, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) gate[i] = gate[i] / (1.0f + Exp(-gate[i])) * up[i];
+SVDLLM_CLONES void ActivateRow(Activation activation, float* gate, const float* up, int64_t n) {
+  switch (activation) {
+    case Activation::kSilu:
+      return Gate(gate, up, n, [](float x) { return x / (1.0f + Exp(-x)); });
+    case Activation::kGelu:
+      return Gate(gate, up, n,
+                  [](float x) { return 0.5f * x * (1.0f + std::erf(x * 0.707106781f)); });
+    case Activation::kGeluTanh:
+      return Gate(gate, up, n, [](float x) {
+        return 0.5f * x * (1.0f + Tanh(0.797884561f * (x + 0.044715f * x * x * x)));
+      });
+    case Activation::kRelu:
+      return Gate(gate, up, n, [](float x) { return x < 0.0f ? 0.0f : x; });  // a NaN stays one
+  }
+}
+
+SVDLLM_CLONES void SoftCapRow(float* x, int64_t n, float scale, float cap) {
+  const float inner = scale / cap;
+  for (int64_t i = 0; i < n; ++i) x[i] = cap * Tanh(x[i] * inner);
 }
 
 SVDLLM_CLONES void RopeRow(float* x, const float* cosines, const float* sines, int64_t half) {

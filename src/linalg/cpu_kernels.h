@@ -4,15 +4,21 @@
 
 #include <cstdint>
 
+#include "linalg/operands.h"
+
 namespace svdllm::cpu {
 
 void RmsNormRow(const float* x, const float* weight, int64_t n, double eps, float* y);
-// y += factor · x
+void LayerNormRow(const float* x, const float* weight, const float* bias, int64_t n, double eps,
+                  float* y);
 // y[j] = x[order[j]]
 void GatherRow(const float* x, const int32_t* order, int64_t n, float* y);
+// y += factor · x
 void AddRow(const float* x, int64_t n, float factor, float* y);
-// gate = gate / (1 + exp(−gate)) · up
-void SiluMulRow(float* gate, const float* up, int64_t n);
+// gate = activation(gate) · up; up may be null.
+void ActivateRow(Activation activation, float* gate, const float* up, int64_t n);
+// x = cap · tanh(scale · x / cap)
+void SoftCapRow(float* x, int64_t n, float scale, float cap);
 // One head of one token: pairs (i, i + half).
 void RopeRow(float* x, const float* cosines, const float* sines, int64_t half);
 // x = exp(scale · (x − max)) over the first n; returns their sum. n > 0.

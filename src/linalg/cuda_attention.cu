@@ -28,11 +28,23 @@ __device__ float4 Load4(const float* x) { return *reinterpret_cast<const float4*
 struct AttentionArguments {
   Strided<float> q, k, v, out;
   const int64_t* offsets;
+  const KeyRange* keys;
   int64_t blocks;  // of query rows, of the longest sequence
+  int64_t window;  // 0: none
   int group;       // query heads a key head
   int head_dim;
-  float scale;
+  float scale, softcap;
 };
+
+__device__ float Score(float product, float scale, float softcap) {
+  const float score = product * scale;
+  return softcap > 0 ? softcap * tanhf(score / softcap) : score;
+}
+
+// The first key that the query behind `before` keys sees.
+__device__ int64_t FirstKey(int64_t before, int64_t window) {
+  return window > 0 && before >= window ? before - window + 1 : 0;
+}
 
 // Rows [first, first + kRows) of one sequence's head into shared memory; zeros beyond count rows
 // and head_dim columns.
@@ -67,6 +79,8 @@ __global__ void __launch_bounds__(kSide* kSide) AttentionKernel(AttentionArgumen
   const int64_t query_column = head * a.head_dim, key_column = head / a.group * a.head_dim;
   const int tx = static_cast<int>(threadIdx.x), ty = static_cast<int>(threadIdx.y);
 
+  const KeyRange range = a.keys[sequence];
+  const int64_t past = range.count - length;  // query i is behind past + i keys
   LoadTile<kQueries, kDim, kPitch>(a.q, begin + first, query_column, length - first, a.head_dim,
                                    queries);
   float4 sums[kRowsEach][kFours];
@@ -76,10 +90,11 @@ __global__ void __launch_bounds__(kSide* kSide) AttentionKernel(AttentionArgumen
     largest[r] = -INFINITY;
     weight[r] = 0;
   }
-  const int64_t visible = first + kQueries < length ? first + kQueries : length;
-  for (int64_t key = 0; key < visible; key += kKeys) {
+  const int64_t visible = past + (first + kQueries < length ? first + kQueries : length);
+  for (int64_t key = FirstKey(past + first, a.window); key < visible; key += kKeys) {
     __syncthreads();  // the values of the last tile have been read
-    LoadTile<kKeys, kDim, kPitch>(a.k, begin + key, key_column, length - key, a.head_dim, keys);
+    LoadTile<kKeys, kDim, kPitch>(a.k, range.first + key, key_column, range.count - key, a.head_dim,
+                                  keys);
     __syncthreads();
     float score[kRowsEach][kKeysEach] = {};
 #pragma unroll 4
@@ -95,18 +110,22 @@ __global__ void __launch_bounds__(kSide* kSide) AttentionKernel(AttentionArgumen
       }
     }
     for (int r = 0; r < kRowsEach; ++r) {
-      const int64_t query = first + ty * kRowsEach + r;
+      const int64_t before = past + first + ty * kRowsEach + r;
+      const int64_t first_key = FirstKey(before, a.window);
       float tile_largest = -INFINITY;
       for (int c = 0; c < kKeysEach; ++c) {
         const int64_t at = key + tx + kSide * c;
-        score[r][c] = at <= query && at < length ? score[r][c] * a.scale : -INFINITY;
+        score[r][c] = at >= first_key && at <= before && at < range.count
+                          ? Score(score[r][c], a.scale, a.softcap)
+                          : -INFINITY;
         tile_largest = fmaxf(tile_largest, score[r][c]);
       }
+      const float before_tile = largest[r];
       tile_largest = HalfWarp(tile_largest, [](float x, float y) { return fmaxf(x, y); });
-      // Finite from the first tile on, whose first key every row sees.
-      const float now = fmaxf(largest[r], tile_largest);
-      const float rescale = expf(largest[r] - now);
-      largest[r] = now;
+      largest[r] = fmaxf(largest[r], tile_largest);
+      // A row whose window begins behind the tile has seen nothing yet.
+      const float now = largest[r] == -INFINITY ? 0.0f : largest[r];
+      const float rescale = expf(before_tile - now);
       float tile_weight = 0;
       for (int c = 0; c < kKeysEach; ++c) {
         const float p = expf(score[r][c] - now);
@@ -123,7 +142,8 @@ __global__ void __launch_bounds__(kSide* kSide) AttentionKernel(AttentionArgumen
       }
     }
     __syncthreads();  // the keys have been read, the scores written
-    LoadTile<kKeys, kDim, kPitch>(a.v, begin + key, key_column, length - key, a.head_dim, keys);
+    LoadTile<kKeys, kDim, kPitch>(a.v, range.first + key, key_column, range.count - key, a.head_dim,
+                                  keys);
     __syncthreads();
     for (int t = 0; t < kKeys; ++t) {
       float4 value[kFours];
@@ -171,64 +191,64 @@ void LaunchAttention(AttentionArguments a, int64_t heads, int64_t sequences, int
          dim3(kSide, kSide), kBytes, stream, a);
 }
 
-constexpr int kCachedWarps = 16;
+constexpr int kSingleWarps = 16;
 constexpr int kLaneDims = static_cast<int>(kMaxHeadDim) / kWarp;
 
-// One query against its cache: every warp goes over a share of the keys with a softmax of its own,
+// The only query of a sequence: every warp goes over a share of the keys with a softmax of its own,
 // and the shares are put together at the end.
-__global__ void __launch_bounds__(kCachedWarps* kWarp)
-    CachedAttentionKernel(Strided<float> q, Strided<float> k, Strided<float> v,
-                          const int64_t* lengths, int64_t capacity, int group, int head_dim,
-                          float scale, Strided<float> out) {
-  __shared__ float all_sums[kCachedWarps][kMaxHeadDim];
-  __shared__ float all_largest[kCachedWarps], all_weight[kCachedWarps];
-  const int64_t sequence = blockIdx.x, head = blockIdx.y;
-  const int64_t query_column = head * head_dim, key_column = head / group * head_dim;
+__global__ void __launch_bounds__(kSingleWarps* kWarp) SingleAttentionKernel(AttentionArguments a) {
+  __shared__ float all_sums[kSingleWarps][kMaxHeadDim];
+  __shared__ float all_largest[kSingleWarps], all_weight[kSingleWarps];
+  const int64_t sequence = blockIdx.x, head = blockIdx.y, row = a.offsets[sequence];
+  if (a.offsets[sequence + 1] == row) return;
+  const KeyRange range = a.keys[sequence];
+  const int64_t query_column = head * a.head_dim, key_column = head / a.group * a.head_dim;
   const int lane = static_cast<int>(threadIdx.x), warp = static_cast<int>(threadIdx.y);
-  const float* query = q.row(sequence) + query_column;
+  const float* query = a.q.row(row) + query_column;
   float mine[kLaneDims], sums[kLaneDims] = {};
   for (int e = 0; e < kLaneDims; ++e) {
     const int d = lane + kWarp * e;
-    mine[e] = d < head_dim ? query[d] * scale : 0.0f;
+    mine[e] = d < a.head_dim ? query[d] : 0.0f;
   }
   float largest = -INFINITY, weight = 0;
-  for (int64_t t = warp; t < lengths[sequence]; t += kCachedWarps) {
-    const float* key = k.row(sequence * capacity + t) + key_column;
-    const float* value = v.row(sequence * capacity + t) + key_column;
+  for (int64_t t = FirstKey(range.count - 1, a.window) + warp; t < range.count; t += kSingleWarps) {
+    const float* key = a.k.row(range.first + t) + key_column;
+    const float* value = a.v.row(range.first + t) + key_column;
     float score = 0;
     for (int e = 0; e < kLaneDims; ++e) {
       const int d = lane + kWarp * e;
-      if (d < head_dim) score += mine[e] * key[d];
+      if (d < a.head_dim) score += mine[e] * key[d];
     }
     for (int offset = kWarp / 2; offset > 0; offset /= 2) {
       score += __shfl_xor_sync(0xffffffffu, score, offset);
     }
+    score = Score(score, a.scale, a.softcap);
     const float now = fmaxf(largest, score);
     const float rescale = expf(largest - now), p = expf(score - now);
     largest = now;
     weight = weight * rescale + p;
     for (int e = 0; e < kLaneDims; ++e) {
       const int d = lane + kWarp * e;
-      if (d < head_dim) sums[e] = sums[e] * rescale + p * value[d];
+      if (d < a.head_dim) sums[e] = sums[e] * rescale + p * value[d];
     }
   }
   for (int e = 0; e < kLaneDims; ++e) all_sums[warp][lane + kWarp * e] = sums[e];
   if (lane == 0) all_largest[warp] = largest, all_weight[warp] = weight;
   __syncthreads();
   float overall = -INFINITY, total = 0;  // a warp without keys has −infinity: a factor of 0
-  for (int w = 0; w < kCachedWarps; ++w) overall = fmaxf(overall, all_largest[w]);
-  for (int w = 0; w < kCachedWarps; ++w) total += all_weight[w] * expf(all_largest[w] - overall);
-  for (int d = warp * kWarp + lane; d < head_dim; d += kCachedWarps * kWarp) {
+  for (int w = 0; w < kSingleWarps; ++w) overall = fmaxf(overall, all_largest[w]);
+  for (int w = 0; w < kSingleWarps; ++w) total += all_weight[w] * expf(all_largest[w] - overall);
+  for (int d = warp * kWarp + lane; d < a.head_dim; d += kSingleWarps * kWarp) {
     float sum = 0;
-    for (int w = 0; w < kCachedWarps; ++w) sum += all_sums[w][d] * expf(all_largest[w] - overall);
-    out.row(sequence)[query_column + d] = sum / total;
+    for (int w = 0; w < kSingleWarps; ++w) sum += all_sums[w][d] * expf(all_largest[w] - overall);
+    a.out.row(row)[query_column + d] = sum / total;
   }
 }
 
 }  // namespace
 
-void Attention(MatrixRef q, MatrixRef k, MatrixRef v, int64_t heads, int64_t kv_heads,
-               int64_t head_dim, const int64_t* offsets, int64_t sequences, int64_t longest,
+void Attention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
+               const int64_t* offsets, const KeyRange* keys, int64_t sequences, int64_t longest,
                MatrixRef out, cudaStream_t stream) {
   if (q.size() == 0) return;
   const AttentionArguments a{At<float>(q),
@@ -236,26 +256,24 @@ void Attention(MatrixRef q, MatrixRef k, MatrixRef v, int64_t heads, int64_t kv_
                              At<float>(v),
                              At<float>(out),
                              offsets,
+                             keys,
                              0,
-                             static_cast<int>(heads / kv_heads),
-                             static_cast<int>(head_dim),
-                             1.0f / sqrtf(static_cast<float>(head_dim))};
-  if (head_dim <= 64) {
-    LaunchAttention<64, 64, 64>(a, heads, sequences, longest, stream);
-  } else if (head_dim <= 128) {
-    LaunchAttention<64, 32, 128>(a, heads, sequences, longest, stream);
+                             shape.window,
+                             static_cast<int>(shape.heads / shape.kv_heads),
+                             static_cast<int>(shape.head_dim),
+                             static_cast<float>(shape.scale),
+                             static_cast<float>(shape.softcap)};
+  if (longest == 1) {
+    Launch(SingleAttentionKernel,
+           dim3(static_cast<unsigned>(sequences), static_cast<unsigned>(shape.heads)),
+           dim3(kWarp, kSingleWarps), 0, stream, a);
+  } else if (shape.head_dim <= 64) {
+    LaunchAttention<64, 64, 64>(a, shape.heads, sequences, longest, stream);
+  } else if (shape.head_dim <= 128) {
+    LaunchAttention<64, 32, 128>(a, shape.heads, sequences, longest, stream);
   } else {
-    LaunchAttention<32, 16, 256>(a, heads, sequences, longest, stream);
+    LaunchAttention<32, 16, 256>(a, shape.heads, sequences, longest, stream);
   }
-}
-
-void CachedAttention(MatrixRef q, MatrixRef k, MatrixRef v, int64_t heads, int64_t kv_heads,
-                     int64_t head_dim, const int64_t* lengths, MatrixRef out, cudaStream_t stream) {
-  if (q.size() == 0) return;
-  Launch(CachedAttentionKernel, dim3(static_cast<unsigned>(q.rows), static_cast<unsigned>(heads)),
-         dim3(kWarp, kCachedWarps), 0, stream, At<float>(q), At<float>(k), At<float>(v), lengths,
-         k.rows / q.rows, static_cast<int>(heads / kv_heads), static_cast<int>(head_dim),
-         1.0f / sqrtf(static_cast<float>(head_dim)), At<float>(out));
 }
 
 }  // namespace svdllm::cuda

@@ -1,5 +1,6 @@
 // The CUDA backend and the C interface of its module.
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -181,6 +182,13 @@ class CudaBackend final : public Backend {
     return device_->Launched("RmsNorm");
   }
 
+  absl::Status LayerNorm(MatrixRef x, MatrixRef weight, MatrixRef bias, double eps,
+                         MatrixRef y) override {
+    RETURN_IF_ERROR(checks::LayerNorm(x, weight, bias, y));
+    cuda::LayerNorm(x, weight, bias, eps, y, device_->Use());
+    return device_->Launched("LayerNorm");
+  }
+
   absl::Status GatherCols(MatrixRef x, MatrixRef order, MatrixRef y) override {
     RETURN_IF_ERROR(checks::GatherCols(x, order, y));
     cuda::GatherCols(x, order, y, device_->Use());
@@ -200,43 +208,49 @@ class CudaBackend final : public Backend {
   }
 
   absl::Status Rope(MatrixRef x, int64_t heads, MatrixRef cosines, MatrixRef sines,
-                    std::span<const int64_t> offsets) override {
-    RETURN_IF_ERROR(checks::Rope(x, heads, cosines, sines, offsets));
-    ASSIGN_OR_RETURN(const std::shared_ptr<void> memory, Put(offsets));
-    cuda::Rope(x, heads, cosines, sines, static_cast<const int64_t*>(memory.get()),
+                    std::span<const int64_t> offsets, std::span<const int64_t> first) override {
+    RETURN_IF_ERROR(checks::Rope(x, heads, cosines, sines, offsets, first));
+    ASSIGN_OR_RETURN(const std::shared_ptr<void> begins, Put(offsets));
+    std::shared_ptr<void> positions;
+    if (!first.empty()) {
+      ASSIGN_OR_RETURN(positions, Put(first));
+    }
+    cuda::Rope(x, heads, cosines, sines, static_cast<const int64_t*>(begins.get()),
+               static_cast<const int64_t*>(positions.get()),
                static_cast<int64_t>(offsets.size()) - 1, device_->Use());
     return device_->Launched("Rope");
   }
 
   absl::Status Attention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
-                         std::span<const int64_t> offsets, MatrixRef out) override {
-    RETURN_IF_ERROR(checks::Attention(q, k, v, shape, offsets, out));
+                         std::span<const int64_t> offsets, std::span<const KeyRange> keys,
+                         MatrixRef out) override {
+    RETURN_IF_ERROR(checks::Attention(q, k, v, shape, offsets, keys, out));
     RETURN_IF_ERROR(CheckHeadDim("Attention", shape));
     int64_t longest = 0;
     for (size_t s = 1; s < offsets.size(); ++s) {
       longest = std::max(longest, offsets[s] - offsets[s - 1]);
     }
-    ASSIGN_OR_RETURN(const std::shared_ptr<void> memory, Put(offsets));
-    cuda::Attention(q, k, v, shape.heads, shape.kv_heads, shape.head_dim,
-                    static_cast<const int64_t*>(memory.get()),
+    AttentionShape scaled = shape;
+    if (shape.scale == 0) scaled.scale = 1 / std::sqrt(static_cast<double>(shape.head_dim));
+    const std::vector<KeyRange> ranges = checks::KeysOf(offsets, keys);
+    ASSIGN_OR_RETURN(const std::shared_ptr<void> begins, Put(offsets));
+    ASSIGN_OR_RETURN(const std::shared_ptr<void> seen, Put(std::span<const KeyRange>(ranges)));
+    cuda::Attention(q, k, v, scaled, static_cast<const int64_t*>(begins.get()),
+                    static_cast<const KeyRange*>(seen.get()),
                     static_cast<int64_t>(offsets.size()) - 1, longest, out, device_->Use());
     return device_->Launched("Attention");
   }
 
-  absl::Status CachedAttention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
-                               std::span<const int64_t> lengths, MatrixRef out) override {
-    RETURN_IF_ERROR(checks::CachedAttention(q, k, v, shape, lengths, out));
-    RETURN_IF_ERROR(CheckHeadDim("CachedAttention", shape));
-    ASSIGN_OR_RETURN(const std::shared_ptr<void> memory, Put(lengths));
-    cuda::CachedAttention(q, k, v, shape.heads, shape.kv_heads, shape.head_dim,
-                          static_cast<const int64_t*>(memory.get()), out, device_->Use());
-    return device_->Launched("CachedAttention");
+  absl::Status Activate(Activation activation, MatrixRef gate, MatrixRef up) override {
+    RETURN_IF_ERROR(checks::Activate(gate, up));
+    cuda::Activate(activation, gate, up, device_->Use());
+    return device_->Launched("Activate");
   }
 
-  absl::Status SiluMul(MatrixRef gate, MatrixRef up) override {
-    RETURN_IF_ERROR(checks::SiluMul(gate, up));
-    cuda::SiluMul(gate, up, device_->Use());
-    return device_->Launched("SiluMul");
+  absl::Status SoftCap(MatrixRef x, double cap) override {
+    RETURN_IF_ERROR(checks::SoftCap(x, cap));
+    cuda::SoftCap(x, cap, device_->Use());
+    return device_->Launched("SoftCap");
   }
 
   absl::StatusOr<double> CrossEntropy(MatrixRef logits, std::span<const int32_t> targets) override {

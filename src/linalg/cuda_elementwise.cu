@@ -174,6 +174,20 @@ void AddAs(T alpha, const MatrixRef& x, const MatrixRef& y, cudaStream_t stream)
           [=] __device__(int64_t i, int64_t j) { to(i, j) += alpha * from(i, j); });
 }
 
+__device__ float Activated(Activation activation, float x) {
+  switch (activation) {
+    case Activation::kSilu:
+      return x / (1.0f + expf(-x));
+    case Activation::kGelu:
+      return 0.5f * x * (1.0f + erff(x * 0.707106781f));
+    case Activation::kGeluTanh:
+      return 0.5f * x * (1.0f + tanhf(0.797884561f * (x + 0.044715f * x * x * x)));
+    case Activation::kRelu:
+      return x < 0.0f ? 0.0f : x;  // a NaN stays one
+  }
+  return x;
+}
+
 }  // namespace
 
 void Convert(MatrixRef from, int64_t from_begin, MatrixRef to, int64_t to_begin, int64_t count,
@@ -239,12 +253,19 @@ void Add(double alpha, MatrixRef x, MatrixRef y, cudaStream_t stream) {
   }
 }
 
-void SiluMul(MatrixRef gate, MatrixRef up, cudaStream_t stream) {
+void Activate(Activation activation, MatrixRef gate, MatrixRef up, cudaStream_t stream) {
   const auto to = At<float>(gate), by = At<float>(up);
   ForEach(gate.rows, gate.cols, stream, [=] __device__(int64_t i, int64_t j) {
-    const float g = to(i, j);
-    to(i, j) = g / (1.0f + expf(-g)) * by(i, j);
+    const float g = Activated(activation, to(i, j));
+    to(i, j) = by.data == nullptr ? g : g * by(i, j);
   });
+}
+
+void SoftCap(MatrixRef x, double cap, cudaStream_t stream) {
+  const auto at = At<float>(x);
+  const auto most = static_cast<float>(cap);
+  ForEach(x.rows, x.cols, stream,
+          [=] __device__(int64_t i, int64_t j) { at(i, j) = most * tanhf(at(i, j) / most); });
 }
 
 void GatherCols(MatrixRef x, MatrixRef order, MatrixRef y, cudaStream_t stream) {
@@ -255,9 +276,9 @@ void GatherCols(MatrixRef x, MatrixRef order, MatrixRef y, cudaStream_t stream) 
 }
 
 void Rope(MatrixRef x, int64_t heads, MatrixRef cosines, MatrixRef sines, const int64_t* offsets,
-          int64_t sequences, cudaStream_t stream) {
+          const int64_t* first_position, int64_t sequences, cudaStream_t stream) {
   const auto at = At<float>(x), cosine = At<float>(cosines), sine = At<float>(sines);
-  const int64_t half = cosines.cols;
+  const int64_t half = cosines.cols, head_dim = x.cols / heads;
   ForEach(x.rows, heads * half, stream, [=] __device__(int64_t t, int64_t j) {
     // The last sequence that begins at or before t; an empty one begins where the next does.
     int64_t low = 0, high = sequences;
@@ -269,8 +290,9 @@ void Rope(MatrixRef x, int64_t heads, MatrixRef cosines, MatrixRef sines, const 
         high = middle;
       }
     }
-    const int64_t position = t - offsets[low], i = j % half;
-    const int64_t first = j / half * 2 * half + i, second = first + half;
+    const int64_t start = first_position == nullptr ? 0 : first_position[low];
+    const int64_t position = start + t - offsets[low], i = j % half;
+    const int64_t first = j / half * head_dim + i, second = first + half;
     const float a = at(t, first), b = at(t, second);
     const float c = cosine(position, i), s = sine(position, i);
     at(t, first) = a * c - b * s;

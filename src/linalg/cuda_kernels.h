@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "linalg/matrix.h"
+#include "linalg/operands.h"
 
 namespace svdllm::cuda {
 
@@ -25,15 +26,19 @@ void ScaleRows(MatrixRef x, MatrixRef scale, cudaStream_t stream);
 void ScaleCols(MatrixRef x, MatrixRef scale, cudaStream_t stream);
 void AddBias(MatrixRef y, MatrixRef bias, cudaStream_t stream);
 void Add(double alpha, MatrixRef x, MatrixRef y, cudaStream_t stream);
-void SiluMul(MatrixRef gate, MatrixRef up, cudaStream_t stream);
+// up.data may be nullptr.
+void Activate(Activation activation, MatrixRef gate, MatrixRef up, cudaStream_t stream);
+void SoftCap(MatrixRef x, double cap, cudaStream_t stream);
 void GatherCols(MatrixRef x, MatrixRef order, MatrixRef y, cudaStream_t stream);
-// offsets: sequences + 1 on the device.
+// offsets: sequences + 1 on the device; first: sequences, or nullptr where all are 0.
 void Rope(MatrixRef x, int64_t heads, MatrixRef cosines, MatrixRef sines, const int64_t* offsets,
-          int64_t sequences, cudaStream_t stream);
+          const int64_t* first, int64_t sequences, cudaStream_t stream);
 
 // Sums. Their order is fixed, and so are their bits.
 
 void RmsNorm(MatrixRef x, MatrixRef weight, double eps, MatrixRef y, cudaStream_t stream);
+void LayerNorm(MatrixRef x, MatrixRef weight, MatrixRef bias, double eps, MatrixRef y,
+               cudaStream_t stream);
 void AccumulateAbs(MatrixRef x, MatrixRef sum, cudaStream_t stream);
 // rows[i]: row i's share of the result, 0 where targets[i] < 0.
 void CrossEntropy(MatrixRef logits, const int32_t* targets, double* rows, cudaStream_t stream);
@@ -47,12 +52,11 @@ void FindNonFinite(MatrixRef x, int32_t* bad, cudaStream_t stream);
 // Attention; heads of at most kMaxHeadDim.
 
 inline constexpr int64_t kMaxHeadDim = 256;
-// longest: of the sequences; offsets on the device.
-void Attention(MatrixRef q, MatrixRef k, MatrixRef v, int64_t heads, int64_t kv_heads,
-               int64_t head_dim, const int64_t* offsets, int64_t sequences, int64_t longest,
+// shape: its scale is filled in. offsets and keys on the device, one key range a sequence; longest:
+// of the sequences' queries.
+void Attention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
+               const int64_t* offsets, const KeyRange* keys, int64_t sequences, int64_t longest,
                MatrixRef out, cudaStream_t stream);
-void CachedAttention(MatrixRef q, MatrixRef k, MatrixRef v, int64_t heads, int64_t kv_heads,
-                     int64_t head_dim, const int64_t* lengths, MatrixRef out, cudaStream_t stream);
 
 // Decompositions, F64.
 

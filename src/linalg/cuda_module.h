@@ -27,8 +27,8 @@ struct CudaApi {
   void* (*create)(int device, void (*on_error)(void*, const char*), void* context);
 };
 
-// Rises with every change of this header, of backend.h and of matrix.h: the backend is called
-// through its virtual functions.
-inline constexpr int kCudaApiVersion = 1;
+// Rises with every change of this header, of backend.h, operands.h and matrix.h: the backend is
+// called through its virtual functions.
+inline constexpr int kCudaApiVersion = 2;
 
 }  // namespace svdllm

@@ -92,6 +92,24 @@ void RmsNorm(MatrixRef x, MatrixRef weight, double eps, MatrixRef y, cudaStream_
   });
 }
 
+void LayerNorm(MatrixRef x, MatrixRef weight, MatrixRef bias, double eps, MatrixRef y,
+               cudaStream_t stream) {
+  const auto from = At<float>(x), to = At<float>(y);
+  const float *by = weight.as<float>(), *plus = bias.as<float>();
+  const int64_t cols = x.cols;
+  ForRows(x.rows, stream, [=] __device__(int64_t i) {
+    const float* row = from.row(i);
+    const auto n = static_cast<double>(cols);
+    const double mean = RowSum(cols, [&](int64_t j) { return static_cast<double>(row[j]); }) / n;
+    const double sum = RowSum(cols, [&](int64_t j) { return (row[j] - mean) * (row[j] - mean); });
+    const double scale = 1.0 / sqrt(sum / n + eps);
+    float* out = to.row(i);
+    for (int64_t j = threadIdx.x; j < cols; j += blockDim.x) {
+      out[j] = static_cast<float>((row[j] - mean) * scale) * by[j] + plus[j];
+    }
+  });
+}
+
 void AccumulateAbs(MatrixRef x, MatrixRef sum, cudaStream_t stream) {
   if (x.size() == 0) return;
   Launch(AbsColumnsKernel, dim3(static_cast<unsigned>((x.cols + kColumns - 1) / kColumns)),

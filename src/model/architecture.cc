@@ -13,18 +13,61 @@ constexpr LinearRow kLlamaLinears[] = {
     {LinearId::kDown, "mlp.down_proj", Site::kDownIn},
 };
 
+constexpr LinearRow kOptLinears[] = {
+    {LinearId::kQ, "self_attn.q_proj", Site::kAttnIn},
+    {LinearId::kK, "self_attn.k_proj", Site::kAttnIn},
+    {LinearId::kV, "self_attn.v_proj", Site::kAttnIn},
+    {LinearId::kO, "self_attn.out_proj", Site::kOIn},
+    {LinearId::kUp, "fc1", Site::kMlpIn},
+    {LinearId::kDown, "fc2", Site::kDownIn},
+};
+
+constexpr std::string_view kQkv = "self_attn.qkv_proj", kGateUp = "mlp.gate_up_proj";
+constexpr LinearRow kPhi3Linears[] = {
+    {LinearId::kQ, "self_attn.qkv_proj.q_proj", Site::kAttnIn, kQkv},
+    {LinearId::kK, "self_attn.qkv_proj.k_proj", Site::kAttnIn, kQkv},
+    {LinearId::kV, "self_attn.qkv_proj.v_proj", Site::kAttnIn, kQkv},
+    {LinearId::kO, "self_attn.o_proj", Site::kOIn},
+    {LinearId::kGate, "mlp.gate_up_proj.gate_proj", Site::kMlpIn, kGateUp},
+    {LinearId::kUp, "mlp.gate_up_proj.up_proj", Site::kMlpIn, kGateUp},
+    {LinearId::kDown, "mlp.down_proj", Site::kDownIn},
+};
+
 constexpr Architecture kArchitectures[] = {
-    {.family = "llama",
-     .norm = NormKind::kRmsNorm,
-     .position = PositionKind::kRope,
-     .mlp = MlpKind::kGatedSilu,
-     .layer_prefix = "model.layers.",
-     .embedding = "model.embed_tokens.weight",
-     .final_norm = "model.norm.weight",
-     .head = "lm_head.weight",
-     .attn_norm = "input_layernorm.weight",
-     .mlp_norm = "post_attention_layernorm.weight",
+    {.family = "llama", .linears = kLlamaLinears},
+    {.family = "mistral", .linears = kLlamaLinears},
+    {.family = "opt",
+     .norm = NormKind::kLayer,
+     .position = PositionKind::kLearned,
+     .layer_prefix = "model.decoder.layers.",
+     .embedding = "model.decoder.embed_tokens",
+     .positions = "model.decoder.embed_positions",
+     .project_in = "model.decoder.project_in",
+     .project_out = "model.decoder.project_out",
+     .final_norm = "model.decoder.final_layer_norm",
+     .attn_norm = "self_attn_layer_norm",
+     .mlp_norm = "final_layer_norm",
+     .linears = kOptLinears},
+    {.family = "qwen2", .linears = kLlamaLinears},
+    {.family = "qwen3",
+     .q_norm = "self_attn.q_norm",
+     .k_norm = "self_attn.k_norm",
      .linears = kLlamaLinears},
+    {.family = "gemma2",
+     .norm = NormKind::kRmsPlusOne,
+     .mlp_norm = "pre_feedforward_layernorm",
+     .attn_post_norm = "post_attention_layernorm",
+     .mlp_post_norm = "post_feedforward_layernorm",
+     .linears = kLlamaLinears},
+    {.family = "gemma3_text",
+     .norm = NormKind::kRmsPlusOne,
+     .mlp_norm = "pre_feedforward_layernorm",
+     .attn_post_norm = "post_attention_layernorm",
+     .mlp_post_norm = "post_feedforward_layernorm",
+     .q_norm = "self_attn.q_norm",
+     .k_norm = "self_attn.k_norm",
+     .linears = kLlamaLinears},
+    {.family = "phi3", .linears = kPhi3Linears},
 };
 
 }  // namespace
@@ -82,8 +125,9 @@ bool HasBias(const ModelConfig& config, LinearId id) {
     case LinearId::kQ:
     case LinearId::kK:
     case LinearId::kV:
-    case LinearId::kO:
       return config.attention_bias;
+    case LinearId::kO:
+      return config.output_bias;
     case LinearId::kGate:
     case LinearId::kUp:
     case LinearId::kDown:
@@ -92,14 +136,19 @@ bool HasBias(const ModelConfig& config, LinearId id) {
   return false;
 }
 
-std::string ModulePath(const Architecture& arch, int64_t layer, LinearId id) {
+std::string LayerPath(const Architecture& arch, int64_t layer, std::string_view module) {
   std::string path(arch.layer_prefix);
   path += std::to_string(layer);
   path += '.';
-  for (const LinearRow& row : arch.linears) {
-    if (row.id == id) path += row.module;
-  }
+  path += module;
   return path;
+}
+
+std::string ModulePath(const Architecture& arch, int64_t layer, LinearId id) {
+  for (const LinearRow& row : arch.linears) {
+    if (row.id == id) return LayerPath(arch, layer, row.module);
+  }
+  return "";
 }
 
 }  // namespace svdllm

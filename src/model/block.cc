@@ -1,6 +1,6 @@
 #include "model/block.h"
 
-#include <cmath>
+#include <utility>
 #include <vector>
 
 namespace svdllm {
@@ -20,6 +20,39 @@ absl::StatusOr<Matrix> LoadOrder(const Checkpoint& checkpoint, const std::string
   return order;
 }
 
+std::string Weight(std::string_view module) { return std::string(module) + ".weight"; }
+
+absl::StatusOr<Norm> LoadNorm(const Checkpoint& checkpoint, const std::string& module,
+                              Backend& backend) {
+  Norm norm;
+  ASSIGN_OR_RETURN(norm.weight, LoadTensor(checkpoint, Weight(module), backend));
+  if (checkpoint.arch().norm == NormKind::kLayer) {
+    ASSIGN_OR_RETURN(norm.bias, LoadTensor(checkpoint, module + ".bias", backend));
+  }
+  if (checkpoint.arch().norm == NormKind::kRmsPlusOne) {
+    const std::vector<float> ones(static_cast<size_t>(norm.weight.cols()), 1.0f);
+    ASSIGN_OR_RETURN(const Matrix one, backend.New(1, norm.weight.cols(), DType::kF32));
+    RETURN_IF_ERROR(backend.Upload(ones.data(), DType::kF32, one));
+    RETURN_IF_ERROR(backend.Add(1, one, norm.weight));
+  }
+  return norm;
+}
+
+// x[t] = scale · row rows[t] of a table.
+absl::Status Lookup(const Checkpoint& checkpoint, std::string_view module,
+                    std::span<const int64_t> rows, double scale, Backend& backend, MatrixRef x) {
+  const std::string name = Weight(module);
+  ASSIGN_OR_RETURN(const TensorView stored, checkpoint.Rows(name, rows));
+  std::vector<float> values(rows.size() * static_cast<size_t>(x.cols));
+  ConvertElements(stored.bytes.data(), stored.dtype, values.data(), DType::kF32, values.size());
+  if (scale != 1) {
+    for (float& value : values) value *= static_cast<float>(scale);
+  }
+  RETURN_IF_ERROR(backend.Upload(values.data(), DType::kF32, x));
+  ASSIGN_OR_RETURN(const bool finite, backend.AllFinite(x));
+  return finite ? absl::OkStatus() : NotFinite(name);
+}
+
 }  // namespace
 
 absl::StatusOr<Matrix> LoadTensor(const Checkpoint& checkpoint, const std::string& name,
@@ -36,12 +69,18 @@ absl::StatusOr<Matrix> LoadTensor(const Checkpoint& checkpoint, const std::strin
 
 absl::StatusOr<Block> LoadBlock(const Checkpoint& checkpoint, int64_t layer, Backend& backend) {
   const Architecture& arch = checkpoint.arch();
-  const std::string prefix = std::string(arch.layer_prefix) + std::to_string(layer) + ".";
   Block block;
-  ASSIGN_OR_RETURN(block.attn_norm,
-                   LoadTensor(checkpoint, prefix + std::string(arch.attn_norm), backend));
-  ASSIGN_OR_RETURN(block.mlp_norm,
-                   LoadTensor(checkpoint, prefix + std::string(arch.mlp_norm), backend));
+  block.layer = layer;
+  const std::pair<std::string_view, Norm*> norms[] = {{arch.attn_norm, &block.attn_norm},
+                                                      {arch.mlp_norm, &block.mlp_norm},
+                                                      {arch.attn_post_norm, &block.attn_post_norm},
+                                                      {arch.mlp_post_norm, &block.mlp_post_norm},
+                                                      {arch.q_norm, &block.q_norm},
+                                                      {arch.k_norm, &block.k_norm}};
+  for (const auto& [module, norm] : norms) {
+    if (module.empty()) continue;
+    ASSIGN_OR_RETURN(*norm, LoadNorm(checkpoint, LayerPath(arch, layer, module), backend));
+  }
   for (const LinearRow& row : arch.linears) {
     const std::string path = ModulePath(arch, layer, row.id);
     Linear& linear = block.linear(row.id);
@@ -66,34 +105,57 @@ absl::StatusOr<Block> LoadBlock(const Checkpoint& checkpoint, int64_t layer, Bac
 
 absl::StatusOr<Head> LoadHead(const Checkpoint& checkpoint, Backend& backend) {
   const Architecture& arch = checkpoint.arch();
+  const ModelConfig& config = checkpoint.config();
   Head head;
-  ASSIGN_OR_RETURN(head.norm, LoadTensor(checkpoint, std::string(arch.final_norm), backend));
+  if (config.final_norm) {
+    ASSIGN_OR_RETURN(head.norm, LoadNorm(checkpoint, std::string(arch.final_norm), backend));
+  }
+  if (config.embedding_size != config.hidden_size) {
+    ASSIGN_OR_RETURN(head.project, LoadTensor(checkpoint, Weight(arch.project_out), backend));
+  }
   // A tied head is the embedding, whether or not a copy is stored.
-  const std::string name(checkpoint.config().tie_word_embeddings ? arch.embedding : arch.head);
-  ASSIGN_OR_RETURN(head.w, LoadTensor(checkpoint, name, backend));
+  ASSIGN_OR_RETURN(
+      head.w, LoadTensor(checkpoint,
+                         Weight(config.tie_word_embeddings ? arch.embedding : arch.head), backend));
   return head;
 }
 
-absl::Status Embed(const Checkpoint& checkpoint, std::span<const int32_t> ids, Backend& backend,
-                   MatrixRef x) {
-  const std::string name(checkpoint.arch().embedding);
-  ASSIGN_OR_RETURN(const TensorView table, checkpoint.Tensor(name));
-  const int64_t vocab = table.shape[0], hidden = table.shape[1];
-  const size_t row_bytes = static_cast<size_t>(hidden) * SizeOf(table.dtype);
-  std::vector<float> rows(ids.size() * static_cast<size_t>(hidden));
-  for (size_t t = 0; t < ids.size(); ++t) {
-    if (ids[t] < 0 || ids[t] >= vocab) {
-      return absl::InvalidArgumentError("token id " + std::to_string(ids[t]) +
+absl::Status Embed(const Checkpoint& checkpoint, std::span<const int32_t> ids,
+                   std::span<const int64_t> positions, Backend& backend, MatrixRef x) {
+  const Architecture& arch = checkpoint.arch();
+  const ModelConfig& config = checkpoint.config();
+  const int64_t tokens = static_cast<int64_t>(ids.size());
+  if (positions.size() != ids.size()) return absl::InternalError("Embed: not a position a token");
+  std::vector<int64_t> rows(ids.begin(), ids.end());
+  for (const int64_t id : rows) {
+    if (id < 0 || id >= config.vocab_size) {
+      return absl::InvalidArgumentError("token id " + std::to_string(id) +
                                         " is outside the model's vocabulary of " +
-                                        std::to_string(vocab));
+                                        std::to_string(config.vocab_size));
     }
-    ConvertElements(table.bytes.data() + static_cast<size_t>(ids[t]) * row_bytes, table.dtype,
-                    rows.data() + t * static_cast<size_t>(hidden), DType::kF32,
-                    static_cast<size_t>(hidden));
   }
-  RETURN_IF_ERROR(backend.Upload(rows.data(), DType::kF32, x));
-  ASSIGN_OR_RETURN(const bool finite, backend.AllFinite(x));
-  return finite ? absl::OkStatus() : NotFinite(name);
+  Matrix narrow;
+  if (config.embedding_size != config.hidden_size) {
+    ASSIGN_OR_RETURN(narrow, backend.New(tokens, config.embedding_size, DType::kF32));
+  }
+  RETURN_IF_ERROR(Lookup(checkpoint, arch.embedding, rows, config.embedding_scale, backend,
+                         narrow.empty() ? x : narrow.ref()));
+  if (!narrow.empty()) {
+    ASSIGN_OR_RETURN(const Matrix w, LoadTensor(checkpoint, Weight(arch.project_in), backend));
+    RETURN_IF_ERROR(backend.Gemm(false, true, 1, narrow, w, 0, x));
+  }
+  if (arch.position != PositionKind::kLearned) return absl::OkStatus();
+  for (size_t t = 0; t < rows.size(); ++t) {
+    if (positions[t] < 0 || positions[t] >= config.max_position_embeddings) {
+      return absl::InvalidArgumentError("position " + std::to_string(positions[t]) +
+                                        " is beyond max_position_embeddings, " +
+                                        std::to_string(config.max_position_embeddings));
+    }
+    rows[t] = positions[t] + kLearnedOffset;
+  }
+  ASSIGN_OR_RETURN(const Matrix learned, backend.New(tokens, x.cols, DType::kF32));
+  RETURN_IF_ERROR(Lookup(checkpoint, arch.positions, rows, 1, backend, learned));
+  return backend.Add(1, learned, x);
 }
 
 }  // namespace svdllm

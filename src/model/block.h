@@ -3,9 +3,12 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
+#include <string>
 
 #include "linalg/backend.h"
 #include "model/checkpoint.h"
+#include "model/sequence_layout.h"
 
 namespace svdllm {
 
@@ -21,8 +24,17 @@ struct Linear {
   bool pivoted() const { return !order.empty(); }
 };
 
+// Of the architecture's NormKind.
+struct Norm {
+  Matrix weight;  // F32 [1, n], what x is multiplied with; empty: there is no such norm
+  Matrix bias;    // F32 [1, n]; kLayer only
+  bool empty() const { return weight.empty(); }
+};
+
 struct Block {
-  Matrix attn_norm, mlp_norm;  // F32 [1, hidden]
+  int64_t layer = 0;                                        // its number in the model
+  Norm attn_norm, mlp_norm, attn_post_norm, mlp_post_norm;  // of hidden_size; see Architecture
+  Norm q_norm, k_norm;                                      // of head_dim
   std::array<Linear, kNumLinears> linears;
 
   Linear& linear(LinearId id) { return linears[static_cast<size_t>(id)]; }
@@ -31,8 +43,9 @@ struct Block {
 
 // The final norm and the output head.
 struct Head {
-  Matrix norm;  // F32 [1, hidden]
-  Matrix w;     // F32 [vocab, hidden]
+  Norm norm;
+  Matrix project;  // F32 [embedding_size, hidden]; empty where these are equal
+  Matrix w;        // F32 [vocab, embedding_size]
 };
 
 // A tensor as F32 [rows, cols] (a vector is one row). MODEL_CORRUPT, naming it, where a value is
@@ -42,9 +55,10 @@ absl::StatusOr<Matrix> LoadTensor(const Checkpoint& checkpoint, const std::strin
 absl::StatusOr<Block> LoadBlock(const Checkpoint& checkpoint, int64_t layer, Backend& backend);
 absl::StatusOr<Head> LoadHead(const Checkpoint& checkpoint, Backend& backend);
 
-// x[t] = embedding of ids[t]: x F32 [ids.size(), hidden]. INVALID_ARGUMENT for an id outside the
-// vocabulary, MODEL_CORRUPT for a row that is not finite.
-absl::Status Embed(const Checkpoint& checkpoint, std::span<const int32_t> ids, Backend& backend,
-                   MatrixRef x);
+// x[t] = what token ids[t] at positions[t] puts into the residual stream: x F32 [ids.size(),
+// hidden]. INVALID_ARGUMENT for an id outside the vocabulary or a position beyond the learned ones,
+// MODEL_CORRUPT for a row that is not finite.
+absl::Status Embed(const Checkpoint& checkpoint, std::span<const int32_t> ids,
+                   std::span<const int64_t> positions, Backend& backend, MatrixRef x);
 
 }  // namespace svdllm

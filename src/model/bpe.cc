@@ -22,11 +22,37 @@ std::string ByteToken(unsigned byte) {
 
 }  // namespace
 
+BpeModel::BpeModel(Vocabulary vocabulary, const BpeOptions& options)
+    : vocabulary_(std::move(vocabulary)), options_(options) {
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    byte_ids_[byte] = Find(ByteToken(byte)).value_or(-1);
+  }
+  char_ids_.assign(0x10000, -1);
+  for (const auto& [token, id] : vocabulary_) {
+    if (token.empty() || token.size() != CharLength(token[0])) continue;
+    const char32_t c = DecodeChar(token, 0);
+    if (c < char_ids_.size()) char_ids_[c] = id;
+  }
+}
+
+BpeModel BpeModel::FromRanks(Vocabulary ranks) {
+  BpeOptions options;
+  options.ignore_merges = true;
+  BpeModel model(std::move(ranks), options);
+  model.may_cut_ = false;
+  for (const auto& [token, id] : model.vocabulary_) {
+    for (size_t cut = CharLength(token[0]); cut < token.size(); cut += CharLength(token[cut])) {
+      const auto left = model.Find(std::string_view(token).substr(0, cut));
+      const auto right = model.Find(std::string_view(token).substr(cut));
+      if (left && right) model.merges_[PairKey(*left, *right)] = {id, id};
+    }
+  }
+  return model;
+}
+
 absl::StatusOr<BpeModel> BpeModel::Create(Vocabulary vocabulary, const MergeList& merges,
                                           const BpeOptions& options) {
-  BpeModel model;
-  model.vocabulary_ = std::move(vocabulary);
-  model.options_ = options;
+  BpeModel model(std::move(vocabulary), options);
   const auto require = [&model](const std::string& token) -> absl::StatusOr<int32_t> {
     if (const auto id = model.Find(token)) return *id;
     return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt,
@@ -34,15 +60,6 @@ absl::StatusOr<BpeModel> BpeModel::Create(Vocabulary vocabulary, const MergeList
   };
   if (options.unk_token) {
     ASSIGN_OR_RETURN(model.unk_id_, require(*options.unk_token));
-  }
-  for (unsigned byte = 0; byte < 256; ++byte) {
-    model.byte_ids_[byte] = model.Find(ByteToken(byte)).value_or(-1);
-  }
-  model.char_ids_.assign(0x10000, -1);
-  for (const auto& [token, id] : model.vocabulary_) {
-    if (token.empty() || token.size() != CharLength(token[0])) continue;
-    const char32_t c = DecodeChar(token, 0);
-    if (c < model.char_ids_.size()) model.char_ids_[c] = id;
   }
   // A word may be cut only where its parts' tokens are the word's: not if it may be one token as a
   // whole, nor if tokens that are not spelled as their text take part in merges.

@@ -33,12 +33,19 @@ struct BpeOptions {
 // Immutable, thread-safe.
 class BpeModel {
  public:
+  BpeModel() = default;  // of no vocabulary
+
   using MergeList = std::vector<std::pair<std::string, std::string>>;
 
   // merges in order of rank, the first merges first; later duplicates win, as in the reference.
   // INVALID_ARGUMENT naming the token where a merge, its result or unk_token is not in vocabulary.
   static absl::StatusOr<BpeModel> Create(Vocabulary vocabulary, const MergeList& merges,
                                          const BpeOptions& options);
+
+  // For vocabularies without a list of merges: any two tokens merge whose texts together are a
+  // token, the one with the lowest id first; a word of the vocabulary is one token. Tokens are not
+  // empty.
+  static BpeModel FromRanks(Vocabulary ranks);
 
   // What the words of one text share. Not thread-safe; the words must outlive it.
   struct Scratch {
@@ -67,6 +74,7 @@ class BpeModel {
   struct Merge {
     int32_t rank, id;
   };
+  BpeModel(Vocabulary vocabulary, const BpeOptions& options);
   int32_t CharId(std::string_view c) const;
   bool MayJoin(std::string_view left, std::string_view right) const;
   void EncodePart(std::string_view word, Scratch* scratch, std::vector<int32_t>* ids) const;

@@ -69,42 +69,96 @@ struct Needed {
   bool is_order = false;  // indices, a permutation; everything else is numbers
 };
 
-// Every tensor that the model computes with.
-std::vector<Needed> NeededTensors(const ModelConfig& config, const Architecture& arch) {
-  std::map<std::string, int64_t> ranks;
-  for (const LowRankModule& module : config.low_rank) ranks[module.name] = module.rank;
-  std::vector<Needed> needed;
-  needed.push_back({std::string(arch.embedding), {config.vocab_size, config.hidden_size}});
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    const std::string prefix = std::string(arch.layer_prefix) + std::to_string(layer) + ".";
-    needed.push_back({prefix + std::string(arch.attn_norm), {config.hidden_size}});
-    needed.push_back({prefix + std::string(arch.mlp_norm), {config.hidden_size}});
-    for (const LinearRow& row : arch.linears) {
-      const std::string module = ModulePath(arch, layer, row.id);
-      const LinearShape shape = ShapeOf(config, row.id);
-      const auto rank = ranks.find(module);
-      std::string bias = module + ".bias";
-      if (rank == ranks.end()) {
-        needed.push_back({module + ".weight", {shape.rows, shape.cols}});
+// Every tensor that the model computes with, and which of them are parts of others.
+class Needs {
+ public:
+  Needs(const ModelConfig& config, const Architecture& arch) : config_(config), arch_(arch) {
+    for (const LowRankModule& module : config.low_rank) ranks_[module.name] = module.rank;
+    Add(arch.embedding, {config.vocab_size, config.embedding_size});
+    if (arch.position == PositionKind::kLearned) {
+      Add(arch.positions, {config.max_position_embeddings + kLearnedOffset, config.hidden_size});
+    }
+    if (config.embedding_size != config.hidden_size) {
+      Add(arch.project_in, {config.hidden_size, config.embedding_size});
+      Add(arch.project_out, {config.embedding_size, config.hidden_size});
+    }
+    for (int64_t layer = 0; layer < config.num_layers; ++layer) AddLayer(layer);
+    if (config.final_norm) AddNorm(std::string(arch.final_norm), config.hidden_size);
+    if (!config.tie_word_embeddings) Add(arch.head, {config.vocab_size, config.embedding_size});
+  }
+
+  const std::vector<Needed>& tensors() const { return tensors_; }
+  std::map<std::string, Checkpoint::Part>& parts() { return parts_; }
+
+ private:
+  void Add(std::string_view module, std::vector<int64_t> shape) {
+    tensors_.push_back({std::string(module) + ".weight", std::move(shape)});
+  }
+  void AddNorm(const std::string& module, int64_t size) {
+    Add(module, {size});
+    if (arch_.norm == NormKind::kLayer) tensors_.push_back({module + ".bias", {size}});
+  }
+
+  void AddLayer(int64_t layer) {
+    for (const std::string_view norm :
+         {arch_.attn_norm, arch_.mlp_norm, arch_.attn_post_norm, arch_.mlp_post_norm}) {
+      if (!norm.empty()) AddNorm(LayerPath(arch_, layer, norm), config_.hidden_size);
+    }
+    for (const std::string_view norm : {arch_.q_norm, arch_.k_norm}) {
+      if (!norm.empty()) AddNorm(LayerPath(arch_, layer, norm), config_.head_dim);
+    }
+    for (const LinearRow& row : arch_.linears) {
+      if (row.fused.empty() || IsInParts(layer, row.fused)) {
+        AddLinear(layer, row);
       } else {
-        const int64_t b_rows = config.pivoted ? shape.rows - rank->second : shape.rows;
-        needed.push_back({module + ".low_rank_a.weight", {rank->second, shape.cols}});
-        needed.push_back({module + ".low_rank_b.weight", {b_rows, rank->second}});
-        if (config.pivoted) {
-          needed.push_back({module + ".low_rank_order", {shape.rows}, /*is_order=*/true});
-        } else {
-          bias = module + ".low_rank_b.bias";
-        }
+        AddPart(layer, row);
       }
-      if (HasBias(config, row.id)) needed.push_back({bias, {shape.rows}});
     }
   }
-  needed.push_back({std::string(arch.final_norm), {config.hidden_size}});
-  if (!config.tie_word_embeddings) {
-    needed.push_back({std::string(arch.head), {config.vocab_size, config.hidden_size}});
+
+  bool IsInParts(int64_t layer, std::string_view fused) const {
+    for (const LinearRow& row : arch_.linears) {
+      if (row.fused == fused && ranks_.count(LayerPath(arch_, layer, row.module)) > 0) return true;
+    }
+    return false;
   }
-  return needed;
-}
+
+  void AddPart(int64_t layer, const LinearRow& row) {
+    const std::string tensor = LayerPath(arch_, layer, row.fused) + ".weight";
+    const LinearShape shape = ShapeOf(config_, row.id);
+    const bool is_first = tensors_.back().name != tensor;
+    if (is_first) tensors_.push_back({tensor, {0, shape.cols}});
+    int64_t& rows = tensors_.back().shape[0];
+    parts_[LayerPath(arch_, layer, row.module) + ".weight"] = {tensor, rows, shape.rows};
+    rows += shape.rows;
+  }
+
+  void AddLinear(int64_t layer, const LinearRow& row) {
+    const std::string module = LayerPath(arch_, layer, row.module);
+    const LinearShape shape = ShapeOf(config_, row.id);
+    const auto rank = ranks_.find(module);
+    std::string bias = module + ".bias";
+    if (rank == ranks_.end()) {
+      Add(module, {shape.rows, shape.cols});
+    } else {
+      const int64_t b_rows = config_.pivoted ? shape.rows - rank->second : shape.rows;
+      Add(module + ".low_rank_a", {rank->second, shape.cols});
+      Add(module + ".low_rank_b", {b_rows, rank->second});
+      if (config_.pivoted) {
+        tensors_.push_back({module + ".low_rank_order", {shape.rows}, /*is_order=*/true});
+      } else {
+        bias = module + ".low_rank_b.bias";
+      }
+    }
+    if (HasBias(config_, row.id)) tensors_.push_back({bias, {shape.rows}});
+  }
+
+  const ModelConfig& config_;
+  const Architecture& arch_;
+  std::map<std::string, int64_t> ranks_;
+  std::vector<Needed> tensors_;
+  std::map<std::string, Checkpoint::Part> parts_;
+};
 
 // Empty where the indices are those of 0..n-1 in some order.
 std::string CheckOrder(const TensorView& view) {
@@ -130,19 +184,37 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& dir, bool require
   checkpoint.dir_ = dir;
   struct stat info;
   if (stat(dir.c_str(), &info) != 0) return NotFound(dir, "no such directory");
-  if (!S_ISDIR(info.st_mode)) return NotFound(dir, "not a directory");
-  if (!Exists(dir + "/config.json")) return NotFound(dir, "config.json is missing");
-  ASSIGN_OR_RETURN(checkpoint.config_text_, ReadFile(dir + "/config.json", kMaxConfigBytes));
-  absl::StatusOr<ModelConfig> config = ParseModelConfig(checkpoint.config_text_);
-  if (!config.ok()) return Annotate(config.status(), dir);
-  checkpoint.config_ = *std::move(config);
-  checkpoint.arch_ = FindArchitecture(checkpoint.config_.family);
-  if (require_manifest && checkpoint.config_.is_low_rank() && !Exists(dir + "/" + kManifest)) {
-    return Corrupt(dir, std::string(kManifest) + " is missing: the artifact is not complete");
+  ASSIGN_OR_RETURN(const std::optional<std::string> gguf, GgufPathOf(dir));
+  if (gguf) {
+    ASSIGN_OR_RETURN(GgufModel model, GgufModel::Open(*gguf));
+    checkpoint.config_text_ = model.config_text();
+    for (const auto& [name, spec] : model.tensors()) checkpoint.shard_of_[name] = 0;
+    checkpoint.gguf_ = std::make_shared<const GgufModel>(std::move(model));
+    RETURN_IF_ERROR(checkpoint.ParseConfig());
+  } else {
+    if (!S_ISDIR(info.st_mode)) return NotFound(dir, "not a directory, and no .gguf file");
+    RETURN_IF_ERROR(checkpoint.OpenDirectory(require_manifest));
   }
-  RETURN_IF_ERROR(checkpoint.OpenShards());
   RETURN_IF_ERROR(checkpoint.CheckTensors());
   return checkpoint;
+}
+
+absl::Status Checkpoint::OpenDirectory(bool require_manifest) {
+  if (!Exists(dir_ + "/config.json")) return NotFound(dir_, "config.json is missing");
+  ASSIGN_OR_RETURN(config_text_, ReadFile(dir_ + "/config.json", kMaxConfigBytes));
+  RETURN_IF_ERROR(ParseConfig());
+  if (require_manifest && config_.is_low_rank() && !Exists(dir_ + "/" + kManifest)) {
+    return Corrupt(dir_, std::string(kManifest) + " is missing: the artifact is not complete");
+  }
+  return OpenShards();
+}
+
+absl::Status Checkpoint::ParseConfig() {
+  absl::StatusOr<ModelConfig> config = ParseModelConfig(config_text_);
+  if (!config.ok()) return Annotate(config.status(), dir_);
+  config_ = *std::move(config);
+  arch_ = FindArchitecture(config_.family);
+  return absl::OkStatus();
 }
 
 absl::Status Checkpoint::OpenShards() {
@@ -183,34 +255,74 @@ absl::Status Checkpoint::OpenShards() {
 }
 
 absl::Status Checkpoint::CheckTensors() {
-  for (const Needed& needed : NeededTensors(config_, *arch_)) {
+  Needs needs(config_, *arch_);
+  for (const Needed& needed : needs.tensors()) {
     if (!Has(needed.name)) return Corrupt(dir_, needed.name + ": missing");
-    ASSIGN_OR_RETURN(const TensorView view, Tensor(needed.name));
-    if (view.shape != needed.shape) {
-      return Corrupt(dir_, needed.name + ": shape is " + ShapeText(view.shape) +
+    ASSIGN_OR_RETURN(const TensorSpec spec, Spec(needed.name));
+    if (spec.shape != needed.shape) {
+      return Corrupt(dir_, needed.name + ": shape is " + ShapeText(spec.shape) +
                                ", config.json asks for " + ShapeText(needed.shape));
     }
-    if ((view.dtype == DType::kI32) != needed.is_order) {
-      return Corrupt(dir_, needed.name + ": dtype " + std::string(DTypeName(view.dtype)) +
+    if ((spec.dtype == DType::kI32) != needed.is_order) {
+      return Corrupt(dir_, needed.name + ": dtype " + std::string(DTypeName(spec.dtype)) +
                                (needed.is_order ? " is not I32" : " is not a floating-point type"));
     }
     if (needed.is_order) {
+      ASSIGN_OR_RETURN(const TensorView view, Tensor(needed.name));
       const std::string problem = CheckOrder(view);
       if (!problem.empty()) return Corrupt(dir_, needed.name + ": " + problem);
     } else {
-      parameters_ += view.elements();
+      parameters_ += spec.bytes() / static_cast<int64_t>(SizeOf(spec.dtype));
     }
-    weight_bytes_ += static_cast<int64_t>(view.bytes.size());
+    weight_bytes_ += spec.bytes();
   }
+  parts_ = std::move(needs.parts());
   return absl::OkStatus();
 }
 
 absl::StatusOr<TensorView> Checkpoint::Tensor(const std::string& name) const {
   const auto it = shard_of_.find(name);
+  if (const Part* part = PartOf(name); part != nullptr && it == shard_of_.end()) {
+    ASSIGN_OR_RETURN(TensorView view, Tensor(part->tensor));
+    const size_t row_bytes = view.bytes.size() / static_cast<size_t>(view.shape[0]);
+    view.shape[0] = part->rows;
+    view.bytes = view.bytes.subspan(static_cast<size_t>(part->first_row) * row_bytes,
+                                    static_cast<size_t>(part->rows) * row_bytes);
+    return view;
+  }
   if (it == shard_of_.end()) {
     return absl::NotFoundError(dir_ + ": " + Printable(name) + ": no such tensor");
   }
+  if (gguf_ != nullptr) return gguf_->Tensor(name);
   return shards_[it->second].Get(name);
+}
+
+absl::StatusOr<TensorSpec> Checkpoint::Spec(const std::string& name) const {
+  if (gguf_ != nullptr && shard_of_.count(name) > 0) return gguf_->tensors().at(name);
+  ASSIGN_OR_RETURN(TensorView view, Tensor(name));  // no more than a view
+  return TensorSpec{name, view.dtype, std::move(view.shape)};
+}
+
+absl::StatusOr<TensorView> Checkpoint::Rows(const std::string& name,
+                                            std::span<const int64_t> rows) const {
+  if (gguf_ != nullptr && shard_of_.count(name) > 0) return gguf_->Rows(name, rows);
+  ASSIGN_OR_RETURN(TensorView view, Tensor(name));
+  const size_t row_bytes =
+      view.shape[0] == 0 ? 0 : view.bytes.size() / static_cast<size_t>(view.shape[0]);
+  auto data = std::make_shared<std::vector<std::byte>>(rows.size() * row_bytes);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    std::memcpy(data->data() + i * row_bytes,
+                view.bytes.data() + static_cast<size_t>(rows[i]) * row_bytes, row_bytes);
+  }
+  view.shape[0] = static_cast<int64_t>(rows.size());
+  view.bytes = *data;
+  view.owner = std::move(data);
+  return view;
+}
+
+absl::StatusOr<std::map<std::string, std::string>> Checkpoint::SideFiles() const {
+  if (gguf_ == nullptr) return std::map<std::string, std::string>();
+  return gguf_->SideFiles();
 }
 
 std::vector<std::string> Checkpoint::TensorNames() const {

@@ -1,13 +1,16 @@
 // A Hugging Face model directory, opened for reading: config.json and safetensors, single or
-// sharded.
+// sharded; or a GGUF file, which stands for the directory that it was made from.
 #pragma once
 
 #include <map>
+#include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "model/architecture.h"
 #include "model/config.h"
+#include "model/gguf_model.h"
 #include "model/safetensors.h"
 
 namespace svdllm {
@@ -24,16 +27,41 @@ class Checkpoint {
   // pytorch_model.bin is NOT_FOUND with advice to convert it. For one of our artifacts, a missing
   // compression_manifest.json is MODEL_CORRUPT. require_manifest false opens an artifact that is
   // still being written.
+  //
+  // A path that ends in .gguf, or a directory with one such file and no config.json, is opened as
+  // GgufModel says, with its errors.
   static absl::StatusOr<Checkpoint> Open(const std::string& dir, bool require_manifest = true);
 
   const std::string& dir() const { return dir_; }
   const ModelConfig& config() const { return config_; }
   const Architecture& arch() const { return *arch_; }
-  const std::string& config_text() const { return config_text_; }  // config.json, byte for byte
+  // config.json, byte for byte; made up for a GGUF file.
+  const std::string& config_text() const { return config_text_; }
+  // The files that belong beside config.json and are not in dir(), by name: a GGUF file's
+  // tokenizer.
+  absl::StatusOr<std::map<std::string, std::string>> SideFiles() const;
 
+  // A stored tensor; or a part of one, the weight of a linear whose module is fused with others'
+  // here, by the name that it has by itself (ModulePath and ".weight"). A GGUF file's quantised
+  // tensors are turned into numbers in every call: where Spec or Rows will do, they cost less.
   absl::StatusOr<TensorView> Tensor(const std::string& name) const;
-  bool Has(const std::string& name) const { return shard_of_.count(name) > 0; }
-  std::vector<std::string> TensorNames() const;  // sorted
+  // What Tensor would give: name, dtype and shape.
+  absl::StatusOr<TensorSpec> Spec(const std::string& name) const;
+  // Some rows of a stored matrix, in the order given: [rows.size(), cols].
+  absl::StatusOr<TensorView> Rows(const std::string& name, std::span<const int64_t> rows) const;
+  bool Has(const std::string& name) const { return shard_of_.count(name) + parts_.count(name) > 0; }
+  std::vector<std::string> TensorNames() const;  // the stored ones, sorted
+
+  // Rows [first_row, first_row + rows) of a stored tensor.
+  struct Part {
+    std::string tensor;
+    int64_t first_row = 0, rows = 0;
+  };
+  // Where the tensor of this name lies; nullptr where it is stored by itself, or there is none.
+  const Part* PartOf(const std::string& name) const {
+    const auto it = parts_.find(name);
+    return it == parts_.end() ? nullptr : &it->second;
+  }
 
   // Of the tensors that the model computes with; a tied head is the embedding and counts once, even
   // where a copy of it is stored. The row order of a pivoted linear is bytes, but no parameters.
@@ -41,6 +69,8 @@ class Checkpoint {
   int64_t weight_bytes() const { return weight_bytes_; }
 
  private:
+  absl::Status OpenDirectory(bool require_manifest);
+  absl::Status ParseConfig();
   absl::Status OpenShards();
   absl::Status CheckTensors();
 
@@ -48,8 +78,10 @@ class Checkpoint {
   std::string config_text_;
   ModelConfig config_;
   const Architecture* arch_ = nullptr;
+  std::shared_ptr<const GgufModel> gguf_;  // then there are no shards
   std::vector<SafetensorsFile> shards_;
   std::map<std::string, size_t> shard_of_;
+  std::map<std::string, Part> parts_;
   int64_t parameters_ = 0;
   int64_t weight_bytes_ = 0;
 };

@@ -2,29 +2,36 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/status.h"
 #include "linalg/dtype.h"
+#include "linalg/operands.h"
 
 namespace svdllm {
 
 // How rotary frequencies are scaled, as transformers computes them. Inverse frequency of pair i of
-// head_dim d: theta^(−2i/d), changed by kind:
+// dim d: theta^(−2i/d), changed by kind:
 //   linear   divided by factor
-//   dynamic  theta grows with the sequence's length L beyond max_position_embeddings P:
+//   dynamic  theta grows with the sequence's length L beyond original P:
 //            theta · ((factor·L/P) − (factor − 1))^(d/(d−2))
 //   llama3   divided by factor for wavelengths above original/low_freq_factor, kept below
 //            original/high_freq_factor, smoothly blended in between
-enum class RopeKind { kDefault, kLinear, kDynamic, kLlama3 };
+//   longrope divided by long_factor[i] in sequences longer than original, by short_factor[i] in
+//            others; cosines and sines times attention_factor
+enum class RopeKind { kDefault, kLinear, kDynamic, kLlama3, kLongRope };
 
 struct RopeConfig {
   RopeKind kind = RopeKind::kDefault;
+  int64_t dim = 0;  // elements of a head that are turned, the first ones; 0: no rotary positions
   double theta = 10000.0;
   double factor = 1.0;
   double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
-  int64_t original_max_position_embeddings = 0;          // llama3; dynamic where given
+  int64_t original_max_position_embeddings = 0;          // dynamic, llama3, longrope
+  double attention_factor = 1.0;                         // longrope
+  std::vector<double> short_factor, long_factor;         // longrope: dim/2 of each
 };
 
 // What low_rank_config of one of our artifacts says; see docs/formats.md.
@@ -38,30 +45,49 @@ struct ModelConfig {
   std::string family;      // the architecture table's row: "llama"
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
+  int64_t embedding_size = 0;  // of a token in the embedding and the head; mostly hidden_size
   int64_t intermediate_size = 0;
   int64_t num_layers = 0;
   int64_t num_heads = 0;
-  int64_t num_kv_heads = 0;  // num_heads where not given
-  int64_t head_dim = 0;      // hidden_size / num_heads where not given
+  int64_t num_kv_heads = 0;
+  int64_t head_dim = 0;
   int64_t max_position_embeddings = 2048;
   double norm_eps = 1e-6;
-  std::string hidden_act = "silu";
-  bool attention_bias = false;  // on q, k, v and o
+  Activation activation = Activation::kSilu;
+  bool attention_bias = false;  // on q, k and v
+  bool output_bias = false;     // on o
   bool mlp_bias = false;
   bool tie_word_embeddings = false;
+  // Norms stand behind the halves of a block, after the residual sum, instead of in front of them.
+  bool norms_behind = false;
+  bool final_norm = true;
+  double embedding_scale = 1;
+  double attention_scale = 0;    // AttentionShape's
+  double attention_softcap = 0;  // likewise
+  double logit_softcap = 0;      // logits become cap · tanh(logit / cap); 0: they stay
   RopeConfig rope;
+  std::optional<RopeConfig> local_rope;  // of the sliding layers, where it is another one
+  int64_t sliding_window = 0;            // of the sliding layers: AttentionShape's window
+  std::vector<bool> sliding_layers;      // empty, or one a layer
+
   DType dtype = DType::kF32;            // torch_dtype / dtype; what it says, the tensors decide
   std::vector<LowRankModule> low_rank;  // empty for a dense checkpoint
   bool pivoted = false;                 // how they are stored: encoding "pivoted", not "plain"
 
+  bool Slides(int64_t layer) const {
+    return !sliding_layers.empty() && sliding_layers[static_cast<size_t>(layer)];
+  }
+  // Keys that a query of this layer sees at most; 0: all.
+  int64_t Window(int64_t layer) const { return Slides(layer) ? sliding_window : 0; }
   bool is_low_rank() const { return !low_rank.empty() || model_type.rfind("lowrank_", 0) == 0; }
 };
 
-// Parses the text of a config.json. Errors name the key. UNIMPLEMENTED with reason
+// Parses the text of a config.json, in the spelling of transformers 4 or 5; what is not given is
+// what transformers takes for the family. Errors name the key. UNIMPLEMENTED with reason
 // UNSUPPORTED_ARCHITECTURE and the list of known families for an unknown model_type, activation,
-// rope scaling or quantization_config (also sliding windows and the like that would change the
-// arithmetic silently); INVALID_ARGUMENT with MODEL_CORRUPT for missing, wrongly typed or
-// impossible values (sizes ≤ 0 or absurd, heads not divisible by kv heads, odd head_dim).
+// rope scaling or quantization_config (also for what would change the arithmetic silently);
+// INVALID_ARGUMENT with MODEL_CORRUPT for missing, wrongly typed or impossible values (sizes ≤ 0 or
+// absurd, heads not divisible by kv heads, odd head_dim).
 absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& json_text);
 
 }  // namespace svdllm

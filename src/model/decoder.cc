@@ -28,32 +28,86 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Load(const Checkpoint& checkpo
   return decoder;
 }
 
-absl::StatusOr<MatrixRef> Decoder::Prefill(std::span<const int32_t> ids,
-                                           std::span<const int64_t> offsets, int64_t capacity) {
+absl::Status Decoder::ResizeCaches(int64_t sequences, std::span<const size_t> from, int64_t rows) {
   const ModelConfig& config = checkpoint_.config();
-  const size_t count = offsets.size() - 1;
-  for (size_t s = 0; s < count; ++s) {
-    const int64_t length = offsets[s + 1] - offsets[s];
-    if (length < 1 || length > capacity) {
-      return absl::InvalidArgumentError("prompt " + std::to_string(s) + " has " +
-                                        std::to_string(length) + " tokens, not between 1 and " +
-                                        std::to_string(capacity));
-    }
-  }
-  if (RopeCache::DependsOnLength(config, capacity)) {
-    return absl::UnimplementedError("rope_scaling dynamic: " + std::to_string(capacity) +
-                                    " tokens are more than can be generated from a cache");
-  }
-  const int64_t rows = static_cast<int64_t>(count) * capacity;
   const int64_t cols = config.num_kv_heads * config.head_dim;
   caches_.resize(blocks_.size());
   for (KvCache& cache : caches_) {
-    RETURN_IF_ERROR(Reshape(rows, cols, backend_, cache.k));
-    RETURN_IF_ERROR(Reshape(rows, cols, backend_, cache.v));
+    for (Matrix* const memory : {&cache.k, &cache.v}) {
+      if (memory->rows() == sequences * capacity_) continue;
+      const Matrix before = std::move(*memory);
+      ASSIGN_OR_RETURN(*memory, backend_.New(sequences * capacity_, cols, DType::kF32));
+      for (size_t i = 0; i < from.size(); ++i) {
+        RETURN_IF_ERROR(
+            backend_.Copy(before.ref().Rows(static_cast<int64_t>(from[i]) * capacity_, rows),
+                          memory->ref().Rows(static_cast<int64_t>(i) * capacity_, rows)));
+      }
+    }
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<MatrixRef> Decoder::Prefill(std::span<const int32_t> ids,
+                                           std::span<const int64_t> offsets, int64_t capacity,
+                                           std::span<const int32_t> shared) {
+  const ModelConfig& config = checkpoint_.config();
+  const auto count = static_cast<int64_t>(offsets.size()) - 1,
+             beginning = static_cast<int64_t>(shared.size());
+  for (size_t s = 0; s + 1 < offsets.size(); ++s) {
+    const int64_t own = offsets[s + 1] - offsets[s], length = beginning + own;
+    if (own < 1 || length > capacity) {
+      return absl::InvalidArgumentError("prompt " + std::to_string(s) + " has " +
+                                        std::to_string(own) + " tokens, not between 1 and " +
+                                        std::to_string(capacity - beginning));
+    }
+    if (!SameFrequencies(config, length, capacity)) {
+      return absl::UnimplementedError("rope_scaling: up to " + std::to_string(capacity) +
+                                      " tokens cannot be generated from a cache of the " +
+                                      std::to_string(length) + " of prompt " + std::to_string(s));
+    }
+  }
+  const bool known = !shared.empty() && capacity == capacity_ && !caches_.empty() &&
+                     std::equal(shared.begin(), shared.end(), shared_.begin(), shared_.end());
+  shared_.clear();  // until it is there
+  if (capacity != capacity_) caches_.clear();
   capacity_ = capacity;
-  lengths_.assign(count, 0);
+  const size_t first[] = {0};
+  RETURN_IF_ERROR(ResizeCaches(count, std::span(first).first(known ? 1 : 0), beginning));
+  lengths_.assign(static_cast<size_t>(count), 0);
+  if (!shared.empty()) {
+    if (!known) {
+      std::vector<int64_t> ends(static_cast<size_t>(count) + 1, beginning);
+      ends[0] = 0;  // the first sequence alone
+      RETURN_IF_ERROR(RunBlocks(shared, ends));
+    }
+    for (const KvCache& cache : caches_) {
+      for (const MatrixRef memory : {cache.k.ref(), cache.v.ref()}) {
+        for (int64_t s = 1; s < count; ++s) {
+          RETURN_IF_ERROR(
+              backend_.Copy(memory.Rows(0, beginning), memory.Rows(s * capacity, beginning)));
+        }
+      }
+    }
+    lengths_.assign(static_cast<size_t>(count), beginning);
+    shared_.assign(shared.begin(), shared.end());
+  }
   return Run(ids, offsets);
+}
+
+absl::Status Decoder::Keep(std::span<const size_t> sequences) {
+  int64_t longest = 0;
+  std::vector<int64_t> lengths;
+  for (const size_t s : sequences) {
+    if (s >= lengths_.size() || (!lengths.empty() && s <= sequences[lengths.size() - 1])) {
+      return absl::InvalidArgumentError("Keep: sequence " + std::to_string(s) + " of " +
+                                        std::to_string(lengths_.size()) + " is out of order");
+    }
+    lengths.push_back(lengths_[s]);
+    longest = std::max(longest, lengths_[s]);
+  }
+  RETURN_IF_ERROR(ResizeCaches(static_cast<int64_t>(sequences.size()), sequences, longest));
+  lengths_ = std::move(lengths);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<MatrixRef> Decoder::Step(std::span<const int32_t> ids) {
@@ -70,18 +124,22 @@ absl::StatusOr<MatrixRef> Decoder::Step(std::span<const int32_t> ids) {
   return Run(ids, offsets);
 }
 
-absl::StatusOr<MatrixRef> Decoder::Run(std::span<const int32_t> ids,
-                                       std::span<const int64_t> offsets) {
-  const int64_t tokens = static_cast<int64_t>(ids.size()),
-                hidden = checkpoint_.config().hidden_size;
-  const int64_t sequences = static_cast<int64_t>(lengths_.size());
-  RETURN_IF_ERROR(Reshape(tokens, hidden, backend_, x_));
-  RETURN_IF_ERROR(Embed(checkpoint_, ids, backend_, x_));
+absl::Status Decoder::RunBlocks(std::span<const int32_t> ids, std::span<const int64_t> offsets) {
+  const int64_t tokens = static_cast<int64_t>(ids.size());
+  RETURN_IF_ERROR(Reshape(tokens, checkpoint_.config().hidden_size, backend_, x_));
+  RETURN_IF_ERROR(Embed(checkpoint_, ids, Positions(offsets, lengths_), backend_, x_));
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     RETURN_IF_ERROR(forward_.RunBlock(blocks_[layer], offsets, x_, caches_[layer], lengths_));
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<MatrixRef> Decoder::Run(std::span<const int32_t> ids,
+                                       std::span<const int64_t> offsets) {
+  const int64_t sequences = static_cast<int64_t>(lengths_.size());
+  RETURN_IF_ERROR(RunBlocks(ids, offsets));
   for (size_t s = 0; s < lengths_.size(); ++s) lengths_[s] += offsets[s + 1] - offsets[s];
-  RETURN_IF_ERROR(Reshape(sequences, hidden, backend_, last_));
+  RETURN_IF_ERROR(Reshape(sequences, x_.cols(), backend_, last_));
   RETURN_IF_ERROR(Reshape(sequences, head_.w.rows(), backend_, logits_));
   for (int64_t s = 0; s < sequences; ++s) {
     RETURN_IF_ERROR(backend_.Copy(x_.ref().Rows(offsets[static_cast<size_t>(s) + 1] - 1, 1),

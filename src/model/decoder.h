@@ -24,13 +24,17 @@ class Decoder {
   // ids.size()) say where each begins, and none is empty. capacity: as long as a sequence may
   // become. Returns the logits F32 [sequences, vocab] behind each prompt, valid until the next
   // call. INVALID_ARGUMENT for ids outside the vocabulary, empty prompts and prompts above the
-  // capacity; UNIMPLEMENTED for a capacity at which dynamic rotary scaling would change the keys
-  // that are in the cache.
+  // capacity; UNIMPLEMENTED for a capacity at which rotary scaling would change the keys that are
+  // in the cache.
+  // shared: what every prompt begins with, in front of ids and counted within the capacity; it is
+  // computed once, also over several calls with the same capacity.
   absl::StatusOr<MatrixRef> Prefill(std::span<const int32_t> ids, std::span<const int64_t> offsets,
-                                    int64_t capacity);
+                                    int64_t capacity, std::span<const int32_t> shared = {});
   // Appends one token to every sequence; returns the logits behind it. OUT_OF_RANGE where a
   // sequence is at its capacity, INVALID_ARGUMENT where ids are not one a sequence.
   absl::StatusOr<MatrixRef> Step(std::span<const int32_t> ids);
+  // Goes on with these sequences only, ascending; they take the numbers 0, 1 and so on.
+  absl::Status Keep(std::span<const size_t> sequences);
 
   // Tokens of each sequence so far.
   const std::vector<int64_t>& lengths() const { return lengths_; }
@@ -42,6 +46,10 @@ class Decoder {
         backend_(backend),
         forward_(checkpoint.config(), checkpoint.arch(), backend) {}
   absl::StatusOr<MatrixRef> Run(std::span<const int32_t> ids, std::span<const int64_t> offsets);
+  absl::Status RunBlocks(std::span<const int32_t> ids, std::span<const int64_t> offsets);
+  // Caches of so many sequences. The first rows of sequence i come from sequence from[i] of the
+  // caches as they were.
+  absl::Status ResizeCaches(int64_t sequences, std::span<const size_t> from, int64_t rows);
 
   const Checkpoint& checkpoint_;
   Backend& backend_;
@@ -51,6 +59,7 @@ class Decoder {
   std::vector<KvCache> caches_;  // one a block
   int64_t capacity_ = 0;
   std::vector<int64_t> lengths_;
+  std::vector<int32_t> shared_;  // what the caches' first sequence begins with
   Matrix x_, last_, logits_;
 };
 

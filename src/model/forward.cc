@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 
 namespace svdllm {
 namespace {
@@ -10,12 +11,17 @@ namespace {
 // Rows whose logits are held at once: a vocabulary of 128,000 takes 128 MB.
 constexpr int64_t kLogitRows = 256;
 
-int64_t LongestSequence(std::span<const int64_t> offsets) {
-  int64_t longest = 0;
-  for (size_t s = 0; s + 1 < offsets.size(); ++s) {
-    longest = std::max(longest, offsets[s + 1] - offsets[s]);
+// INTERNAL where the caller's layout is not what SequenceLayout promises.
+absl::Status CheckLayout(const SequenceLayout& layout) {
+  if (layout.parents.empty()) return absl::OkStatus();
+  bool ok = layout.parents.size() + 1 == layout.offsets.size();
+  for (size_t s = 0; ok && s < layout.parents.size(); ++s) {
+    const int64_t parent = layout.parents[s];
+    ok = parent == -1 || (parent >= 0 && parent < static_cast<int64_t>(s) &&
+                          layout.parents[static_cast<size_t>(parent)] == -1);
   }
-  return longest;
+  return ok ? absl::OkStatus()
+            : absl::InternalError("RunBlock: a sequence's parent is not an earlier one without");
 }
 
 }  // namespace
@@ -54,80 +60,120 @@ absl::Status Forward::Apply(const Block& block, LinearId id, MatrixRef x, Matrix
   return linear.bias.empty() ? absl::OkStatus() : backend_.AddBias(y, linear.bias);
 }
 
-absl::Status Forward::ApplyRope(int64_t heads, std::span<const int64_t> offsets, MatrixRef x) {
-  if (!RopeCache::DependsOnLength(config_, LongestSequence(offsets))) {
-    ASSIGN_OR_RETURN(const RopeTable* table,
-                     rope_.Get(config_, LongestSequence(offsets), backend_));
-    return backend_.Rope(x, heads, table->cosines, table->sines, offsets);
+absl::Status Forward::Normalise(const Norm& norm, MatrixRef x, MatrixRef y) {
+  if (arch_.norm == NormKind::kLayer) {
+    return backend_.LayerNorm(x, norm.weight, norm.bias, config_.norm_eps, y);
   }
-  for (size_t s = 0; s + 1 < offsets.size(); ++s) {
-    const int64_t length = offsets[s + 1] - offsets[s];
-    ASSIGN_OR_RETURN(const RopeTable* table, rope_.Get(config_, length, backend_));
-    const int64_t own[] = {0, length};
-    RETURN_IF_ERROR(
-        backend_.Rope(x.Rows(offsets[s], length), heads, table->cosines, table->sines, own));
+  return backend_.RmsNorm(x, norm.weight, config_.norm_eps, y);
+}
+
+absl::Status Forward::ApplyRope(int64_t layer, int64_t heads, std::span<const int64_t> offsets,
+                                std::span<const int64_t> first, std::span<const int64_t> lengths,
+                                MatrixRef x) {
+  if (lengths.empty() || config_.rope.dim == 0) return absl::OkStatus();
+  const bool is_local = config_.local_rope && config_.Slides(layer);
+  const RopeConfig& rope = is_local ? *config_.local_rope : config_.rope;
+  RopeCache& tables = is_local ? local_rope_ : rope_;
+  const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
+  if (std::all_of(lengths.begin(), lengths.end(),
+                  [&](int64_t length) { return RopeCache::SameTable(rope, length, longest); })) {
+    ASSIGN_OR_RETURN(const RopeTable* table, tables.Get(rope, longest, backend_));
+    return backend_.Rope(x, heads, table->cosines, table->sines, offsets, first);
+  }
+  for (size_t s = 0; s < lengths.size(); ++s) {
+    ASSIGN_OR_RETURN(const RopeTable* table, tables.Get(rope, lengths[s], backend_));
+    const int64_t count = offsets[s + 1] - offsets[s], own[] = {0, count};
+    RETURN_IF_ERROR(backend_.Rope(x.Rows(offsets[s], count), heads, table->cosines, table->sines,
+                                  own, first.subspan(s, 1)));
   }
   return absl::OkStatus();
 }
 
-absl::Status Forward::Attend(MatrixRef q, MatrixRef k, MatrixRef v,
-                             std::span<const int64_t> offsets, const Past* past, MatrixRef mixed) {
-  if (past != nullptr && std::any_of(past->lengths.begin(), past->lengths.end(),
-                                     [](int64_t length) { return length > 0; })) {
-    return AttendCached(q, k, v, *past, mixed);
-  }
-  RETURN_IF_ERROR(ApplyRope(config_.num_heads, offsets, q));
-  RETURN_IF_ERROR(ApplyRope(config_.num_kv_heads, offsets, k));
-  if (past != nullptr) {
-    const int64_t sequences = static_cast<int64_t>(past->lengths.size());
-    const int64_t capacity = past->cache.k.rows() / sequences;
-    for (int64_t s = 0; s < sequences; ++s) {
-      const int64_t begin = offsets[static_cast<size_t>(s)];
-      const int64_t count = offsets[static_cast<size_t>(s) + 1] - begin;
-      RETURN_IF_ERROR(
-          backend_.Copy(k.Rows(begin, count), past->cache.k.ref().Rows(s * capacity, count)));
-      RETURN_IF_ERROR(
-          backend_.Copy(v.Rows(begin, count), past->cache.v.ref().Rows(s * capacity, count)));
+absl::StatusOr<MatrixRef> Forward::BehindParents(const char* buffer, MatrixRef x,
+                                                 const SequenceLayout& layout,
+                                                 std::span<const KeyRange> ranges) {
+  ASSIGN_OR_RETURN(const MatrixRef all,
+                   Buffer(buffer, ranges.back().first + ranges.back().count, x.cols));
+  for (size_t s = 0; s < ranges.size(); ++s) {
+    const int64_t begin = layout.offsets[s], own = layout.offsets[s + 1] - begin;
+    const int64_t before = ranges[s].count - own, row = ranges[s].first;
+    if (before > 0) {
+      const int64_t parent = layout.offsets[static_cast<size_t>(layout.parents[s])];
+      RETURN_IF_ERROR(backend_.Copy(x.Rows(parent, before), all.Rows(row, before)));
     }
+    RETURN_IF_ERROR(backend_.Copy(x.Rows(begin, own), all.Rows(row + before, own)));
   }
-  return backend_.Attention(q, k, v, {config_.num_heads, config_.num_kv_heads, config_.head_dim},
-                            offsets, mixed);
+  return all;
 }
 
-// One token of each sequence.
-absl::Status Forward::AttendCached(MatrixRef q, MatrixRef k, MatrixRef v, const Past& past,
-                                   MatrixRef mixed) {
-  const MatrixRef keys = past.cache.k, values = past.cache.v;
-  const int64_t sequences = static_cast<int64_t>(past.lengths.size());
-  const int64_t capacity = keys.rows / sequences;
-  // A table for all positions to come: it is made once, not longer by one every time.
-  ASSIGN_OR_RETURN(const RopeTable* table, rope_.Get(config_, capacity, backend_));
-  const int64_t single[] = {0, 1};
-  std::vector<int64_t> lengths(past.lengths.begin(), past.lengths.end());
-  for (int64_t s = 0; s < sequences; ++s) {
-    const int64_t position = lengths[static_cast<size_t>(s)]++;
-    const MatrixRef cosines = table->cosines.ref().Rows(position, 1);
-    const MatrixRef sines = table->sines.ref().Rows(position, 1);
-    RETURN_IF_ERROR(backend_.Rope(q.Rows(s, 1), config_.num_heads, cosines, sines, single));
-    RETURN_IF_ERROR(backend_.Rope(k.Rows(s, 1), config_.num_kv_heads, cosines, sines, single));
-    RETURN_IF_ERROR(backend_.Copy(k.Rows(s, 1), keys.Rows(s * capacity + position, 1)));
-    RETURN_IF_ERROR(backend_.Copy(v.Rows(s, 1), values.Rows(s * capacity + position, 1)));
+absl::Status Forward::Attend(const Block& block, MatrixRef q, MatrixRef k, MatrixRef v,
+                             const SequenceLayout& layout, const Past* past, MatrixRef mixed) {
+  const std::span<const int64_t> offsets = layout.offsets;
+  const size_t sequences = layout.sequences();
+  const bool has_parents = !layout.parents.empty();
+  const int64_t capacity =
+      past == nullptr ? 0 : past->cache.k.rows() / static_cast<int64_t>(sequences);
+  // Of each sequence: its first position, and the length that its rotary frequencies go by.
+  std::vector<int64_t> first(sequences), lengths(sequences);
+  std::vector<KeyRange> keys;  // empty: a sequence's own
+  for (size_t s = 0; s < sequences; ++s) {
+    first[s] = past != nullptr ? past->lengths[s] : layout.FirstPosition(s);
+    const int64_t length = first[s] + layout.Length(s);
+    lengths[s] = past != nullptr ? capacity : length;
+    if (past != nullptr) {
+      keys.push_back({static_cast<int64_t>(s) * capacity, length});
+    } else if (has_parents) {
+      keys.push_back({keys.empty() ? 0 : keys.back().first + keys.back().count, length});
+      if (first[s] > 0 && !SameFrequencies(config_, first[s], length)) {
+        return absl::UnimplementedError("rope_scaling: " + std::to_string(length) +
+                                        " tokens cannot share a beginning of " +
+                                        std::to_string(first[s]));
+      }
+    }
   }
-  return backend_.CachedAttention(
-      q, keys, values, {config_.num_heads, config_.num_kv_heads, config_.head_dim}, lengths, mixed);
+  const int64_t d = config_.head_dim;
+  for (const auto& [norm, x] : {std::pair{&block.q_norm, q}, std::pair{&block.k_norm, k}}) {
+    if (norm->empty()) continue;
+    const MatrixRef heads{x.data, x.size() / d, d, d, x.dtype};
+    RETURN_IF_ERROR(Normalise(*norm, heads, heads));
+  }
+  RETURN_IF_ERROR(ApplyRope(block.layer, config_.num_heads, offsets, first, lengths, q));
+  RETURN_IF_ERROR(ApplyRope(block.layer, config_.num_kv_heads, offsets, first, lengths, k));
+  if (past != nullptr) {
+    for (size_t s = 0; s < sequences; ++s) {
+      const int64_t own = offsets[s + 1] - offsets[s], row = keys[s].first + first[s];
+      RETURN_IF_ERROR(backend_.Copy(k.Rows(offsets[s], own), past->cache.k.ref().Rows(row, own)));
+      RETURN_IF_ERROR(backend_.Copy(v.Rows(offsets[s], own), past->cache.v.ref().Rows(row, own)));
+    }
+    k = past->cache.k;
+    v = past->cache.v;
+  } else if (has_parents) {
+    ASSIGN_OR_RETURN(k, BehindParents("all keys", k, layout, keys));
+    ASSIGN_OR_RETURN(v, BehindParents("all values", v, layout, keys));
+  }
+  const AttentionShape shape{.heads = config_.num_heads,
+                             .kv_heads = config_.num_kv_heads,
+                             .head_dim = d,
+                             .scale = config_.attention_scale,
+                             .softcap = config_.attention_softcap,
+                             .window = config_.Window(block.layer)};
+  return backend_.Attention(q, k, v, shape, offsets, keys, mixed);
 }
 
 absl::StatusOr<MatrixRef> Forward::InputOf(const Block& block, Site site,
-                                           std::span<const int64_t> offsets, MatrixRef x,
+                                           const SequenceLayout& layout, MatrixRef x,
                                            const BlockObserver& observer, const Past* past) {
   const int64_t tokens = x.rows, head_dim = config_.head_dim;
   const auto observed = [&](Site which, MatrixRef input) -> absl::StatusOr<MatrixRef> {
     if (observer.input) RETURN_IF_ERROR(observer.input(which, input));
     return input;
   };
-  ASSIGN_OR_RETURN(const MatrixRef normed, Buffer("normed", tokens, x.cols));
+  MatrixRef normed = x;
+  if (!config_.norms_behind) {
+    ASSIGN_OR_RETURN(normed, Buffer("normed", tokens, x.cols));
+  }
   if (site == Site::kAttnIn || site == Site::kOIn) {
-    RETURN_IF_ERROR(backend_.RmsNorm(x, block.attn_norm, config_.norm_eps, normed));
+    if (!config_.norms_behind) RETURN_IF_ERROR(Normalise(block.attn_norm, x, normed));
     RETURN_IF_ERROR(observed(Site::kAttnIn, normed).status());
     if (site == Site::kAttnIn) return normed;
     const int64_t q_cols = config_.num_heads * head_dim, kv_cols = config_.num_kv_heads * head_dim;
@@ -138,32 +184,42 @@ absl::StatusOr<MatrixRef> Forward::InputOf(const Block& block, Site site,
     RETURN_IF_ERROR(Apply(block, LinearId::kK, normed, k, observer));
     RETURN_IF_ERROR(Apply(block, LinearId::kV, normed, v, observer));
     ASSIGN_OR_RETURN(const MatrixRef mixed, Buffer("mixed", tokens, q_cols));
-    RETURN_IF_ERROR(Attend(q, k, v, offsets, past, mixed));
+    RETURN_IF_ERROR(Attend(block, q, k, v, layout, past, mixed));
     return observed(Site::kOIn, mixed);
   }
-  RETURN_IF_ERROR(backend_.RmsNorm(x, block.mlp_norm, config_.norm_eps, normed));
+  if (!config_.norms_behind) RETURN_IF_ERROR(Normalise(block.mlp_norm, x, normed));
   RETURN_IF_ERROR(observed(Site::kMlpIn, normed).status());
   if (site == Site::kMlpIn) return normed;
-  ASSIGN_OR_RETURN(const MatrixRef gate, Buffer("gate", tokens, config_.intermediate_size));
   ASSIGN_OR_RETURN(const MatrixRef up, Buffer("up", tokens, config_.intermediate_size));
+  if (!arch_.gated()) {
+    RETURN_IF_ERROR(Apply(block, LinearId::kUp, normed, up, observer));
+    RETURN_IF_ERROR(backend_.Activate(config_.activation, up, {}));
+    return observed(Site::kDownIn, up);
+  }
+  ASSIGN_OR_RETURN(const MatrixRef gate, Buffer("gate", tokens, config_.intermediate_size));
   RETURN_IF_ERROR(Apply(block, LinearId::kGate, normed, gate, observer));
   RETURN_IF_ERROR(Apply(block, LinearId::kUp, normed, up, observer));
-  RETURN_IF_ERROR(backend_.SiluMul(gate, up));
+  RETURN_IF_ERROR(backend_.Activate(config_.activation, gate, up));
   return observed(Site::kDownIn, gate);
 }
 
 absl::Status Forward::FinishHalf(const Block& block, Site site, MatrixRef input, MatrixRef x,
                                  const BlockObserver& observer) {
+  const bool is_attention = site == Site::kOIn;
   ASSIGN_OR_RETURN(const MatrixRef y, Buffer("normed", x.rows, x.cols));
-  RETURN_IF_ERROR(
-      Apply(block, site == Site::kOIn ? LinearId::kO : LinearId::kDown, input, y, observer));
-  return backend_.Add(1, y, x);
+  RETURN_IF_ERROR(Apply(block, is_attention ? LinearId::kO : LinearId::kDown, input, y, observer));
+  const Norm& post = is_attention ? block.attn_post_norm : block.mlp_post_norm;
+  if (!post.empty()) RETURN_IF_ERROR(Normalise(post, y, y));
+  RETURN_IF_ERROR(backend_.Add(1, y, x));
+  if (!config_.norms_behind) return absl::OkStatus();
+  return Normalise(is_attention ? block.attn_norm : block.mlp_norm, x, x);
 }
 
-absl::Status Forward::RunBlock(const Block& block, std::span<const int64_t> offsets, MatrixRef x,
+absl::Status Forward::RunBlock(const Block& block, const SequenceLayout& layout, MatrixRef x,
                                const BlockObserver& observer) {
+  RETURN_IF_ERROR(CheckLayout(layout));
   for (const Site site : {Site::kOIn, Site::kDownIn}) {
-    ASSIGN_OR_RETURN(const MatrixRef input, SiteInput(block, site, offsets, x, observer));
+    ASSIGN_OR_RETURN(const MatrixRef input, SiteInput(block, site, layout, x, observer));
     RETURN_IF_ERROR(FinishHalf(block, site, input, x, observer));
   }
   return absl::OkStatus();
@@ -180,9 +236,19 @@ absl::Status Forward::RunBlock(const Block& block, std::span<const int64_t> offs
 }
 
 absl::Status Forward::Logits(const Head& head, MatrixRef x, MatrixRef logits) {
-  ASSIGN_OR_RETURN(const MatrixRef normed, Buffer("normed", x.rows, x.cols));
-  RETURN_IF_ERROR(backend_.RmsNorm(x, head.norm, config_.norm_eps, normed));
-  return backend_.Gemm(false, true, 1, normed, head.w, 0, logits);
+  if (!head.norm.empty()) {
+    ASSIGN_OR_RETURN(const MatrixRef normed, Buffer("normed", x.rows, x.cols));
+    RETURN_IF_ERROR(Normalise(head.norm, x, normed));
+    x = normed;
+  }
+  if (!head.project.empty()) {
+    ASSIGN_OR_RETURN(const MatrixRef narrow, Buffer("narrow", x.rows, head.project.rows()));
+    RETURN_IF_ERROR(backend_.Gemm(false, true, 1, x, head.project, 0, narrow));
+    x = narrow;
+  }
+  RETURN_IF_ERROR(backend_.Gemm(false, true, 1, x, head.w, 0, logits));
+  return config_.logit_softcap > 0 ? backend_.SoftCap(logits, config_.logit_softcap)
+                                   : absl::OkStatus();
 }
 
 absl::StatusOr<double> Forward::NegativeLogLikelihood(const Head& head,

@@ -10,6 +10,7 @@
 
 #include "model/block.h"
 #include "model/rope.h"
+#include "model/sequence_layout.h"
 
 namespace svdllm {
 
@@ -34,26 +35,26 @@ class Forward {
   Forward(const ModelConfig& config, const Architecture& arch, Backend& backend)
       : config_(config), arch_(arch), backend_(backend) {}
 
-  // x F32 [tokens, hidden], the residual stream, is advanced in place. offsets as in Backend:
-  // sequence s is rows [offsets[s], offsets[s + 1]), positions counted from its own start.
-  absl::Status RunBlock(const Block& block, std::span<const int64_t> offsets, MatrixRef x,
+  // x F32 [tokens, hidden], the residual stream, is advanced in place. Positions are counted from
+  // a sequence's own start, or on from its parent's. UNIMPLEMENTED where the rotary frequencies of
+  // a sequence would have to differ from its parent's, whose keys are turned already.
+  absl::Status RunBlock(const Block& block, const SequenceLayout& layout, MatrixRef x,
                         const BlockObserver& observer = {});
 
   // RunBlock for sequences that go on. The cache holds lengths[s] tokens of sequence s; x holds the
-  // next ones: everything so far (all lengths 0), or one of each sequence. They are added to the
-  // cache, and counted by the caller.
+  // next ones, any number of each. They are added to the cache, and counted by the caller. Rotary
+  // frequencies are those of sequences of the cache's capacity.
   absl::Status RunBlock(const Block& block, std::span<const int64_t> offsets, MatrixRef x,
                         const KvCache& cache, std::span<const int64_t> lengths);
 
   // RunBlock in halves, for who changes a half's linears between its steps. The input of a site's
   // linears: for kAttnIn and kOIn x is the residual stream in front of the block, for kMlpIn and
   // kDownIn the one behind attention. x stays as it is; the view is valid until the next call.
-  absl::StatusOr<MatrixRef> SiteInput(const Block& block, Site site,
-                                      std::span<const int64_t> offsets, MatrixRef x,
-                                      const BlockObserver& observer = {}) {
-    return InputOf(block, site, offsets, x, observer, nullptr);
+  absl::StatusOr<MatrixRef> SiteInput(const Block& block, Site site, const SequenceLayout& layout,
+                                      MatrixRef x, const BlockObserver& observer = {}) {
+    return InputOf(block, site, layout, x, observer, nullptr);
   }
-  // x += the output of the linear that ends a half, for its input: site is kOIn or kDownIn.
+  // Adds a half to x, from the input of the linear that ends it: site is kOIn or kDownIn.
   absl::Status FinishHalf(const Block& block, Site site, MatrixRef input, MatrixRef x,
                           const BlockObserver& observer = {});
 
@@ -70,23 +71,29 @@ class Forward {
     const KvCache& cache;
     std::span<const int64_t> lengths;
   };
-  absl::StatusOr<MatrixRef> InputOf(const Block& block, Site site, std::span<const int64_t> offsets,
+  absl::StatusOr<MatrixRef> InputOf(const Block& block, Site site, const SequenceLayout& layout,
                                     MatrixRef x, const BlockObserver& observer, const Past* past);
   // Turns q and k by their positions and mixes v: attention itself. past: null without a cache.
-  absl::Status Attend(MatrixRef q, MatrixRef k, MatrixRef v, std::span<const int64_t> offsets,
-                      const Past* past, MatrixRef mixed);
-  absl::Status AttendCached(MatrixRef q, MatrixRef k, MatrixRef v, const Past& past,
-                            MatrixRef mixed);
+  absl::Status Attend(const Block& block, MatrixRef q, MatrixRef k, MatrixRef v,
+                      const SequenceLayout& layout, const Past* past, MatrixRef mixed);
+  // The parents' rows of x in front of their sequences' own, sequence by sequence.
+  absl::StatusOr<MatrixRef> BehindParents(const char* buffer, MatrixRef x,
+                                          const SequenceLayout& layout,
+                                          std::span<const KeyRange> ranges);
   absl::Status Apply(const Block& block, LinearId id, MatrixRef x, MatrixRef y,
                      const BlockObserver& observer);
-  absl::Status ApplyRope(int64_t heads, std::span<const int64_t> offsets, MatrixRef x);
+  // first: each sequence's first position; lengths: with what is in front of it.
+  absl::Status ApplyRope(int64_t layer, int64_t heads, std::span<const int64_t> offsets,
+                         std::span<const int64_t> first, std::span<const int64_t> lengths,
+                         MatrixRef x);
+  absl::Status Normalise(const Norm& norm, MatrixRef x, MatrixRef y);
   // Memory kept under a name for the next call; its content is whatever was there.
   absl::StatusOr<MatrixRef> Buffer(const char* name, int64_t rows, int64_t cols);
 
   const ModelConfig& config_;
   const Architecture& arch_;
   Backend& backend_;
-  RopeCache rope_;
+  RopeCache rope_, local_rope_;
   std::map<std::string, Matrix> buffers_;
 };
 

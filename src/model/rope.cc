@@ -1,21 +1,20 @@
 #include "model/rope.h"
 
-#include <algorithm>
 #include <cmath>
 #include <numbers>
-#include <vector>
 
 namespace svdllm {
 namespace {
 
-int64_t DynamicLimit(const ModelConfig& config) {
-  return config.rope.original_max_position_embeddings > 0
-             ? config.rope.original_max_position_embeddings
-             : config.max_position_embeddings;
+// Lengths with the same key have the same frequencies; 0 are those of short sequences.
+int64_t TableKey(const RopeConfig& rope, int64_t length) {
+  if (length <= rope.original_max_position_embeddings) return 0;
+  if (rope.kind == RopeKind::kDynamic) return length;
+  return rope.kind == RopeKind::kLongRope ? 1 : 0;
 }
 
-absl::StatusOr<RopeTable> MakeTable(const ModelConfig& config, int64_t length, Backend& backend) {
-  const std::vector<double> inverse = InverseFrequencies(config, length);
+absl::StatusOr<RopeTable> MakeTable(const RopeConfig& rope, int64_t length, Backend& backend) {
+  const std::vector<double> inverse = InverseFrequencies(rope, length);
   const int64_t half = static_cast<int64_t>(inverse.size());
   std::vector<double> cosines(static_cast<size_t>(length * half)), sines(cosines.size());
   for (int64_t p = 0; p < length; ++p) {
@@ -23,8 +22,8 @@ absl::StatusOr<RopeTable> MakeTable(const ModelConfig& config, int64_t length, B
       // Reference implementations multiply in single precision; at long positions the angle of the
       // fastest pair differs by more than a rounding of the product otherwise.
       const double angle = static_cast<float>(p) * static_cast<float>(inverse[i]);
-      cosines[static_cast<size_t>(p * half + i)] = std::cos(angle);
-      sines[static_cast<size_t>(p * half + i)] = std::sin(angle);
+      cosines[static_cast<size_t>(p * half + i)] = rope.attention_factor * std::cos(angle);
+      sines[static_cast<size_t>(p * half + i)] = rope.attention_factor * std::sin(angle);
     }
   }
   RopeTable table;
@@ -35,48 +34,55 @@ absl::StatusOr<RopeTable> MakeTable(const ModelConfig& config, int64_t length, B
   return table;
 }
 
+double Llama3(const RopeConfig& rope, double f) {
+  const auto original = static_cast<double>(rope.original_max_position_embeddings);
+  const double wavelength = 2 * std::numbers::pi / f;
+  if (wavelength > original / rope.low_freq_factor) return f / rope.factor;
+  if (wavelength < original / rope.high_freq_factor) return f;
+  const double smooth = (original / wavelength - rope.low_freq_factor) /
+                        (rope.high_freq_factor - rope.low_freq_factor);
+  return (1 - smooth) * f / rope.factor + smooth * f;
+}
+
 }  // namespace
 
-std::vector<double> InverseFrequencies(const ModelConfig& config, int64_t length) {
-  const RopeConfig& rope = config.rope;
-  const double dim = static_cast<double>(config.head_dim);
+std::vector<double> InverseFrequencies(const RopeConfig& rope, int64_t length) {
+  const auto dim = static_cast<double>(rope.dim);
+  const bool is_long = TableKey(rope, length) != 0;
   double theta = rope.theta;
-  if (RopeCache::DependsOnLength(config, length)) {
-    const double limit = static_cast<double>(DynamicLimit(config));
+  if (rope.kind == RopeKind::kDynamic && is_long) {
+    const auto limit = static_cast<double>(rope.original_max_position_embeddings);
     theta *= std::pow(rope.factor * static_cast<double>(length) / limit - (rope.factor - 1),
                       dim / (dim - 2));
   }
-  std::vector<double> inverse(static_cast<size_t>(config.head_dim / 2));
+  std::vector<double> inverse(static_cast<size_t>(rope.dim / 2));
   for (size_t i = 0; i < inverse.size(); ++i) {
     double f = std::pow(theta, -2.0 * static_cast<double>(i) / dim);
     if (rope.kind == RopeKind::kLinear) f /= rope.factor;
-    if (rope.kind == RopeKind::kLlama3) {
-      const double original = static_cast<double>(rope.original_max_position_embeddings);
-      const double wavelength = 2 * std::numbers::pi / f;
-      if (wavelength > original / rope.low_freq_factor) {
-        f /= rope.factor;
-      } else if (wavelength >= original / rope.high_freq_factor) {
-        const double smooth = (original / wavelength - rope.low_freq_factor) /
-                              (rope.high_freq_factor - rope.low_freq_factor);
-        f = (1 - smooth) * f / rope.factor + smooth * f;
-      }
-    }
+    if (rope.kind == RopeKind::kLlama3) f = Llama3(rope, f);
+    if (rope.kind == RopeKind::kLongRope) f /= (is_long ? rope.long_factor : rope.short_factor)[i];
     inverse[i] = f;
   }
   return inverse;
 }
 
-bool RopeCache::DependsOnLength(const ModelConfig& config, int64_t length) {
-  return config.rope.kind == RopeKind::kDynamic && length > DynamicLimit(config);
+bool RopeCache::SameTable(const RopeConfig& rope, int64_t a, int64_t b) {
+  return TableKey(rope, a) == TableKey(rope, b);
 }
 
-absl::StatusOr<const RopeTable*> RopeCache::Get(const ModelConfig& config, int64_t length,
+absl::StatusOr<const RopeTable*> RopeCache::Get(const RopeConfig& rope, int64_t length,
                                                 Backend& backend) {
-  const int64_t key = DependsOnLength(config, length) ? length : 0;
+  const int64_t key = TableKey(rope, length);
   const auto found = tables_.find(key);
   if (found != tables_.end() && found->second.cosines.rows() >= length) return &found->second;
-  ASSIGN_OR_RETURN(RopeTable table, MakeTable(config, length, backend));
+  ASSIGN_OR_RETURN(RopeTable table, MakeTable(rope, length, backend));
   return &(tables_[key] = std::move(table));
+}
+
+bool SameFrequencies(const ModelConfig& config, int64_t a, int64_t b) {
+  if (config.rope.dim == 0) return true;
+  return RopeCache::SameTable(config.rope, a, b) &&
+         (!config.local_rope || RopeCache::SameTable(*config.local_rope, a, b));
 }
 
 }  // namespace svdllm

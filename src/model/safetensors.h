@@ -21,6 +21,8 @@ struct TensorView {
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;
   std::span<const std::byte> bytes;
+  // Keeps bytes where they are not the file's but made for this view; copies share them.
+  std::shared_ptr<const void> owner = nullptr;
 
   int64_t elements() const {
     int64_t n = 1;
@@ -88,6 +90,9 @@ class SafetensorsWriter {
   // bytes: the whole tensor in its declared dtype. INVALID_ARGUMENT for an unknown name or a wrong
   // length, FAILED_PRECONDITION for a name written before.
   absl::Status Write(const std::string& name, std::span<const std::byte> bytes);
+  // Some of a tensor's bytes, from offset on. Parts must not overlap. INVALID_ARGUMENT for an
+  // unknown name or what reaches past the end, FAILED_PRECONDITION for more bytes than it has.
+  absl::Status WritePart(const std::string& name, int64_t offset, std::span<const std::byte> bytes);
   // Checks that every tensor was written, syncs and closes.
   absl::Status Finish();
 

@@ -22,7 +22,10 @@ struct SafetensorsWriter::Impl {
   struct Extent {
     int64_t begin = 0;  // in the file
     int64_t bytes = 0;
-    bool written = false;
+    int64_t written = 0;   // bytes
+    bool touched = false;  // of no bytes, a tensor is written too
+
+    bool done() const { return touched && written == bytes; }
   };
   std::string path;
   int fd = -1;
@@ -107,25 +110,38 @@ absl::StatusOr<SafetensorsWriter> SafetensorsWriter::Create(
 
 absl::Status SafetensorsWriter::Write(const std::string& name, std::span<const std::byte> bytes) {
   const auto it = impl_->extents.find(name);
+  if (it != impl_->extents.end() && static_cast<int64_t>(bytes.size()) != it->second.bytes) {
+    return Invalid(impl_->path, name,
+                   std::to_string(bytes.size()) + " bytes given, " +
+                       std::to_string(it->second.bytes) + " declared");
+  }
+  return WritePart(name, 0, bytes);
+}
+
+absl::Status SafetensorsWriter::WritePart(const std::string& name, int64_t offset,
+                                          std::span<const std::byte> bytes) {
+  const auto it = impl_->extents.find(name);
   if (it == impl_->extents.end()) return Invalid(impl_->path, name, "not declared");
   Impl::Extent& extent = it->second;
-  if (static_cast<int64_t>(bytes.size()) != extent.bytes) {
+  const auto count = static_cast<int64_t>(bytes.size());
+  if (offset < 0 || count > extent.bytes || offset > extent.bytes - count) {
     return Invalid(impl_->path, name,
-                   std::to_string(bytes.size()) + " bytes given, " + std::to_string(extent.bytes) +
-                       " declared");
+                   std::to_string(count) + " bytes from " + std::to_string(offset) + " on given, " +
+                       std::to_string(extent.bytes) + " declared");
   }
-  if (extent.written) {
+  if (extent.done() || extent.written + count > extent.bytes) {
     return absl::FailedPreconditionError(impl_->path + ": " + name + ": written before");
   }
-  RETURN_IF_ERROR(impl_->WriteAt(extent.begin, bytes.data(), bytes.size()));
-  extent.written = true;
+  RETURN_IF_ERROR(impl_->WriteAt(extent.begin + offset, bytes.data(), bytes.size()));
+  extent.written += count;
+  extent.touched = true;
   return absl::OkStatus();
 }
 
 absl::Status SafetensorsWriter::Finish() {
   if (impl_->fd < 0) return absl::FailedPreconditionError(impl_->path + ": finished before");
   for (const auto& [name, extent] : impl_->extents) {
-    if (!extent.written) {
+    if (!extent.done()) {
       return absl::FailedPreconditionError(impl_->path + ": " + name + ": never written");
     }
   }

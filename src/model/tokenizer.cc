@@ -5,10 +5,14 @@
 #include <utility>
 
 #include "base/files.h"
+#include "model/gguf.h"
+#include "model/gguf_tokenizer.h"
 #include "model/tokenizer_config.h"
 #include "model/tokenizer_json.h"
 #include "model/tokenizer_pipeline.h"
+#include "model/tokenizer_ranks.h"
 #include "model/tokenizer_sentencepiece.h"
+#include "model/tokenizer_vocab_merges.h"
 
 namespace svdllm {
 namespace {
@@ -17,16 +21,65 @@ absl::Status Unsupported(std::string message) {
   return MakeError(absl::StatusCode::kUnimplemented, kUnsupportedTokenizer, message);
 }
 
-// LLaMA-3's original tokenizer.model: lines of a base64 token and its rank.
-bool IsRankFile(std::string_view content) {
-  const std::string_view line = content.substr(0, std::min(content.find('\n'), size_t{1024}));
-  const size_t space = line.find(' ');
-  const auto all_of = [](std::string_view part, std::string_view allowed) {
-    return !part.empty() && part.find_first_not_of(allowed) == part.npos;
+// The special tokens of a LlamaTokenizer.
+struct LlamaTokens {
+  std::string bos, eos, unk;
+};
+
+// Puts config's added and special tokens into out, which has the model's pieces, as the ids and
+// with the flags that the reference gives them.
+absl::Status AddLlamaTokens(const std::string& path, const TokenizerConfig& config,
+                            const LlamaTokens& names, const SentencePieceModel& model,
+                            TokenizerPipeline* out) {
+  out->added = AddedTokenFinder(/*separators_are_spaces=*/true);
+  std::vector<AddedToken> tokens = config.added_tokens;
+  const auto find = [&tokens](const std::string& content) {
+    return std::find_if(tokens.begin(), tokens.end(),
+                        [&](const AddedToken& token) { return token.content == content; });
   };
-  return space != line.npos && all_of(line.substr(space + 1), "0123456789") &&
-         all_of(line.substr(0, space),
-                "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=");
+  for (const AddedToken& token : tokens) {
+    if (token.id < 0 || token.id > TokenizerPipeline::kMaxId) {
+      return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt,
+                       path + ": impossible id of token " + token.content);
+    }
+    out->SetToken(token.id, {.text = token.content, .apart = true});
+  }
+  // Special tokens that are only named get the model's id, or the next free one.
+  std::vector<AddedToken> special = config.special_tokens;
+  for (const std::string& name : {names.bos, names.eos, names.unk}) {
+    special.push_back({.content = name, .special = true});
+  }
+  for (AddedToken& token : special) {
+    if (find(token.content) == tokens.end()) {
+      token.id = model.Find(token.content);
+      if (token.id < 0) token.id = static_cast<int32_t>(out->tokens.size());
+      out->SetToken(token.id, {.text = token.content});
+      tokens.push_back(token);
+    }
+    token.id = find(token.content)->id;
+    out->special_ids.push_back(token.id);
+  }
+  for (const AddedToken& token : tokens) {
+    if (token.single_word) {
+      return Unsupported(path + ": added token " + token.content + ": single_word");
+    }
+    out->added.Add(token, token.content);
+  }
+  const auto info = [out](const AddedToken& token) -> TokenInfo& {
+    return out->tokens[static_cast<size_t>(token.id)];
+  };
+  for (const AddedToken& token : special) {
+    info(token).special = true;
+    info(token).apart = false;
+  }
+  for (const AddedToken& token : special) {
+    if (token.additional && token.id >= model.size()) info(token).apart = true;
+  }
+  out->bos_id = find(names.bos)->id;
+  out->eos_id = find(names.eos)->id;
+  if (config.add_bos_token.value_or(true)) out->prefix.push_back(*out->bos_id);
+  if (config.add_eos_token.value_or(false)) out->suffix.push_back(*out->eos_id);
+  return absl::OkStatus();
 }
 
 // tokenizer.model as transformers' LlamaTokenizer reads it: added tokens are found in the text
@@ -34,72 +87,68 @@ bool IsRankFile(std::string_view content) {
 absl::StatusOr<TokenizerPipeline> LoadSentencePiece(const std::string& path,
                                                     const TokenizerConfig& config) {
   ASSIGN_OR_RETURN(std::string serialized, ReadFile(path, int64_t{1} << 30));
-  if (IsRankFile(serialized)) return Unsupported(path + ": tiktoken ranks are not supported");
+  if (IsRankFile(serialized)) return LoadRanks(path, serialized, config);
   if (!config.tokenizer_class.empty() && !config.IsLlama()) {
-    return Unsupported(path + ": tokenizer_class " + config.tokenizer_class + " is not supported");
+    return Unsupported(path + ": tokenizer_class " + config.tokenizer_class +
+                       " is not supported without a tokenizer.json");
   }
+  const LlamaTokens names = {config.bos_token.value_or("<s>"), config.eos_token.value_or("</s>"),
+                             config.unk_token.value_or("<unk>")};
   const bool legacy = config.legacy.value_or(true);
   std::string error;
-  auto model = SentencePieceModel::Parse(std::move(serialized), legacy, config.unk_token, &error);
+  auto model = SentencePieceModel::Parse(std::move(serialized), legacy, names.unk, &error);
   if (!model) {
     return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt,
                      path + ": not a SentencePiece model: " + error);
   }
   TokenizerPipeline out;
-  out.vocab_size = model->size();
-  std::vector<AddedToken> tokens = config.added_tokens;
-  const auto find = [&tokens](const std::string& content) {
-    return std::find_if(tokens.begin(), tokens.end(),
-                        [&](const AddedToken& token) { return token.content == content; });
-  };
-  for (const AddedToken& token : tokens) {
-    if (token.id < 0)
-      return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt,
-                       path + ": impossible id of token " + token.content);
-    out.vocab_size = std::max<int64_t>(out.vocab_size, int64_t{token.id} + 1);
-  }
-  // Special tokens that are only named get the model's id, or the next free one.
-  std::vector<AddedToken> special = config.special_tokens;
-  for (const std::string& name : {config.bos_token, config.eos_token, config.unk_token}) {
-    special.push_back({.content = name, .special = true});
-  }
-  for (AddedToken& token : special) {
-    if (find(token.content) == tokens.end()) {
-      token.id = model->Find(token.content);
-      if (token.id < 0) token.id = static_cast<int32_t>(out.vocab_size++);
-      tokens.push_back(token);
-    }
-    out.special_ids.push_back(find(token.content)->id);
-  }
-  for (const AddedToken& token : tokens) {
-    if (token.single_word) {
-      return Unsupported(path + ": added token " + token.content + ": single_word");
-    }
-    out.added.Add(token, token.content);
-  }
-  if (config.add_bos_token.value_or(true)) out.prefix.push_back(find(config.bos_token)->id);
-  if (config.add_eos_token.value_or(false)) out.suffix.push_back(find(config.eos_token)->id);
+  for (int32_t id = 0; id < model->size(); ++id) out.SetToken(id, {.text = model->Piece(id)});
+  RETURN_IF_ERROR(AddLlamaTokens(path, config, names, *model, &out));
+  out.llama_legacy = legacy;
+  out.llama_strip = config.add_prefix_space.value_or(true);
   if (!legacy) {
     out.llama_rewrite = true;
-    out.llama_prefix = config.add_prefix_space.value_or(true);
+    out.llama_prefix = out.llama_strip;
     out.llama_space_id = model->Find("\xe2\x96\x81");
   }
   out.model = *std::move(model);
   return out;
 }
 
+// tokenizer.model, or, as Mistral names its versions, the latest of tokenizer.model.v1, .v2 …
+std::string FindModelFile(const std::string& dir) {
+  std::string found = dir + "/tokenizer.model";
+  for (int version = 1; version < 10 && !std::filesystem::exists(dir + "/tokenizer.model");
+       ++version) {
+    const std::string path = dir + "/tokenizer.model.v" + std::to_string(version);
+    if (std::filesystem::exists(path)) found = path;
+  }
+  return found;
+}
+
+absl::StatusOr<TokenizerPipeline> LoadGguf(const std::string& path) {
+  ASSIGN_OR_RETURN(const GgufFile file, GgufFile::Open(path));
+  ASSIGN_OR_RETURN(const auto files, GgufTokenizerFiles(file));
+  ASSIGN_OR_RETURN(const TokenizerConfig config,
+                   ParseTokenizerConfig(files.at("tokenizer_config.json"), path));
+  return ParseTokenizerJson(files.at("tokenizer.json"), config, path);
+}
+
 absl::StatusOr<TokenizerPipeline> LoadPipeline(const std::string& dir) {
+  ASSIGN_OR_RETURN(const std::optional<std::string> gguf, GgufPathOf(dir));
+  if (gguf) return LoadGguf(*gguf);
   ASSIGN_OR_RETURN(const TokenizerConfig config, ReadTokenizerConfig(dir));
-  // transformers, too, takes tokenizer.json where there are both.
+  // transformers, too, takes tokenizer.json where there are several.
   const std::string json = dir + "/tokenizer.json";
   if (std::filesystem::exists(json)) return LoadTokenizerJson(json, config);
-  const std::string sentencepiece = dir + "/tokenizer.model";
-  if (std::filesystem::exists(sentencepiece)) return LoadSentencePiece(sentencepiece, config);
-  if (std::filesystem::exists(dir + "/vocab.json")) {
-    return Unsupported(dir + "/vocab.json without tokenizer.json is not supported");
+  const std::string model = FindModelFile(dir);
+  if (std::filesystem::exists(model)) return LoadSentencePiece(model, config);
+  if (std::filesystem::exists(dir + "/vocab.json")) return LoadVocabMerges(dir, config);
+  if (std::filesystem::exists(dir + "/tekken.json")) {
+    return Unsupported(dir + "/tekken.json is not supported");
   }
   return MakeError(absl::StatusCode::kNotFound, kModelNotFound,
-                   dir + ": no tokenizer.json and no tokenizer.model");
+                   dir + ": no tokenizer.json, tokenizer.model or vocab.json");
 }
 
 }  // namespace
@@ -122,6 +171,19 @@ std::vector<int32_t> Tokenizer::Encode(std::string_view text, bool add_special_t
   return impl_->pipeline.Encode(text, add_special_tokens);
 }
 
-int64_t Tokenizer::vocab_size() const { return impl_->pipeline.vocab_size; }
+std::string Tokenizer::Decode(std::span<const int32_t> ids, bool skip_special_tokens) const {
+  return impl_->pipeline.Decode(ids, skip_special_tokens);
+}
+
+std::optional<int32_t> Tokenizer::IdOf(std::string_view token) const {
+  return impl_->pipeline.IdOf(token);
+}
+
+std::optional<int32_t> Tokenizer::bos_id() const { return impl_->pipeline.bos_id; }
+std::optional<int32_t> Tokenizer::eos_id() const { return impl_->pipeline.eos_id; }
+
+int64_t Tokenizer::vocab_size() const {
+  return static_cast<int64_t>(impl_->pipeline.tokens.size());
+}
 
 }  // namespace svdllm

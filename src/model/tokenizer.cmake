@@ -2,7 +2,9 @@
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 
 set(SVDLLM_TOKENIZER_SOURCES
-  bpe.cc tokenizer.cc tokenizer_added.cc tokenizer_config.cc tokenizer_json.cc
+  bpe.cc gguf.cc gguf_quants.cc gguf_tokenizer.cc sentencepiece_proto.cc tokenizer.cc tokenizer_added.cc tokenizer_config.cc
+  tokenizer_byte_level.cc tokenizer_decode.cc tokenizer_json.cc tokenizer_ranks.cc
+  tokenizer_vocab_merges.cc
   tokenizer_json_steps.cc tokenizer_pipeline.cc tokenizer_sentencepiece.cc tokenizer_steps.cc
   unicode_normalize.cc unicode_regex.cc unicode_tables.cc unicode_text.cc)
 list(TRANSFORM SVDLLM_TOKENIZER_SOURCES PREPEND ${CMAKE_CURRENT_LIST_DIR}/)

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,8 +17,10 @@ namespace svdllm {
 class Tokenizer {
  public:
   // Reads what a Hugging Face directory holds: tokenizer.json (byte-level BPE, or
-  // SentencePiece-like BPE) or tokenizer.model (SentencePiece), with tokenizer_config.json,
-  // special_tokens_map.json and added_tokens.json where present. NOT_FOUND where none is there;
+  // SentencePiece-like BPE), tokenizer.model (SentencePiece, or LLaMA 3's ranks; also as
+  // tokenizer.model.vN) or vocab.json with merges.txt, with tokenizer_config.json,
+  // special_tokens_map.json and added_tokens.json where present; or a GGUF file, named or alone in
+  // the directory, whose metadata holds all that. NOT_FOUND where none is there;
   // UNIMPLEMENTED with reason UNSUPPORTED_TOKENIZER, naming the component, for one that cannot be
   // matched exactly.
   static absl::StatusOr<Tokenizer> Load(const std::string& model_dir);
@@ -29,6 +33,17 @@ class Tokenizer {
   // reference does. add_special_tokens adds what the reference's post-processor adds (usually one
   // BOS in front). Invalid UTF-8 is replaced by U+FFFD first.
   std::vector<int32_t> Encode(std::string_view text, bool add_special_tokens) const;
+
+  // The text of ids, as the reference's decode writes it without its clean-up; ids that no token
+  // has are passed over. Valid UTF-8. skip_special_tokens leaves out BOS and the like.
+  std::string Decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
+
+  // The id of a token as the vocabulary spells it, such as "</s>"; looks through all of them.
+  std::optional<int32_t> IdOf(std::string_view token) const;
+  // Of the tokens that the configuration, or the reference's default for the kind of tokenizer,
+  // names; none where it names none.
+  std::optional<int32_t> bos_id() const;
+  std::optional<int32_t> eos_id() const;
 
   // Number of ids, added tokens included; every id that Encode returns is below it.
   int64_t vocab_size() const;

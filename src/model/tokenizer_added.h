@@ -17,11 +17,16 @@ struct AddedToken {
   bool rstrip = false;       // and the white space after it
   bool normalized = false;   // looked for in the normalized text
   bool special = false;
+  bool additional = false;  // special, and of no role that has a name
 };
 
 // Finds added tokens in a text. Immutable, thread-safe.
 class AddedTokenFinder {
  public:
+  // separators_are_spaces: U+001C to U+001F count as white space, as they do in Python.
+  explicit AddedTokenFinder(bool separators_are_spaces = false)
+      : separators_are_spaces_(separators_are_spaces) {}
+
   void Add(const AddedToken& token, std::string_view written);
 
   // The text cut into parts, in order; id ≥ 0 for an added token, −1 for other text. At each place
@@ -40,6 +45,9 @@ class AddedTokenFinder {
   // The token that text[pos] starts, and where it ends; -1 for none.
   int LongestAt(std::string_view text, size_t pos, size_t* end) const;
 
+  bool IsSpace(char32_t c) const;
+
+  bool separators_are_spaces_;
   std::vector<AddedToken> tokens_;
   std::vector<Node> nodes_{1};  // a trie of bytes
 };

@@ -12,16 +12,20 @@ namespace {
 
 using nlohmann::json;
 
+absl::StatusOr<json> ParseJsonObject(const std::string& text, const std::string& name) {
+  json value = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!value.is_object()) {
+    return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt,
+                     name + ": not a JSON object");
+  }
+  return value;
+}
+
 // A JSON object, empty where there is no such file.
 absl::StatusOr<json> ReadJsonObject(const std::string& path) {
   if (!std::filesystem::exists(path)) return json::object();
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path, int64_t{1} << 28));
-  json value = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!value.is_object()) {
-    return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt,
-                     path + ": not a JSON object");
-  }
-  return value;
+  return ParseJsonObject(text, path);
 }
 
 // A token written as a string, or as an object with its flags.
@@ -47,10 +51,31 @@ std::optional<bool> OptionalBool(const json& object, const char* key) {
   return it->get<bool>();
 }
 
+// The special tokens that transformers takes for a class where the files do not say.
+json DefaultTokens(const std::string& tokenizer_class) {
+  constexpr const char* kEndOfText = "<|endoftext|>";
+  if (tokenizer_class == "LlamaTokenizer" || tokenizer_class == "CodeLlamaTokenizer") {
+    return {{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"unk_token", "<unk>"}};
+  }
+  if (tokenizer_class == "GPT2Tokenizer") {
+    return {{"bos_token", kEndOfText}, {"eos_token", kEndOfText}, {"unk_token", kEndOfText}};
+  }
+  if (tokenizer_class == "Qwen2Tokenizer") {
+    return {{"eos_token", kEndOfText}, {"unk_token", kEndOfText}, {"pad_token", kEndOfText}};
+  }
+  if (tokenizer_class == "GemmaTokenizer") {
+    return {{"bos_token", "<bos>"},
+            {"eos_token", "<eos>"},
+            {"unk_token", "<unk>"},
+            {"pad_token", "<pad>"}};
+  }
+  return json::object();
+}
+
 void ParseSpecialTokens(const json& config, TokenizerConfig* out) {
-  std::map<std::string, std::string*> names = {{"bos_token", &out->bos_token},
-                                               {"eos_token", &out->eos_token},
-                                               {"unk_token", &out->unk_token}};
+  std::map<std::string, std::optional<std::string>*> names = {{"bos_token", &out->bos_token},
+                                                              {"eos_token", &out->eos_token},
+                                                              {"unk_token", &out->unk_token}};
   for (const char* key : {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token",
                           "cls_token", "mask_token"}) {
     const auto it = config.find(key);
@@ -60,7 +85,10 @@ void ParseSpecialTokens(const json& config, TokenizerConfig* out) {
   }
   const auto more = config.find("additional_special_tokens");
   if (more == config.end() || !more->is_array()) return;
-  for (const json& token : *more) out->special_tokens.push_back(ParseToken(token, true));
+  for (const json& token : *more) {
+    out->special_tokens.push_back(ParseToken(token, true));
+    out->special_tokens.back().additional = true;
+  }
 }
 
 TokenizerConfig Parse(const json& config, const json& legacy_added) {
@@ -76,7 +104,9 @@ TokenizerConfig Parse(const json& config, const json& legacy_added) {
   out.add_eos_token = OptionalBool(config, "add_eos_token");
   out.legacy = OptionalBool(config, "legacy");
   out.add_prefix_space = OptionalBool(config, "add_prefix_space");
-  ParseSpecialTokens(config, &out);
+  json special = DefaultTokens(out.tokenizer_class);
+  special.update(config);
+  ParseSpecialTokens(special, &out);
   if (const auto it = config.find("added_tokens_decoder"); it != config.end()) {
     for (const auto& [id, value] : it->items()) {
       out.added_tokens.push_back(ParseToken(value, false));
@@ -98,10 +128,36 @@ TokenizerConfig Parse(const json& config, const json& legacy_added) {
   return out;
 }
 
+absl::StatusOr<TokenizerConfig> ParseNamed(const json& config, const json& legacy_added,
+                                           const std::string& name) {
+  try {
+    return Parse(config, legacy_added);
+  } catch (const std::exception& e) {  // json's, and stoi's
+    return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt, name + ": " + e.what());
+  }
+}
+
+// A directory with vocab.json only holds a GPT-2-like tokenizer; without tokenizer_class the kind
+// of model tells which, as it does for transformers.
+absl::Status SetGpt2Class(const std::string& model_dir, json* config) {
+  if (config->contains("tokenizer_class")) return absl::OkStatus();
+  for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
+    if (std::filesystem::exists(model_dir + "/" + name)) return absl::OkStatus();
+  }
+  if (!std::filesystem::exists(model_dir + "/vocab.json")) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const json model, ReadJsonObject(model_dir + "/config.json"));
+  const auto type = model.find("model_type");
+  const bool qwen = type != model.end() && type->is_string() &&
+                    type->get_ref<const std::string&>().starts_with("qwen");
+  (*config)["tokenizer_class"] = qwen ? "Qwen2Tokenizer" : "GPT2Tokenizer";
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<TokenizerConfig> ReadTokenizerConfig(const std::string& model_dir) {
   ASSIGN_OR_RETURN(json config, ReadJsonObject(model_dir + "/tokenizer_config.json"));
+  RETURN_IF_ERROR(SetGpt2Class(model_dir, &config));
   json legacy_added = json::object();
   // The older layout's files; where there is an added_tokens_decoder, it says all that they do.
   if (!config.contains("added_tokens_decoder")) {
@@ -109,12 +165,13 @@ absl::StatusOr<TokenizerConfig> ReadTokenizerConfig(const std::string& model_dir
     for (const auto& [key, value] : map.items()) config[key] = value;
     ASSIGN_OR_RETURN(legacy_added, ReadJsonObject(model_dir + "/added_tokens.json"));
   }
-  try {
-    return Parse(config, legacy_added);
-  } catch (const std::exception& e) {  // json's, and stoi's
-    return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt,
-                     model_dir + "/tokenizer_config.json: " + e.what());
-  }
+  return ParseNamed(config, legacy_added, model_dir + "/tokenizer_config.json");
+}
+
+absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(const std::string& text,
+                                                     const std::string& name) {
+  ASSIGN_OR_RETURN(const json config, ParseJsonObject(text, name));
+  return ParseNamed(config, json::object(), name);
 }
 
 }  // namespace svdllm

@@ -1,7 +1,6 @@
 #include "model/tokenizer_json.h"
 
 #include <algorithm>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -44,7 +43,7 @@ absl::StatusOr<BpeModel> ParseModel(const json& model) {
   vocabulary.reserve(model.at("vocab").size());
   for (const auto& [token, id] : model.at("vocab").items()) {
     const auto value = id.get<int64_t>();
-    if (!id.is_number_integer() || value < 0 || value > std::numeric_limits<int32_t>::max() - 1) {
+    if (!id.is_number_integer() || value < 0 || value > TokenizerPipeline::kMaxId) {
       return Corrupt("model: impossible id of token " + token);
     }
     vocabulary.emplace(token, static_cast<int32_t>(value));
@@ -167,8 +166,8 @@ absl::Status ParsePostProcessor(const json& component, TokenizerPipeline* out) {
   return absl::OkStatus();
 }
 
-// transformers' LlamaTokenizer replaces the file's post-processor by one of its own.
-absl::Status SetLlamaTemplate(const TokenizerConfig& config, const AddedVocabulary& added,
+// Some of transformers' classes replace the file's post-processor by one of their own.
+absl::Status SetClassTemplate(const TokenizerConfig& config, const AddedVocabulary& added,
                               TokenizerPipeline* out) {
   const auto set = [&](bool wanted, const std::string& token, std::vector<int32_t>* ids) {
     ids->clear();
@@ -178,8 +177,9 @@ absl::Status SetLlamaTemplate(const TokenizerConfig& config, const AddedVocabula
     ids->push_back(*id);
     return absl::OkStatus();
   };
-  RETURN_IF_ERROR(set(config.add_bos_token.value_or(true), config.bos_token, &out->prefix));
-  return set(config.add_eos_token.value_or(false), config.eos_token, &out->suffix);
+  RETURN_IF_ERROR(
+      set(config.add_bos_token.value_or(true), config.bos_token.value_or("<s>"), &out->prefix));
+  return set(config.add_eos_token.value_or(false), config.eos_token.value_or("</s>"), &out->suffix);
 }
 
 absl::StatusOr<TokenizerPipeline> Parse(const json& file, const TokenizerConfig& config) {
@@ -188,19 +188,21 @@ absl::StatusOr<TokenizerPipeline> Parse(const json& file, const TokenizerConfig&
   RETURN_IF_ERROR(ParseNormalizer(component("normalizer"), &normalizer));
   std::vector<PreTokenizerStep> pre_tokenizer;
   RETURN_IF_ERROR(ParsePreTokenizer(component("pre_tokenizer"), &pre_tokenizer));
+  std::optional<std::vector<DecoderStep>> decoder;
+  if (const json component_json = component("decoder"); !component_json.is_null()) {
+    RETURN_IF_ERROR(ParseDecoder(component_json, &decoder.emplace()));
+  }
   ASSIGN_OR_RETURN(BpeModel model, ParseModel(file.at("model")));
 
   AddedVocabulary added(model);
   ReadAddedTokens(file, config, &added);
   TokenizerPipeline out;
   RETURN_IF_ERROR(ParsePostProcessor(component("post_processor"), &out));
-  if (config.IsLlama()) RETURN_IF_ERROR(SetLlamaTemplate(config, added, &out));
+  if (config.ReplacesTemplate()) RETURN_IF_ERROR(SetClassTemplate(config, added, &out));
 
-  for (const auto& [token, id] : model.vocabulary()) {
-    out.vocab_size = std::max<int64_t>(out.vocab_size, int64_t{id} + 1);
-  }
+  for (const auto& [token, id] : model.vocabulary()) out.SetToken(id, {.text = token});
   for (const AddedToken& token : added.tokens()) {
-    out.vocab_size = std::max<int64_t>(out.vocab_size, int64_t{token.id} + 1);
+    out.SetToken(token.id, {.text = token.content, .special = token.special});
     if (token.normalized) {
       out.normalized_added.Add(token, ApplyNormalizer(normalizer, token.content));
     } else {
@@ -209,13 +211,15 @@ absl::StatusOr<TokenizerPipeline> Parse(const json& file, const TokenizerConfig&
   }
   for (const auto* side : {&out.prefix, &out.suffix}) {
     for (const int32_t id : *side) {
-      if (id < 0 || id >= out.vocab_size) {
+      if (id < 0 || static_cast<size_t>(id) >= out.tokens.size()) {
         return Corrupt("post_processor: id " + std::to_string(id) + " is not in the vocabulary");
       }
     }
   }
   out.normalizer = std::move(normalizer);
-  out.model = WordTokenizer{std::move(pre_tokenizer), std::move(model)};
+  if (config.bos_token) out.bos_id = added.Find(*config.bos_token);
+  if (config.eos_token) out.eos_id = added.Find(*config.eos_token);
+  out.model = WordTokenizer{std::move(pre_tokenizer), std::move(model), std::move(decoder)};
   return out;
 }
 
@@ -224,12 +228,27 @@ absl::StatusOr<TokenizerPipeline> Parse(const json& file, const TokenizerConfig&
 absl::StatusOr<TokenizerPipeline> LoadTokenizerJson(const std::string& path,
                                                     const TokenizerConfig& config) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path, int64_t{1} << 30));
+  return ParseTokenizerJson(text, config, path);
+}
+
+absl::StatusOr<TokenizerPipeline> ParseTokenizerJson(const std::string& text,
+                                                     const TokenizerConfig& config,
+                                                     const std::string& name) {
   try {
-    auto pipeline = Parse(json::parse(text), config);
-    if (!pipeline.ok()) return Annotate(pipeline.status(), path);
+    return BuildTokenizer(json::parse(text), config, name);
+  } catch (const json::exception& e) {
+    return Corrupt(name + ": " + e.what());
+  }
+}
+
+absl::StatusOr<TokenizerPipeline> BuildTokenizer(const json& file, const TokenizerConfig& config,
+                                                 const std::string& name) {
+  try {
+    auto pipeline = Parse(file, config);
+    if (!pipeline.ok()) return Annotate(pipeline.status(), name);
     return pipeline;
   } catch (const json::exception& e) {
-    return Corrupt(path + ": " + e.what());
+    return Corrupt(name + ": " + e.what());
   }
 }
 

@@ -154,4 +154,37 @@ absl::Status ParsePreTokenizer(const json& component, std::vector<PreTokenizerSt
   return UnsupportedComponent("pre_tokenizer", type);
 }
 
+absl::Status ParseDecoder(const json& component, std::vector<DecoderStep>* steps) {
+  if (component.is_null()) return absl::OkStatus();
+  const auto type = component.at("type").get<std::string>();
+  if (type == "Sequence") {
+    for (const json& inner : component.at("decoders")) {
+      RETURN_IF_ERROR(ParseDecoder(inner, steps));
+    }
+  } else if (type == "ByteLevel") {
+    steps->push_back(BytesOfTokens{});
+  } else if (type == "ByteFallback") {
+    steps->push_back(BytesOfFallback{});
+  } else if (type == "Fuse") {
+    steps->push_back(JoinTokens{});
+  } else if (type == "Strip") {
+    StripTokens strip{component.at("content").get<std::string>(), component.value("start", 0),
+                      component.value("stop", 0)};
+    if (strip.content.empty()) return UnsupportedComponent("decoder Strip content", "\"\"");
+    steps->push_back(std::move(strip));
+  } else if (type == "Replace") {
+    ASSIGN_OR_RETURN(Pattern pattern, ParsePattern(component.at("pattern")));
+    steps->push_back(ReplaceInText{std::move(pattern), component.at("content").get<std::string>()});
+  } else if (type == "Metaspace") {
+    const auto replacement = component.at("replacement").get<std::string>();
+    if (replacement.empty()) return UnsupportedComponent("replacement", "\"\"");
+    const std::string scheme = component.value(
+        "prepend_scheme", component.value("add_prefix_space", true) ? "always" : "never");
+    steps->push_back(SpacesOfTokens{replacement, scheme != "never"});
+  } else {
+    return UnsupportedComponent("decoder", type);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace svdllm

@@ -1,4 +1,4 @@
-// The normalizer and pre_tokenizer of a tokenizer.json, turned into steps.
+// The normalizer, pre_tokenizer and decoder of a tokenizer.json, turned into steps.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "model/tokenizer_decode.h"
 #include "model/tokenizer_steps.h"
 
 namespace svdllm {
@@ -19,5 +20,6 @@ absl::Status UnsupportedComponent(std::string_view part, std::string_view type);
 absl::Status ParseNormalizer(const nlohmann::json& component, std::vector<NormalizerStep>* steps);
 absl::Status ParsePreTokenizer(const nlohmann::json& component,
                                std::vector<PreTokenizerStep>* steps);
+absl::Status ParseDecoder(const nlohmann::json& component, std::vector<DecoderStep>* steps);
 
 }  // namespace svdllm

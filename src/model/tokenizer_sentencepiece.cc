@@ -71,89 +71,6 @@ namespace {
 constexpr std::string_view kNoDummyPrefix("\x1a\x02\x18\x00", 4);
 constexpr std::string_view kSpacePiece = "\xe2\x96\x81";  // U+2581
 
-// What of the serialized ModelProto the library does not tell.
-struct ModelSpec {
-  bool bpe = false, suffix_spaces = false;     // trainer_spec
-  bool charsmap = false, dummy_prefix = true;  // normalizer_spec
-  bool remove_spaces = true, escape_spaces = true;
-};
-
-// Reads protobuf's wire format; it stops at what it does not understand, so that the defaults of
-// ModelSpec, which are cautious, stay.
-class WireReader {
- public:
-  explicit WireReader(std::string_view bytes) : bytes_(bytes) {}
-
-  // The next field; its value is in number or in bytes.
-  bool Next() {
-    const uint64_t tag = Varint();
-    field = tag >> 3;
-    switch (tag & 7) {
-      case 0:
-        number = Varint();
-        break;
-      case 1:
-        bytes = Take(8);
-        break;
-      case 2:
-        bytes = Take(Varint());
-        break;
-      case 5:
-        bytes = Take(4);
-        break;
-      default:
-        ok_ = false;
-    }
-    return ok_;
-  }
-
-  uint64_t field = 0, number = 0;
-  std::string_view bytes;
-
- private:
-  uint64_t Varint() {
-    uint64_t value = 0;
-    for (int shift = 0; shift < 64; shift += 7) {
-      const std::string_view byte = Take(1);
-      if (byte.empty()) return 0;
-      value |= (uint64_t{static_cast<unsigned char>(byte[0])} & 0x7f) << shift;
-      if ((byte[0] & 0x80) == 0) return value;
-    }
-    ok_ = false;
-    return 0;
-  }
-
-  std::string_view Take(uint64_t n) {
-    ok_ = ok_ && n <= bytes_.size();
-    if (!ok_) return {};
-    const std::string_view taken = bytes_.substr(0, n);
-    bytes_.remove_prefix(n);
-    return taken;
-  }
-
-  std::string_view bytes_;
-  bool ok_ = true;
-};
-
-ModelSpec ReadSpec(std::string_view serialized) {
-  ModelSpec spec;
-  for (WireReader model(serialized); model.Next();) {
-    if (model.field != 2 && model.field != 3) continue;
-    for (WireReader part(model.bytes); part.Next();) {
-      if (model.field == 2) {
-        if (part.field == 3) spec.bpe = part.number == 2;
-        if (part.field == 24) spec.suffix_spaces = part.number != 0;
-      } else {
-        if (part.field == 2) spec.charsmap = !part.bytes.empty();
-        if (part.field == 3) spec.dummy_prefix = part.number != 0;
-        if (part.field == 4) spec.remove_spaces = part.number != 0;
-        if (part.field == 5) spec.escape_spaces = part.number != 0;
-      }
-    }
-  }
-  return spec;
-}
-
 size_t SpaceLength(std::string_view text, size_t pos) {
   if (pos < text.size() && text[pos] == ' ') return 1;
   return text.compare(pos, kSpacePiece.size(), kSpacePiece) == 0 ? kSpacePiece.size() : 0;
@@ -178,11 +95,12 @@ SentencePieceModel::~SentencePieceModel() = default;
 std::optional<SentencePieceModel> SentencePieceModel::Parse(std::string serialized, bool legacy,
                                                             const std::string& unk_token,
                                                             std::string* error) {
-  const ModelSpec spec = ReadSpec(serialized);
+  SentencePieceModel model;
+  model.proto_ = SentencePieceProto::Parse(serialized);
+  const SentencePieceProto& spec = model.proto_;
   const bool plain = spec.bpe && !spec.suffix_spaces && !spec.charsmap && !spec.remove_spaces &&
                      spec.escape_spaces;
   if (!legacy || plain) serialized.append(kNoDummyPrefix);
-  SentencePieceModel model;
   model.processor_ = SentencePieceProcessor::Load(serialized, error);
   if (model.processor_ == nullptr) return std::nullopt;
   model.legacy_ = legacy;
@@ -255,6 +173,12 @@ void SentencePieceModel::Encode(std::string_view text, Seen* seen,
 int32_t SentencePieceModel::Find(std::string_view piece) const {
   const int id = processor_->PieceToId(piece);
   return processor_->IsUnknown(id) && processor_->IdToPiece(id) != piece ? -1 : id;
+}
+
+std::string SentencePieceModel::Piece(int32_t id) const { return processor_->IdToPiece(id); }
+
+std::string SentencePieceModel::Decode(const std::vector<std::string>& pieces) const {
+  return proto_.Decode(pieces, legacy_ && proto_.dummy_prefix);
 }
 
 int32_t SentencePieceModel::size() const { return processor_->GetPieceSize(); }

@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "model/sentencepiece_proto.h"
+
 namespace svdllm {
 
 class SentencePieceProcessor;
@@ -33,11 +35,16 @@ class SentencePieceModel {
   // −1 where there is none.
   int32_t Find(std::string_view piece) const;
   int32_t size() const;
+  // id is in [0, size).
+  std::string Piece(int32_t id) const;
+  // The text of pieces; those that are not the model's stay as they are.
+  std::string Decode(const std::vector<std::string>& pieces) const;
 
  private:
   SentencePieceModel();
   void EncodeWhole(std::string_view text, std::vector<int32_t>* ids) const;
 
+  SentencePieceProto proto_;
   std::unique_ptr<SentencePieceProcessor> processor_;
   bool legacy_ = true;
   std::string unk_token_;

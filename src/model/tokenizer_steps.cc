@@ -141,7 +141,7 @@ std::array<std::string, 256> MakeByteCharacters() {
 }
 
 void Map(std::vector<Word>* words, WordStorage* storage) {
-  static const std::array<std::string, 256> characters = MakeByteCharacters();
+  const auto& characters = ByteCharacters();
   size_t bytes = 0;
   for (const Word& word : *words) bytes += word.text.size();
   std::string& buffer = storage->emplace_back();
@@ -154,6 +154,11 @@ void Map(std::vector<Word>* words, WordStorage* storage) {
 }
 
 }  // namespace
+
+const std::array<std::string, 256>& ByteCharacters() {
+  static const std::array<std::string, 256> characters = MakeByteCharacters();
+  return characters;
+}
 
 std::string ApplyNormalizer(const std::vector<NormalizerStep>& steps, std::string_view text) {
   std::string out(text);

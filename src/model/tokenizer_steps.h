@@ -2,6 +2,7 @@
 // reference's components are built from these few.
 #pragma once
 
+#include <array>
 #include <deque>
 #include <string>
 #include <string_view>
@@ -49,6 +50,8 @@ struct PrependToWords {
 };
 // Each byte becomes the printable character that byte-level vocabularies write for it.
 struct MapBytes {};
+// Those characters, by byte.
+const std::array<std::string, 256>& ByteCharacters();
 using PreTokenizerStep = std::variant<SplitWords, ReplaceInWords, PrependToWords, MapBytes>;
 
 // A part of a text. It lies in the text or in the storage.

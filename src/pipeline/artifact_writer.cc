@@ -1,16 +1,16 @@
 #include "pipeline/artifact_writer.h"
 
-#include <dirent.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "base/digest.h"
 #include "base/files.h"
 #include "pipeline/assets.h"
+#include "pipeline/manifest.h"
 #include "pipeline/report.h"
+#include "pipeline/report_html.h"
 
 namespace svdllm {
 namespace {
@@ -18,7 +18,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr int64_t kShardBytes = int64_t{4} << 30;
-constexpr char kManifest[] = "compression_manifest.json";
 constexpr char kReport[] = "compression_report.json";
 
 // Copied byte for byte where the source has them.
@@ -44,23 +43,12 @@ bool Exists(const std::string& path) {
   return stat(path.c_str(), &info) == 0;
 }
 
-// "llama" → "LowRankLlama", the prefix of the classes in modeling_svdllm.py.
-std::string ClassPrefix(std::string family) {
-  if (!family.empty()) family[0] = static_cast<char>(std::toupper(family[0]));
-  return "LowRank" + family;
-}
-
-std::vector<std::string> FilesOf(const std::string& dir) {
-  std::vector<std::string> names;
-  if (DIR* handle = opendir(dir.c_str())) {
-    while (const dirent* entry = readdir(handle)) {
-      const std::string name = entry->d_name;
-      if (name != "." && name != "..") names.push_back(name);
-    }
-    closedir(handle);
-  }
-  std::sort(names.begin(), names.end());
-  return names;
+// "llama" → "LowRankLlama", the prefix of the classes in modeling_svdllm.py: what transformers
+// calls the family's own classes, behind "LowRank".
+std::string ClassPrefix(const std::string& family) {
+  if (family == "opt") return "LowRankOPT";
+  if (family == "gemma3_text") return "LowRankGemma3Text";
+  return "LowRank" + std::string(1, static_cast<char>(std::toupper(family[0]))) + family.substr(1);
 }
 
 }  // namespace
@@ -82,19 +70,29 @@ absl::StatusOr<ArtifactWriter> ArtifactWriter::Create(const Checkpoint& checkpoi
   writer.ranks_ = std::move(ranks);
   writer.dir_ = staging_dir;
 
-  // What becomes of the tensors of a factored module; every other tensor is copied.
-  std::map<std::string, size_t> factored_weights;
+  // Stored tensor → the targets in it, where any of them is compressed: one, but for a fused
+  // module.
+  std::map<std::string, std::vector<size_t>> compressed;
   std::map<std::string, std::string> renamed;
   const bool pivoted = spec.encoding == Encoding::kPivoted;
+  const auto stored = [&](const Target& target) {
+    const std::string weight = target.name + ".weight";
+    const Checkpoint::Part* part = checkpoint.PartOf(weight);
+    return part != nullptr ? part->tensor : weight;
+  };
   for (size_t i = 0; i < targets.size(); ++i) {
     const Target& target = targets[i];
     const int64_t rank = writer.ranks_[i];
     writer.target_parameters_ +=
         StoredNumbers(spec.encoding, target.rows, target.cols, writer.factored() ? rank : 0);
     if (rank == 0) continue;
-    factored_weights[target.name + ".weight"] = i;
+    compressed[stored(target)];
     if (writer.factored() && !pivoted)
       renamed[target.name + ".bias"] = target.name + ".low_rank_b.bias";
+  }
+  for (size_t i = 0; i < targets.size(); ++i) {
+    const auto found = compressed.find(stored(targets[i]));
+    if (found != compressed.end()) found->second.push_back(i);
   }
   std::vector<std::vector<TensorSpec>> shards(1);
   int64_t bytes = 0;
@@ -112,22 +110,30 @@ absl::StatusOr<ArtifactWriter> ArtifactWriter::Create(const Checkpoint& checkpoi
     shards.back().push_back(std::move(tensor));
   };
   for (const std::string& name : checkpoint.TensorNames()) {
-    ASSIGN_OR_RETURN(const TensorView source, checkpoint.Tensor(name));
-    const auto found = factored_weights.find(name);
-    if (found == factored_weights.end()) {
+    ASSIGN_OR_RETURN(const TensorSpec source, checkpoint.Spec(name));
+    const auto found = compressed.find(name);
+    if (found == compressed.end()) {
       const auto new_name = renamed.find(name);
       const std::string& output = new_name == renamed.end() ? name : new_name->second;
       writer.copied_[output] = name;
       add({output, source.dtype, source.shape});
-    } else if (writer.factored()) {
-      const Target& target = targets[found->second];
-      const int64_t rank = writer.ranks_[found->second];
+      continue;
+    }
+    if (!writer.factored()) add({name, source.dtype, source.shape});
+    for (const size_t i : found->second) {
+      const Target& target = targets[i];
+      const int64_t rank = writer.ranks_[i];
+      const std::string weight = target.name + ".weight";
+      if (rank == 0) writer.copied_[weight] = weight;
+      if (!writer.factored()) continue;
+      if (rank == 0) {
+        add({weight, source.dtype, {target.rows, target.cols}});
+        continue;
+      }
       add({target.name + ".low_rank_a.weight", source.dtype, {rank, target.cols}});
       const int64_t b_rows = pivoted ? target.rows - rank : target.rows;
       add({target.name + ".low_rank_b.weight", source.dtype, {b_rows, rank}});
       if (pivoted) add({target.name + ".low_rank_order", DType::kI32, {target.rows}});
-    } else {
-      add({name, source.dtype, source.shape});
     }
   }
   for (size_t i = 0; i < shards.size(); ++i) {
@@ -142,9 +148,15 @@ absl::StatusOr<ArtifactWriter> ArtifactWriter::Create(const Checkpoint& checkpoi
 }
 
 absl::Status ArtifactWriter::Write(const std::string& name, std::span<const std::byte> bytes) {
-  const auto shard = shard_of_.find(name);
+  // A part of a tensor that stays fused goes to its rows there.
+  const Checkpoint::Part* part = checkpoint_->PartOf(name);
+  const bool inside = part != nullptr && shard_of_.count(name) == 0;
+  const auto shard = shard_of_.find(inside ? part->tensor : name);
   if (shard == shard_of_.end()) return absl::InternalError("artifact: unplanned tensor " + name);
-  return shards_[shard->second].Write(name, bytes);
+  SafetensorsWriter& writer = shards_[shard->second];
+  if (!inside) return writer.Write(name, bytes);
+  const int64_t row_bytes = static_cast<int64_t>(bytes.size()) / part->rows;
+  return writer.WritePart(part->tensor, part->first_row * row_bytes, bytes);
 }
 
 absl::Status ArtifactWriter::WriteFactors(size_t target, std::span<const std::byte> a,
@@ -199,6 +211,10 @@ absl::Status ArtifactWriter::FinishWeights() {
     const std::string from = checkpoint_->dir() + "/" + std::string(name);
     if (Exists(from)) RETURN_IF_ERROR(CopyFile(from, dir_ + "/" + std::string(name)));
   }
+  ASSIGN_OR_RETURN(const auto side_files, checkpoint_->SideFiles());
+  for (const auto& [name, text] : side_files) {
+    RETURN_IF_ERROR(WriteFileAtomic(dir_ + "/" + name, text));
+  }
   if (!factored()) return absl::OkStatus();
   RETURN_IF_ERROR(WriteFileAtomic(dir_ + "/configuration_svdllm.py", kConfigurationPy));
   return WriteFileAtomic(dir_ + "/modeling_svdllm.py", kModelingPy);
@@ -209,32 +225,17 @@ absl::Status ArtifactWriter::FinishArtifact(const CompressResult& job, ArtifactR
                                   ReportJson(*checkpoint_, *spec_, job, artifact).dump(2) + "\n"));
   RETURN_IF_ERROR(
       WriteFileAtomic(dir_ + "/README.md", ModelCard(*checkpoint_, *spec_, job, artifact)));
-  Json files = Json::object();
-  for (const std::string& name : FilesOf(dir_)) {
-    if (name == kManifest) continue;
-    ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(dir_ + "/" + name));
-    ASSIGN_OR_RETURN(const std::string digest, Sha256OfFile(dir_ + "/" + name));
-    files[name] = {{"sha256", digest}, {"bytes", file.bytes().size()}};
-  }
-  const Json manifest = {{"format_version", 1},
-                         {"created_by", std::string("svdllm ") + SVDLLM_VERSION},
-                         {"job", spec_->job_id},
-                         {"files", std::move(files)}};
-  const std::string text = manifest.dump(2) + "\n";
-  artifact.manifest_sha256 = Sha256(text);
-  return WriteFileAtomic(dir_ + "/" + kManifest, text);
+  RETURN_IF_ERROR(WriteFileAtomic(dir_ + "/report.html", CompressionHtml(*spec_, job, artifact)));
+  ASSIGN_OR_RETURN(artifact.manifest_sha256, WriteManifest(dir_, spec_->job_id));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<OwnArtifact> ReadOwnArtifact(const std::string& dir, const std::string& job_id) {
-  ASSIGN_OR_RETURN(const std::string text, ReadFile(dir + "/" + kManifest, 1 << 24));
-  const Json manifest = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!manifest.is_object() || !manifest.contains("job") || manifest["job"] != job_id) {
-    return absl::NotFoundError(dir + ": not an artifact of job " + job_id);
-  }
+  ASSIGN_OR_RETURN(std::string manifest_sha256, OwnManifest(dir, job_id));
   ASSIGN_OR_RETURN(const std::string report, ReadFile(dir + "/" + kReport, int64_t{1} << 30));
   ASSIGN_OR_RETURN(OwnArtifact own,
                    ArtifactFromReport(Json::parse(report, nullptr, /*allow_exceptions=*/false)));
-  own.artifact.manifest_sha256 = Sha256(text);
+  own.artifact.manifest_sha256 = std::move(manifest_sha256);
   return own;
 }
 

@@ -37,8 +37,8 @@ class ArtifactWriter {
   // What is copied from the source, the index, config.json, tokenizer and code: from here on the
   // directory loads as a checkpoint.
   absl::Status FinishWeights();
-  // compression_report.json, README.md and, last, compression_manifest.json. Fills in what of
-  // `artifact` only the files know: the manifest's digest.
+  // compression_report.json, README.md, report.html and, last, compression_manifest.json. Fills in
+  // what of `artifact` only the files know: the manifest's digest.
   absl::Status FinishArtifact(const CompressResult& job, ArtifactResult& artifact);
 
   const std::string& dir() const { return dir_; }
@@ -71,6 +71,7 @@ class ArtifactWriter {
 struct OwnArtifact {
   ArtifactResult artifact;               // its uri is left empty
   std::vector<PerplexityResult> before;  // of the dense model
+  std::vector<TaskResult> tasks_before;  // likewise
 };
 // NOT_FOUND where local directory dir holds no artifact of this job.
 absl::StatusOr<OwnArtifact> ReadOwnArtifact(const std::string& dir, const std::string& job_id);

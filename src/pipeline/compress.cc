@@ -3,54 +3,12 @@
 
 #include "model/tokenizer.h"
 #include "pipeline/compress_blocks.h"
+#include "pipeline/measure.h"
 #include "pipeline/model_samples.h"
-#include "pipeline/perplexity.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/staging.h"
 
 namespace svdllm {
-namespace {
-
-// Staging directories of one attempt: discarded unless they were committed.
-class Staging {
- public:
-  explicit Staging(ArtifactStore& store) : store_(store) {}
-  Staging(const Staging&) = delete;
-  Staging& operator=(const Staging&) = delete;
-  ~Staging() {
-    for (const auto& [dir, uri] : open_) store_.Discard(dir);
-  }
-  absl::StatusOr<std::string> Open(const std::string& uri, const std::string& token) {
-    ASSIGN_OR_RETURN(std::string dir, store_.Stage(uri, token));
-    open_[dir] = uri;
-    return dir;
-  }
-  absl::Status CommitAll() {
-    while (!open_.empty()) {
-      const auto [dir, uri] = *open_.begin();
-      RETURN_IF_ERROR(store_.Commit(dir, uri));
-      open_.erase(open_.begin());
-    }
-    return absl::OkStatus();
-  }
-
- private:
-  ArtifactStore& store_;
-  std::map<std::string, std::string> open_;
-};
-
-// Perplexity of a checkpoint on each of the texts.
-absl::StatusOr<std::vector<PerplexityResult>> Measure(const Checkpoint& checkpoint,
-                                                      const std::vector<EvaluationData>& texts,
-                                                      Backend& backend, RunLog& log) {
-  std::vector<PerplexityResult> perplexities;
-  for (const EvaluationData& text : texts) {
-    ASSIGN_OR_RETURN(PerplexityResult result, MeasurePerplexity(checkpoint, text, backend, log));
-    perplexities.push_back(std::move(result));
-  }
-  return perplexities;
-}
-
-}  // namespace
 
 absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend& backend,
                                            ArtifactStore& store, const RunHooks& hooks) {
@@ -77,6 +35,7 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
     if (!own.ok()) continue;
     own->artifact.uri = uris[keep_ratio];
     result.perplexities = own->before;
+    result.tasks = own->tasks_before;
     published[keep_ratio] = std::move(own->artifact);
   }
   const std::vector<double> all_ratios = spec.keep_ratios;
@@ -87,9 +46,7 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
     Staging staging(store);
     std::vector<std::string> dirs;
     for (const double keep_ratio : spec.keep_ratios) {
-      ASSIGN_OR_RETURN(
-          std::string dir,
-          staging.Open(uris[keep_ratio], spec.job_id + "." + std::to_string(spec.attempt)));
+      ASSIGN_OR_RETURN(std::string dir, staging.Open(uris[keep_ratio], spec.job_id, spec.attempt));
       dirs.push_back(std::move(dir));
     }
     const double sampling = SamplingFlops(spec, checkpoint);
@@ -105,14 +62,12 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
     ASSIGN_OR_RETURN(CalibrationData data,
                      DrawCalibration(spec.calibration, spec.evaluate_held_out ? kHeldOutWindows : 0,
                                      tokenizer, sampler));
-    std::vector<EvaluationData> texts = std::move(data.held_out);
-    for (const PerplexitySpec& evaluation : spec.evaluations) {
-      ASSIGN_OR_RETURN(EvaluationData windows, CutWindows(evaluation, tokenizer));
-      texts.push_back(std::move(windows));
-    }
-
-    log.Expect(sampling +
-               CompressFlops(spec, checkpoint, WorkloadOf(data.calibration), WorkloadOf(texts)));
+    ASSIGN_OR_RETURN(Measurements what, LoadMeasurements(spec.evaluations, spec.tasks, tokenizer,
+                                                         checkpoint.config()));
+    what.texts.insert(what.texts.begin(), data.held_out.begin(), data.held_out.end());
+    const auto models = static_cast<double>(1 + spec.keep_ratios.size());
+    log.Expect(sampling + CompressFlops(spec, checkpoint, WorkloadOf(data.calibration), {}) +
+               models * MeasureFlops(checkpoint, what));
     RETURN_IF_ERROR(log.Step(0, "", "loaded"));
     const CompressContext context{spec, checkpoint, targets, data.calibration, backend, log};
     ASSIGN_OR_RETURN(const std::vector<std::vector<int64_t>> ranks, AllocateRanks(context));
@@ -132,7 +87,9 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
       RETURN_IF_ERROR(log.Step(0, "", "weights written"));
     }
     log.Enter("evaluate");
-    ASSIGN_OR_RETURN(result.perplexities, Measure(checkpoint, texts, backend, log));
+    ASSIGN_OR_RETURN(Figures before, Measure(checkpoint, tokenizer, what, backend, log));
+    result.perplexities = std::move(before.perplexities);
+    result.tasks = std::move(before.tasks);
     std::vector<ArtifactResult> artifacts;
     for (size_t i = 0; i < writers.size(); ++i) {
       ArtifactResult artifact;
@@ -142,10 +99,12 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
       artifact.compressed_parameters = writers[i].target_parameters();
       artifact.weight_bytes = writers[i].weight_bytes();
       artifact.matrices = std::move(reports[i]);
-      if (!texts.empty()) {
+      if (!what.empty()) {
         ASSIGN_OR_RETURN(const Checkpoint compressed,
                          Checkpoint::Open(writers[i].dir(), /*require_manifest=*/false));
-        ASSIGN_OR_RETURN(artifact.perplexities, Measure(compressed, texts, backend, log));
+        ASSIGN_OR_RETURN(Figures after, Measure(compressed, tokenizer, what, backend, log));
+        artifact.perplexities = std::move(after.perplexities);
+        artifact.tasks = std::move(after.tasks);
       }
       artifacts.push_back(std::move(artifact));
     }

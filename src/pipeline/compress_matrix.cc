@@ -26,6 +26,18 @@ absl::StatusOr<Matrix> Single(MatrixRef x, Backend& backend) {
   return single;
 }
 
+// MatrixReport::spectrum.
+std::vector<float> Spectrum(const Decomposition& d, int64_t order) {
+  const double total = d.Tail(0);
+  if (!(total > 0)) return {};
+  std::vector<float> spectrum;
+  for (int64_t i = 0; i < kSpectrumPoints; ++i) {
+    const int64_t rank = (i * order + (kSpectrumPoints - 1) / 2) / (kSpectrumPoints - 1);
+    spectrum.push_back(static_cast<float>(std::sqrt(d.Tail(rank) / total)));
+  }
+  return spectrum;
+}
+
 // Encodes and rounds; returns the factors as they are stored.
 absl::StatusOr<Factors> Store(const CompressContext& context, const MatrixJob& job, DType dtype,
                               Factors factors, ArtifactWriter& writer) {
@@ -70,6 +82,7 @@ absl::StatusOr<MatrixReport> CompressMatrix(const CompressContext& context, cons
   if (RowOf(context.spec.method).statistic == Statistic::kGram) {
     report.optimum_loss = std::sqrt(tail);
   }
+  report.spectrum = Spectrum(d, std::min(target.rows, target.cols));
   ASSIGN_OR_RETURN(const TensorView source, context.checkpoint.Tensor(target.name + ".weight"));
 
   Factors factors;

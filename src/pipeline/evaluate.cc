@@ -1,52 +1,137 @@
 #include <sys/stat.h>
 
+#include <set>
+
 #include "model/tokenizer.h"
-#include "pipeline/perplexity.h"
+#include "pipeline/evaluation_report.h"
+#include "pipeline/measure.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/plan.h"
+#include "pipeline/staging.h"
 
 namespace svdllm {
+namespace {
+
+absl::Status InvalidField(const std::string& message) {
+  return MakeError(absl::StatusCode::kInvalidArgument, kInvalidField, message);
+}
+
+// A model with what it is asked.
+struct Subject {
+  Checkpoint checkpoint;
+  Tokenizer tokenizer;
+  Measurements what;
+};
+
+absl::StatusOr<Subject> Open(const EvaluateSpec& spec, const std::string& dir) {
+  ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(dir));
+  ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Load(dir));
+  std::vector<PerplexitySpec> texts = spec.perplexities;
+  for (PerplexitySpec& text : texts) {
+    ASSIGN_OR_RETURN(text.seq_len,
+                     ResolveSeqLen(text.seq_len, checkpoint.config(), text.name + ": seq_len"));
+  }
+  ASSIGN_OR_RETURN(Measurements what,
+                   LoadMeasurements(texts, spec.tasks, tokenizer, checkpoint.config()));
+  return Subject{std::move(checkpoint), std::move(tokenizer), std::move(what)};
+}
+
+// Its figures; its answers are added to predictions.
+absl::StatusOr<ModelFigures> Run(const Subject& subject, const std::string& uri,
+                                 const std::string& name, Backend& backend, RunLog& log,
+                                 std::string& predictions) {
+  ASSIGN_OR_RETURN(Figures figures,
+                   Measure(subject.checkpoint, subject.tokenizer, subject.what, backend, log));
+  predictions += PredictionLines(name, subject.what.tasks, figures.answers);
+  return ModelFigures{uri, subject.checkpoint.parameters(), subject.checkpoint.weight_bytes(),
+                      std::move(figures.perplexities), std::move(figures.tasks)};
+}
+
+absl::Status CheckModel(const EvaluateSpec& spec, const std::string& dir) {
+  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(dir));
+  for (const PerplexitySpec& text : spec.perplexities) {
+    RETURN_IF_ERROR(
+        ResolveSeqLen(text.seq_len, checkpoint.config(), text.name + ": seq_len").status());
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 absl::Status CheckEvaluate(const EvaluateSpec& spec) {
-  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(spec.model_dir));
-  for (size_t i = 0; i < spec.perplexities.size(); ++i) {
-    const std::string where = "tasks[" + std::to_string(i) + "]";
-    RETURN_IF_ERROR(
-        ResolveSeqLen(spec.perplexities[i].seq_len, checkpoint.config(), where + ".seq_len")
-            .status());
+  RETURN_IF_ERROR(CheckModel(spec, spec.model_dir));
+  if (!spec.baseline_dir.empty()) {
+    RETURN_IF_ERROR(Annotate(CheckModel(spec, spec.baseline_dir), "baseline"));
+  } else if (spec.threshold.any()) {
+    return InvalidField("threshold: needs a baseline to compare with");
+  }
+  std::set<std::string> names;
+  for (const PerplexitySpec& text : spec.perplexities) {
+    if (!names.insert(text.name).second) {
+      return InvalidField(text.name + ": the name is another figure's");
+    }
     struct stat info;
-    const std::string& path = spec.perplexities[i].text.path;
+    const std::string& path = text.text.path;
     if (stat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) {
       return MakeError(absl::StatusCode::kNotFound, kDatasetInvalid,
-                       where + ".dataset: " + path + ": no such file");
+                       text.name + ": " + path + ": no such file");
     }
+  }
+  for (const TaskSpec& task : spec.tasks) {
+    if (!names.insert(task.name).second) {
+      return InvalidField(task.name + ": the name is another figure's");
+    }
+    RETURN_IF_ERROR(CheckTask(task));
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<EvaluateResult> RunEvaluate(const EvaluateSpec& spec, Backend& backend,
-                                           const RunHooks& hooks) {
-  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(spec.model_dir));
-  ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(spec.model_dir));
-  std::vector<EvaluationData> data;
-  for (PerplexitySpec task : spec.perplexities) {
-    ASSIGN_OR_RETURN(task.seq_len,
-                     ResolveSeqLen(task.seq_len, checkpoint.config(), task.name + ": seq_len"));
-    ASSIGN_OR_RETURN(EvaluationData windows, CutWindows(task, tokenizer));
-    data.push_back(std::move(windows));
+                                           ArtifactStore& store, const RunHooks& hooks) {
+  RETURN_IF_ERROR(CheckEvaluate(spec));
+  Staging staging(store);
+  std::string dir;
+  if (!spec.output_uri.empty()) {
+    // An attempt that died while it published left a report that is whole: it stands.
+    const absl::StatusOr<std::string> published = store.Fetch(spec.output_uri, spec.work_dir);
+    if (published.ok()) {
+      absl::StatusOr<EvaluateResult> own = ReadOwnEvaluation(*published, spec.job_id);
+      if (own.ok()) {
+        own->report_uri = spec.output_uri;
+        return own;
+      }
+    }
+    // Staged first: an output that cannot be written is found out before the work.
+    ASSIGN_OR_RETURN(dir, staging.Open(spec.output_uri, spec.job_id, spec.attempt));
   }
-  RunLog log(hooks, PerplexityFlops(checkpoint, WorkloadOf(data)), checkpoint.config().num_layers);
+  ASSIGN_OR_RETURN(const Subject model, Open(spec, spec.model_dir));
+  std::optional<Subject> baseline;
+  if (!spec.baseline_dir.empty()) {
+    ASSIGN_OR_RETURN(baseline, Open(spec, spec.baseline_dir));
+  }
+  double work = MeasureFlops(model.checkpoint, model.what);
+  if (baseline) work += MeasureFlops(baseline->checkpoint, baseline->what);
+  RunLog log(hooks, work, model.checkpoint.config().num_layers);
   log.Enter("evaluate");
+
   EvaluateResult result;
-  result.parameters = checkpoint.parameters();
-  result.weight_bytes = checkpoint.weight_bytes();
-  for (const EvaluationData& windows : data) {
-    ASSIGN_OR_RETURN(PerplexityResult perplexity,
-                     MeasurePerplexity(checkpoint, windows, backend, log));
-    result.perplexities.push_back(std::move(perplexity));
+  std::string predictions;
+  if (baseline) {
+    ASSIGN_OR_RETURN(result.baseline,
+                     Run(*baseline, spec.baseline_uri, "baseline", backend, log, predictions));
   }
+  ASSIGN_OR_RETURN(result.model, Run(model, spec.model_uri, "model", backend, log, predictions));
+  if (spec.threshold.any()) result.verdict = Judge(spec.threshold, result.model, *result.baseline);
   result.peak_host_bytes = PeakResidentBytes();
   result.device = backend.Name();
+  if (!dir.empty()) {
+    log.Enter("publish");
+    RETURN_IF_ERROR(WriteEvaluation(spec, predictions, dir, result));
+    RETURN_IF_ERROR(log.Check());
+    if (hooks.begin_publish) RETURN_IF_ERROR(hooks.begin_publish());
+    RETURN_IF_ERROR(staging.CommitAll());
+    result.report_uri = spec.output_uri;
+  }
   return result;
 }
 

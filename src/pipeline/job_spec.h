@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,12 +23,19 @@ enum class Packing { kConcatenated, kDocuments };
 // "factored", "dense"
 std::string OutputFormatName(OutputFormat format);
 
+// What of a plain file is a document: all of it, or every line, as the benchmarks that the papers
+// report have it. kWikiTextRows: with its line break, or empty where it is blank. kStrippedRows:
+// without the white space around it.
+enum class TextRows { kWhole, kWikiTextRows, kStrippedRows };
+
 // A text: a file (one document), a .jsonl file (a document a line: a string, or an object's
 // text_field) or a .json file (an array of the same).
 struct TextSource {
   std::string path;
   std::string text_field = "text";
   Packing packing = Packing::kConcatenated;
+  TextRows rows = TextRows::kWhole;
+  int64_t max_documents = 0;  // what follows is left out; 0: nothing
 };
 
 // One of the texts that calibrate: its share of the sequences is weight / Σ weights.
@@ -60,6 +68,19 @@ struct PerplexitySpec {
   int64_t limit = 0;    // windows (or documents) at most; 0: all
 };
 
+// Questions with known answers, asked and scored as lm-evaluation-harness does.
+struct TaskSpec {
+  std::string task;  // a row of tasks/task_table.h: "openbookqa", "gsm8k", …
+  std::string name;  // what its figures are called in reports; unique in a job
+  std::string path;  // the dataset's published file, or the generic JSONL of docs/tasks.md
+  // Where the dataset publishes its answers in a file of their own (PIQA, WinoGrande); else empty.
+  std::string labels_path;
+  // Solved examples in front of every question: the first num_fewshot of a file like path.
+  std::string fewshot_path;
+  int64_t num_fewshot = 0;
+  int64_t limit = 0;  // items at most; 0: all
+};
+
 struct CompressSpec {
   std::string job_id;     // names staging directories; recorded in the report
   int64_t attempt = 1;    // tells the staging directories of a job's attempts apart
@@ -88,6 +109,7 @@ struct CompressSpec {
   // text that calibration does not use, where there are any (in domain), and on these texts.
   bool evaluate_held_out = true;
   std::vector<PerplexitySpec> evaluations;
+  std::vector<TaskSpec> tasks;  // before and after, likewise
 };
 
 // The windows of each text that calibration leaves out for evaluate_held_out, and what their
@@ -95,10 +117,29 @@ struct CompressSpec {
 inline constexpr int64_t kHeldOutWindows = 8;
 inline constexpr char kHeldOutName[] = "held_out_perplexity";
 
+// What a model may lose against its baseline.
+struct AcceptanceThreshold {
+  // Of each task's first metric, which is a share: 0.02 allows 0.40 to become 0.38.
+  std::optional<double> max_accuracy_drop;
+  // Of each perplexity, relative: 0.1 allows 10 to become 11.
+  std::optional<double> max_perplexity_increase;
+
+  bool any() const { return max_accuracy_drop || max_perplexity_increase; }
+};
+
 struct EvaluateSpec {
+  std::string job_id;   // as in CompressSpec
+  int64_t attempt = 1;  // as in CompressSpec
   std::string model_dir;
   std::string model_uri;
+  std::string baseline_dir;  // a second model, measured beside; empty: none
+  std::string baseline_uri;
   std::vector<PerplexitySpec> perplexities;
+  std::vector<TaskSpec> tasks;
+  AcceptanceThreshold threshold;  // needs a baseline
+  // Where report.html, evaluation_report.json and predictions.jsonl are published; empty: nowhere.
+  std::string output_uri;
+  std::string work_dir;  // scratch of this attempt
 };
 
 // One line of progress. percent never falls within an attempt.
@@ -127,7 +168,11 @@ struct MatrixReport {
   double relative_loss = 0;
   double optimum_loss = 0;  // (Σ_{j>k} λ_j)^{1/2}, absolute; whitened methods only
   double rounding_excess = 0;  // ‖(W−W″)X‖²/‖(W−W′)X‖² − 1, W″ being what is stored
+  // ‖tail‖ / ‖all‖ of the spectrum that the ranks are cut from, at kSpectrumPoints ranks spread
+  // evenly from 0 to min(rows, cols); empty where nothing was decomposed.
+  std::vector<float> spectrum = {};
 };
+inline constexpr int kSpectrumPoints = 33;
 
 struct PerplexityResult {
   std::string name;
@@ -142,6 +187,21 @@ struct PerplexityResult {
   bool held_out = false;
 };
 
+struct TaskMetric {
+  std::string name;  // "acc", "acc_norm", "bleu_acc", "bleu_max", "bleu_diff", "exact_match", …
+  double value = 0;  // a share in [0, 1]; bleu_max and bleu_diff: points of 100
+  double std_error = -1;  // of the mean over the items; negative: fewer than two items
+};
+
+struct TaskResult {
+  std::string task;
+  std::string name;
+  std::vector<TaskMetric> metrics;  // the first is the one that thresholds look at
+  int64_t items = 0;
+  int64_t tokens = 0;  // computed: a prompt that several choices share counts once
+  double seconds = 0;
+};
+
 struct ArtifactResult {
   double keep_ratio = 0;
   std::string uri;  // where it was published
@@ -151,6 +211,7 @@ struct ArtifactResult {
   int64_t weight_bytes = 0;
   std::vector<MatrixReport> matrices;
   std::vector<PerplexityResult> perplexities;
+  std::vector<TaskResult> tasks;
 };
 
 struct CompressResult {
@@ -158,6 +219,7 @@ struct CompressResult {
   int64_t target_parameters = 0;               // of the linears in scope, before
   int64_t weight_bytes = 0;                    // before
   std::vector<PerplexityResult> perplexities;  // before
+  std::vector<TaskResult> tasks;               // before
   std::vector<ArtifactResult> artifacts;
   std::vector<StageTime> stages;
   int64_t peak_host_bytes = 0;
@@ -165,10 +227,25 @@ struct CompressResult {
   std::string device;
 };
 
-struct EvaluateResult {
+struct ModelFigures {
+  std::string uri;
   int64_t parameters = 0;
   int64_t weight_bytes = 0;
   std::vector<PerplexityResult> perplexities;
+  std::vector<TaskResult> tasks;
+};
+
+struct Verdict {
+  bool accepted = true;
+  std::vector<std::string> regressions;  // "openbookqa: acc 0.190 → 0.150, more than 0.020 lower"
+};
+
+struct EvaluateResult {
+  ModelFigures model;
+  std::optional<ModelFigures> baseline;
+  std::optional<Verdict> verdict;  // where the request has a threshold
+  std::string report_uri;          // where the report was published
+  std::string manifest_sha256;
   int64_t peak_host_bytes = 0;
   std::string device;
 };

@@ -93,6 +93,23 @@ double PrefillRate(const std::vector<PerplexityResult>& perplexities) {
   return tokens / seconds;
 }
 
+// A line a metric, of tasks that were put to both models.
+std::string TaskRows(const std::vector<TaskResult>& before, const std::vector<TaskResult>& after) {
+  const auto text = [](const TaskMetric& metric) {
+    return metric.std_error < 0 ? fmt::format("{:.3f}", metric.value)
+                                : fmt::format("{:.3f} ± {:.3f}", metric.value, metric.std_error);
+  };
+  std::string rows;
+  for (size_t t = 0; t < before.size() && t < after.size(); ++t) {
+    for (size_t m = 0; m < before[t].metrics.size() && m < after[t].metrics.size(); ++m) {
+      const TaskMetric &from = before[t].metrics[m], &to = after[t].metrics[m];
+      rows += fmt::format("| {}, {} ({} questions) | {} | {} | {:+.3f} |\n", before[t].name,
+                          from.name, before[t].items, text(from), text(to), to.value - from.value);
+    }
+  }
+  return rows;
+}
+
 // The licence that the source's own card or files declare, where they do.
 std::string LicenceLine(const Checkpoint& source) {
   absl::StatusOr<std::string> card = ReadFile(source.dir() + "/README.md", 1 << 20);
@@ -153,6 +170,7 @@ std::string ModelCard(const Checkpoint& source, const CompressSpec& spec, const 
                         before.predicted_tokens, before.perplexity, after.perplexity,
                         after.perplexity / before.perplexity);
   }
+  card += TaskRows(job.tasks, artifact.tasks);
   if (artifact.perplexities.empty()) {
     card += "\nPerplexity was not measured by this job.\n";
   } else {
@@ -190,8 +208,9 @@ std::string ModelCard(const Checkpoint& source, const CompressSpec& spec, const 
     card += fmt::format("- largest relative loss of a matrix: {:.3g}, `{}`\n", worst, worst_name);
   }
   card += fmt::format(
-      "- computed on {}\n\nEvery rank, loss and time is in `compression_report.json`; every file's "
-      "digest in `compression_manifest.json`.\n",
+      "- computed on {}\n\n[report.html](report.html) shows all of it; every rank, loss and time "
+      "is "
+      "in `compression_report.json`, every file's digest in `compression_manifest.json`.\n",
       job.device);
   return card;
 }

@@ -32,11 +32,6 @@ std::optional<int32_t> FirstToken(const Checkpoint& checkpoint, const Tokenizer&
   return std::nullopt;
 }
 
-// Of one sequence.
-int64_t CacheBytes(const ModelConfig& config, int64_t seq_len) {
-  return 4 * 2 * config.num_layers * config.num_kv_heads * config.head_dim * seq_len;
-}
-
 int64_t SampledSequences(const CalibrationSpec& calibration) {
   const std::vector<int64_t> shares = SplitSamples(calibration.samples, calibration.sources);
   int64_t count = 0;
@@ -54,7 +49,8 @@ absl::StatusOr<Sequences> SampleModel(const Checkpoint& checkpoint, const Tokeni
   const ModelConfig& config = checkpoint.config();
   ASSIGN_OR_RETURN(const std::unique_ptr<Decoder> decoder, Decoder::Load(checkpoint, backend));
   const std::optional<int32_t> first = FirstToken(checkpoint, tokenizer);
-  const int64_t together = std::clamp<int64_t>(kCacheBytes / CacheBytes(config, seq_len), 1, count);
+  const int64_t together =
+      std::clamp<int64_t>(kCacheBytes / KvCacheBytes(config, seq_len), 1, count);
   Random seeds(seed);
   Sequences sequences;
   while (sequences.count() < count) {
@@ -103,7 +99,7 @@ int64_t SamplingHostBytes(const CompressSpec& spec, const Checkpoint& checkpoint
   const int64_t count = SampledSequences(spec.calibration);
   if (count == 0) return 0;
   // A cache is never less than one sequence, nor more than all of them.
-  const int64_t one = CacheBytes(config, spec.calibration.seq_len);
+  const int64_t one = KvCacheBytes(config, spec.calibration.seq_len);
   const int64_t cache = std::clamp(kCacheBytes, one, count * one);
   // The weights in F32, beside those that are mapped.
   return 4 * checkpoint.parameters() + checkpoint.weight_bytes() + cache;

@@ -25,8 +25,13 @@ Sequences Slice(const Sequences& all, int64_t first, int64_t last) {
 }  // namespace
 
 Workload WorkloadOf(const Sequences& sequences) {
-  const auto tokens = static_cast<double>(sequences.tokens());
-  return {tokens, tokens / (2 * static_cast<double>(std::max<int64_t>(sequences.count(), 1)))};
+  Workload work{static_cast<double>(sequences.tokens()), 0};
+  for (int64_t s = 0; s < sequences.count(); ++s) {
+    const auto length = static_cast<double>(sequences.length(s));
+    work.positions += length * (static_cast<double>(sequences.first_position(s)) + length / 2);
+  }
+  if (work.tokens > 0) work.positions /= work.tokens;
+  return work;
 }
 
 Workload WorkloadOf(const std::vector<EvaluationData>& texts) {

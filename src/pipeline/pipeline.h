@@ -2,7 +2,7 @@
 // thread:
 //
 //   CompressModel: load ▸ calibrate ▸ allocate ▸ factorise ▸ write ▸ evaluate ▸ publish
-//   Evaluate:      load ▸ evaluate
+//   Evaluate:      load ▸ evaluate ▸ publish
 //
 // Nothing is kept between calls. Errors carry a reason from base/status.h and the offending name.
 #pragma once
@@ -25,11 +25,14 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& spec, Backend& ba
 // and so on below it for several.
 std::vector<std::string> OutputUris(const CompressSpec& spec);
 
-// Checks an evaluation without running it: the model is readable and every text is there.
+// Checks an evaluation without running it: the models are readable, every text is there and every
+// task's files are, with a first question in them that can be asked.
 absl::Status CheckEvaluate(const EvaluateSpec& spec);
 
+// Measures the model, and its baseline where there is one, and publishes the report where the
+// request says where. On any error nothing is published.
 absl::StatusOr<EvaluateResult> RunEvaluate(const EvaluateSpec& spec, Backend& backend,
-                                           const RunHooks& hooks);
+                                           ArtifactStore& store, const RunHooks& hooks);
 
 // What this build knows, for GetServerInfo.
 std::vector<std::string> SupportedFamilies();

@@ -9,8 +9,11 @@
 
 #include "linalg/backend.h"
 #include "pipeline/block_statistics.h"
+#include "pipeline/generate_texts.h"
 #include "pipeline/model_samples.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/task_prompts.h"
+#include "pipeline/text_tasks.h"
 
 namespace svdllm {
 namespace {
@@ -34,6 +37,7 @@ std::vector<Workload> ExpectedWindows(const CompressSpec& spec) {
   for (const PerplexitySpec& text : spec.evaluations) {
     add(text.limit > 0 ? text.limit : 100, text.seq_len);
   }
+  for (const TaskSpec& task : spec.tasks) add(task.limit > 0 ? task.limit : 1000, 150);
   return windows;
 }
 
@@ -197,6 +201,13 @@ absl::StatusOr<CompressSpec> ResolveCompress(const CompressSpec& spec,
     ASSIGN_OR_RETURN(evaluation.seq_len,
                      ResolveSeqLen(evaluation.seq_len, config, where + ": seq_len"));
   }
+  for (const TaskSpec& task : resolved.tasks) {
+    if (task.name.empty()) return InvalidField("evaluation: a task without a name");
+    if (!names.insert(task.name).second) {
+      return InvalidField("evaluation: " + task.name + ": the name is another figure's");
+    }
+    RETURN_IF_ERROR(CheckTask(task));
+  }
   for (const auto& [value, name] :
        {std::pair(spec.asvd_alpha, "asvd_alpha"), std::pair(spec.anchor_blend, "anchor_blend"),
         std::pair(spec.anchor_ridge, "anchor_ridge")}) {
@@ -249,7 +260,7 @@ CompressPlan MakePlan(const CompressSpec& spec, const Checkpoint& checkpoint) {
       if (spec.encoding == Encoding::kPivoted && rank > 0) {
         artifact.weight_bytes += target.rows * static_cast<int64_t>(SizeOf(DType::kI32));
       }
-      const absl::StatusOr<TensorView> tensor = checkpoint.Tensor(target.name + ".weight");
+      const absl::StatusOr<TensorSpec> tensor = checkpoint.Spec(target.name + ".weight");
       artifact.parameters -= saved;
       if (tensor.ok()) artifact.weight_bytes -= saved * static_cast<int64_t>(SizeOf(tensor->dtype));
     }
@@ -262,6 +273,11 @@ CompressPlan MakePlan(const CompressSpec& spec, const Checkpoint& checkpoint) {
   }
   plan.peak_host_bytes =
       std::max(PeakHostBytes(spec, checkpoint, longest), SamplingHostBytes(spec, checkpoint));
+  for (const TaskSpec& task : spec.tasks) {
+    const absl::StatusOr<const TaskRow*> row = FindTask(task.task);
+    if (!row.ok() || (*row)->kind != TaskKind::kGeneration) continue;
+    plan.peak_host_bytes = std::max(plan.peak_host_bytes, GenerationHostBytes(checkpoint));
+  }
   plan.expected_seconds = ExpectedFlops(spec, checkpoint) / MeasuredRate();
   return plan;
 }
@@ -309,6 +325,11 @@ std::vector<std::string> SupportedOutputFormats() {
   return {OutputFormatName(OutputFormat::kFactored), OutputFormatName(OutputFormat::kDense)};
 }
 
-std::vector<std::string> SupportedTasks() { return {"perplexity"}; }
+std::vector<std::string> SupportedTasks() {
+  std::vector<std::string> names;
+  for (const TextTask& task : TextTasks()) names.emplace_back(task.name);
+  for (const TaskRow& task : Tasks()) names.emplace_back(task.name);
+  return names;
+}
 
 }  // namespace svdllm

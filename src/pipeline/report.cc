@@ -1,38 +1,23 @@
 #include "pipeline/report.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
+
+#include "pipeline/figures_json.h"
 
 namespace svdllm {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json PerplexitiesJson(const std::vector<PerplexityResult>& perplexities) {
+// To four digits: a report that people read is not a store of spectra.
+Json SpectrumJson(const std::vector<float>& spectrum) {
   Json list = Json::array();
-  for (const PerplexityResult& p : perplexities) {
-    list.push_back({{"name", p.name},
-                    {"perplexity", p.perplexity},
-                    {"predicted_tokens", p.predicted_tokens},
-                    {"windows", p.windows},
-                    {"leftover_tokens", p.leftover_tokens},
-                    {"seconds", p.seconds},
-                    {"prefill_tokens_per_second", p.tokens_per_second},
-                    {"held_out", p.held_out}});
-  }
+  for (const float x : spectrum) list.push_back(std::round(static_cast<double>(x) * 1e4) / 1e4);
   return list;
-}
-
-std::vector<PerplexityResult> PerplexitiesFrom(const Json& list) {
-  std::vector<PerplexityResult> perplexities;
-  for (const Json& p : list) {
-    perplexities.push_back({p.at("name"), p.at("perplexity"), p.at("predicted_tokens"),
-                            p.at("windows"), p.at("leftover_tokens"), p.at("seconds"),
-                            p.at("prefill_tokens_per_second"), p.value("held_out", false)});
-  }
-  return perplexities;
 }
 
 Json SourcesJson(const std::vector<CalibrationSource>& sources) {
@@ -72,7 +57,7 @@ Json RoundingJson(const Checkpoint& source, const CompressSpec& spec,
   int64_t compressed = 0;
   for (const MatrixReport& m : artifact.matrices) {
     if (m.rank == 0) continue;
-    const absl::StatusOr<TensorView> weight = source.Tensor(m.name + ".weight");
+    const absl::StatusOr<TensorSpec> weight = source.Spec(m.name + ".weight");
     if (weight.ok()) dtypes.insert(DTypeName(weight->dtype));
     ++compressed;
     sum += m.rounding_excess;
@@ -98,7 +83,8 @@ Json ReportJson(const Checkpoint& source, const CompressSpec& spec, const Compre
                         {"rank", m.rank},
                         {"relative_loss", m.relative_loss},
                         {"optimum_loss", m.optimum_loss},
-                        {"rounding_excess", m.rounding_excess}});
+                        {"rounding_excess", m.rounding_excess},
+                        {"spectrum", SpectrumJson(m.spectrum)}});
   }
   Json stages = Json::array();
   for (const StageTime& s : job.stages) {
@@ -126,12 +112,14 @@ Json ReportJson(const Checkpoint& source, const CompressSpec& spec, const Compre
        {{"parameters", job.parameters},
         {"target_parameters", job.target_parameters},
         {"weight_bytes", job.weight_bytes},
-        {"perplexities", PerplexitiesJson(job.perplexities)}}},
+        {"perplexities", PerplexitiesJson(job.perplexities)},
+        {"tasks", TasksJson(job.tasks)}}},
       {"after",
        {{"parameters", artifact.parameters},
         {"target_parameters", artifact.compressed_parameters},
         {"weight_bytes", artifact.weight_bytes},
-        {"perplexities", PerplexitiesJson(artifact.perplexities)}}},
+        {"perplexities", PerplexitiesJson(artifact.perplexities)},
+        {"tasks", TasksJson(artifact.tasks)}}},
       {"rounding", RoundingJson(source, spec, artifact)},
       {"stages", stages},
       {"peak_host_bytes", job.peak_host_bytes},
@@ -145,16 +133,19 @@ absl::StatusOr<OwnArtifact> ArtifactFromReport(const Json& report) {
     OwnArtifact own;
     ArtifactResult& artifact = own.artifact;
     own.before = PerplexitiesFrom(report.at("before").at("perplexities"));
+    own.tasks_before = TasksFrom(report.at("before").at("tasks"));
     artifact.keep_ratio = report.at("keep_ratio");
     const Json& after = report.at("after");
     artifact.parameters = after.at("parameters");
     artifact.compressed_parameters = after.at("target_parameters");
     artifact.weight_bytes = after.at("weight_bytes");
     artifact.perplexities = PerplexitiesFrom(after.at("perplexities"));
+    artifact.tasks = TasksFrom(after.at("tasks"));
     for (const Json& m : report.at("matrices")) {
       artifact.matrices.push_back({m.at("name"), m.at("rows"), m.at("cols"), m.at("rank"),
                                    m.at("relative_loss"), m.at("optimum_loss"),
-                                   m.at("rounding_excess")});
+                                   m.at("rounding_excess"),
+                                   m.value("spectrum", std::vector<float>())});
     }
     return own;
   } catch (const nlohmann::json::exception& error) {

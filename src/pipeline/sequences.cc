@@ -41,6 +41,24 @@ absl::StatusOr<nlohmann::json> ParseJson(const std::string& text, const std::str
   return value;
 }
 
+std::vector<std::string> Rows(const std::string& text, TextRows kind) {
+  constexpr char kSpace[] = " \t\r\n";
+  std::vector<std::string> rows;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size() - 1) + 1;
+    std::string row = text.substr(begin, end - begin);
+    const size_t first = row.find_first_not_of(kSpace);
+    if (first == std::string::npos) {
+      row.clear();
+    } else if (kind == TextRows::kStrippedRows) {
+      row = row.substr(first, row.find_last_not_of(kSpace) + 1 - first);
+    }
+    rows.push_back(std::move(row));
+    begin = end;
+  }
+  return rows;
+}
+
 // The whole text as one list of ids.
 std::vector<int32_t> EncodeJoined(const std::vector<std::string>& documents,
                                   const Tokenizer& tokenizer) {
@@ -128,7 +146,11 @@ absl::Status DrawText(const TextSource& text, const CalibrationSpec& spec, int64
 
 }  // namespace
 
-void Sequences::Append(std::span<const int32_t> sequence) {
+void Sequences::Append(std::span<const int32_t> sequence, int64_t parent) {
+  if (parent >= 0 || !parents.empty()) {
+    parents.resize(static_cast<size_t>(count()), -1);
+    parents.push_back(parent);
+  }
   ids.insert(ids.end(), sequence.begin(), sequence.end());
   offsets.push_back(static_cast<int64_t>(ids.size()));
 }
@@ -159,8 +181,13 @@ absl::StatusOr<std::vector<std::string>> LoadDocuments(const TextSource& source)
           DocumentOf(value[i], source, source.path + ": element " + std::to_string(i)));
       documents.push_back(std::move(document));
     }
-  } else {
+  } else if (source.rows == TextRows::kWhole) {
     documents.push_back(*std::move(text));
+  } else {
+    documents = Rows(*text, source.rows);
+  }
+  if (source.max_documents > 0 && static_cast<int64_t>(documents.size()) > source.max_documents) {
+    documents.resize(static_cast<size_t>(source.max_documents));
   }
   const bool has_text = std::any_of(documents.begin(), documents.end(), [](const auto& document) {
     return document.find_first_not_of(" \t\r\n") != std::string::npos;

@@ -16,10 +16,19 @@ namespace svdllm {
 struct Sequences {
   std::vector<int32_t> ids;
   std::vector<int64_t> offsets = {0};
+  // Empty, or one a sequence: the one that it goes on behind (SequenceLayout), or −1. Its parent
+  // and the parent's other children stand side by side.
+  std::vector<int64_t> parents;
 
   int64_t count() const { return static_cast<int64_t>(offsets.size()) - 1; }
   int64_t tokens() const { return offsets.back(); }
-  void Append(std::span<const int32_t> sequence);
+  int64_t length(int64_t s) const {
+    return offsets[static_cast<size_t>(s) + 1] - offsets[static_cast<size_t>(s)];
+  }
+  int64_t parent(int64_t s) const { return parents.empty() ? -1 : parents[static_cast<size_t>(s)]; }
+  // How many tokens stand in front of sequence s.
+  int64_t first_position(int64_t s) const { return parent(s) < 0 ? 0 : length(parent(s)); }
+  void Append(std::span<const int32_t> sequence, int64_t parent = -1);
 };
 
 // The documents of a text. DATASET_INVALID, naming file and line, where it is absent, empty, not

@@ -13,9 +13,11 @@ namespace svdllm {
 struct Batch {
   int64_t first_row = 0, rows = 0;
   std::vector<int64_t> offsets;  // within the batch
+  std::vector<int64_t> parents;  // likewise, as in Sequences
 };
 
-// Batches of whole sequences with at most max_tokens tokens (a longer sequence is its own batch).
+// Batches of whole sequences, those with one parent and itself together, with at most max_tokens
+// tokens (more where that is more).
 std::vector<Batch> MakeBatches(const Sequences& sequences, int64_t max_tokens = 4096);
 
 int64_t LargestBatch(const std::vector<Batch>& batches);  // rows

@@ -83,7 +83,13 @@ double DecomposeFlops(const ModelConfig& config, const Architecture& arch) {
 }
 
 double HeadFlops(const ModelConfig& config, double tokens) {
-  return 2 * Real(config.vocab_size * config.hidden_size) * tokens;
+  const int64_t projection =
+      config.embedding_size == config.hidden_size ? 0 : config.embedding_size * config.hidden_size;
+  return 2 * Real(config.vocab_size * config.embedding_size + projection) * tokens;
+}
+
+int64_t KvCacheBytes(const ModelConfig& config, int64_t tokens) {
+  return 4 * 2 * config.num_layers * config.num_kv_heads * config.head_dim * tokens;
 }
 
 double PerplexityFlops(const Checkpoint& checkpoint, const Workload& windows) {

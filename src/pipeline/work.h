@@ -27,6 +27,8 @@ inline constexpr double kValuesShare = 0.33;
 inline constexpr double kFactorShare = 0.33;
 double DecomposeFlops(const ModelConfig& config, const Architecture& arch);
 double HeadFlops(const ModelConfig& config, double tokens);
+// Keys and values of one sequence, in a Decoder.
+int64_t KvCacheBytes(const ModelConfig& config, int64_t tokens);
 // A forward pass through the whole model and its head.
 double PerplexityFlops(const Checkpoint& checkpoint, const Workload& windows);
 // A whole compression, with perplexity before and after over the windows.

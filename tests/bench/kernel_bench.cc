@@ -54,18 +54,18 @@ void Attention(benchmark::State& state) {
                v = Filled(kTokens, 192, DType::kF32), out = Filled(kTokens, kHidden, DType::kF32);
   std::vector<int64_t> offsets;
   for (int64_t t = 0; t <= kTokens; t += length) offsets.push_back(t);
-  for (auto _ : state) TheBackend().Attention(q, k, v, {9, 3, 64}, offsets, out).IgnoreError();
+  for (auto _ : state) TheBackend().Attention(q, k, v, {9, 3, 64}, offsets, {}, out).IgnoreError();
   Flops(state, 4.0 * kTokens * kHidden * static_cast<double>(length) / 2);
 }
 BENCHMARK(Attention)->Arg(512)->Arg(2048)->Unit(benchmark::kMillisecond)->UseRealTime();
 
-void SiluMul(benchmark::State& state) {
+void GatedSilu(benchmark::State& state) {
   const Matrix gate = Filled(kTokens, kInter, DType::kF32),
                up = Filled(kTokens, kInter, DType::kF32);
-  for (auto _ : state) TheBackend().SiluMul(gate, up).IgnoreError();
+  for (auto _ : state) TheBackend().Activate(Activation::kSilu, gate, up).IgnoreError();
   state.SetItemsProcessed(state.iterations() * kTokens * kInter);
 }
-BENCHMARK(SiluMul)->Unit(benchmark::kMillisecond)->UseRealTime();
+BENCHMARK(GatedSilu)->Unit(benchmark::kMillisecond)->UseRealTime();
 
 // A batch as a layer has it, and one problem alone.
 void Eigen(benchmark::State& state) {

@@ -1,5 +1,5 @@
 // The fixture of the backend's conformance tests: TEST_P(BackendTest, ...) runs for every
-// implementation that backend_test.cc lists.
+// implementation.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -11,6 +11,7 @@
 #include <string>
 
 #include "linalg/backend.h"
+#include "linalg/cuda_backend_loader.h"
 
 namespace svdllm::testing {
 
@@ -20,6 +21,15 @@ struct Implementation {
   std::string name;
   std::function<absl::StatusOr<std::unique_ptr<Backend>>()> make;
 };
+
+inline auto Implementations() {
+  return ::testing::Values(Implementation{"cpu", [] { return NewCpuBackend(); }},
+                           Implementation{"cpu_one_thread", [] { return NewCpuBackend(1); }},
+                           Implementation{"cuda", [] { return NewCudaBackend(); }});
+}
+inline std::string NameOf(const ::testing::TestParamInfo<Implementation>& info) {
+  return info.param.name;
+}
 
 class BackendTest : public ::testing::TestWithParam<Implementation> {
  protected:

@@ -32,101 +32,77 @@ TEST_P(BackendTest, NormsAndElementwise) {
   MatD gate = Random(5, 70) * 30;
   gate(0, 0) = 200, gate(0, 1) = -200, gate(0, 2) = 0;
   Matrix g = Put(gate, DType::kF32);
-  ASSERT_TRUE(backend_->SiluMul(g, Put(up, DType::kF32)).ok());
+  ASSERT_TRUE(backend_->Activate(Activation::kSilu, g, Put(up, DType::kF32)).ok());
   const MatD silu = gate.array() / (1 + (-gate.array()).exp()) * up.array();
   EXPECT_LT((Get(g) - silu).cwiseAbs().maxCoeff(), 1e-4);
 }
 
-TEST_P(BackendTest, RopeRotatesByPosition) {
-  const int64_t half = 4, heads = 3;
-  const MatD angles = Random(6, half), x = Random(9, heads * 2 * half);
-  Matrix y = Put(x, DType::kF32);
-  const std::vector<int64_t> offsets = {0, 6, 9};
-  ASSERT_TRUE(backend_
-                  ->Rope(y, heads, Put(angles.array().cos(), DType::kF32),
-                         Put(angles.array().sin(), DType::kF32), offsets)
-                  .ok());
-  const MatD got = Get(y);
-  for (int64_t t = 0; t < 9; ++t) {
-    const int64_t p = t < 6 ? t : t - 6;
-    for (int64_t h = 0; h < heads; ++h) {
-      for (int64_t i = 0; i < half; ++i) {
-        const int64_t a = h * 2 * half + i, b = a + half;
-        EXPECT_NEAR(got(t, a), x(t, a) * std::cos(angles(p, i)) - x(t, b) * std::sin(angles(p, i)),
-                    1e-5);
-        EXPECT_NEAR(got(t, b), x(t, b) * std::cos(angles(p, i)) + x(t, a) * std::sin(angles(p, i)),
-                    1e-5);
-      }
-    }
+TEST_P(BackendTest, LayerNormTakesTheMeanAway) {
+  const MatD x = Random(6, 77).array() + 1000, w = Random(1, 77), bias = Random(1, 77);
+  Matrix y = *backend_->New(6, 77, DType::kF32);
+  ASSERT_TRUE(
+      backend_->LayerNorm(Put(x, DType::kF32), Put(w, DType::kF32), Put(bias, DType::kF32), 1e-5, y)
+          .ok());
+  const MatD stored = x.cast<float>().cast<double>(), got = Get(y);
+  for (int i = 0; i < 6; ++i) {
+    const MatD off = stored.row(i).array() - stored.row(i).mean();
+    const MatD expected = (off / std::sqrt(off.squaredNorm() / 77 + 1e-5)).cwiseProduct(w) + bias;
+    EXPECT_LT((got.row(i) - expected).norm(), 1e-5) << i;
   }
   EXPECT_FALSE(backend_
-                   ->Rope(y, heads, Put(angles.topRows(2), DType::kF32),
-                          Put(angles.topRows(2), DType::kF32), offsets)
+                   ->LayerNorm(Put(x, DType::kF32), Put(w, DType::kF32),
+                               *backend_->New(1, 76, DType::kF32), 1e-5, y)
                    .ok());
 }
 
-TEST_P(BackendTest, AttentionIsCausalAndGrouped) {
-  const AttentionShape shape{4, 2, 8};
-  const std::vector<int64_t> offsets = {0, 1, 300, 340};  // one longer than a block of rows
-  const MatD q = Random(340, 32), k = Random(340, 16), v = Random(340, 16);
-  Matrix out = *backend_->New(340, 32, DType::kF32);
-  ASSERT_TRUE(backend_
-                  ->Attention(Put(q, DType::kF32), Put(k, DType::kF32), Put(v, DType::kF32), shape,
-                              offsets, out)
-                  .ok());
-  const MatD got = Get(out);
-  for (size_t s = 0; s + 1 < offsets.size(); ++s) {
-    const int64_t begin = offsets[s], length = offsets[s + 1] - begin;
-    for (int64_t h = 0; h < 4; ++h) {
-      const MatD qh = q.block(begin, h * 8, length, 8), kh = k.block(begin, h / 2 * 8, length, 8),
-                 vh = v.block(begin, h / 2 * 8, length, 8);
-      MatD scores = qh * kh.transpose() / std::sqrt(8.0);
-      for (int64_t i = 0; i < length; ++i) {
-        scores.row(i).tail(length - i - 1).setConstant(-1e300);
-        scores.row(i) = (scores.row(i).array() - scores.row(i).maxCoeff()).exp();
-        scores.row(i) /= scores.row(i).sum();
-      }
-      EXPECT_LT((got.block(begin, h * 8, length, 8) - scores * vh).norm(), 1e-5 * vh.norm());
+TEST_P(BackendTest, Activations) {
+  MatD gate = Random(9, 130) * 4;
+  gate(0, 0) = 200, gate(0, 1) = -200, gate(0, 2) = 0, gate(0, 3) = 1e-6, gate(0, 4) = -0.2;
+  gate(0, 5) = 11, gate(0, 6) = -11;
+  gate = gate.cast<float>().cast<double>().eval();
+  const MatD up = Random(9, 130);
+  const auto one = [](Activation activation, double x) {
+    switch (activation) {
+      case Activation::kSilu:
+        return x / (1 + std::exp(-x));
+      case Activation::kGelu:
+        return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+      case Activation::kGeluTanh:
+        return 0.5 * x *
+               (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
+      case Activation::kRelu:
+        return std::max(x, 0.0);
     }
+    return 0.0;
+  };
+  for (const Activation activation :
+       {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh, Activation::kRelu}) {
+    const MatD expected = gate.unaryExpr([&](double x) { return one(activation, x); });
+    Matrix y = Put(gate, DType::kF32);
+    ASSERT_TRUE(backend_->Activate(activation, y, {}).ok());
+    const MatD error = (Get(y) - expected).array() / (1 + gate.array().abs());
+    EXPECT_LT(error.cwiseAbs().maxCoeff(), 1e-6) << static_cast<int>(activation);
+    y = Put(gate, DType::kF32);
+    ASSERT_TRUE(backend_->Activate(activation, y, Put(up, DType::kF32)).ok());
+    EXPECT_LT((Get(y) - expected.cwiseProduct(up)).cwiseAbs().maxCoeff(), 1e-4)
+        << static_cast<int>(activation);
   }
+  Matrix y = Put(gate, DType::kF32);
+  EXPECT_FALSE(backend_->Activate(Activation::kRelu, y, *backend_->New(9, 5, DType::kF32)).ok());
 }
 
-// The last query of a causal attention is a single query against all of its keys.
-TEST_P(BackendTest, CachedAttentionIsTheLastRow) {
-  for (const AttentionShape& shape : {AttentionShape{4, 2, 8}, AttentionShape{9, 3, 64},
-                                      AttentionShape{3, 3, 10}, AttentionShape{12, 1, 6}}) {
-    const int64_t capacity = 170, d = shape.head_dim;
-    const std::vector<int64_t> lengths = {1, 170, 33};
-    const MatD k = Random(3 * capacity, shape.kv_heads * d),
-               v = Random(3 * capacity, shape.kv_heads * d), q = Random(3, shape.heads * d);
-    Matrix out = *backend_->New(3, shape.heads * d, DType::kF32);
-    ASSERT_TRUE(backend_
-                    ->CachedAttention(Put(q, DType::kF32), Put(k, DType::kF32), Put(v, DType::kF32),
-                                      shape, lengths, out)
-                    .ok());
-    const MatD got = Get(out);
-    for (int64_t s = 0; s < 3; ++s) {
-      const int64_t length = lengths[static_cast<size_t>(s)];
-      for (int64_t h = 0; h < shape.heads; ++h) {
-        const int64_t column = h / (shape.heads / shape.kv_heads) * d;
-        const MatD keys = k.block(s * capacity, column, length, d);
-        MatD scores =
-            q.block(s, h * d, 1, d) * keys.transpose() / std::sqrt(static_cast<double>(d));
-        scores = (scores.array() - scores.maxCoeff()).exp();
-        const MatD expected = scores / scores.sum() * v.block(s * capacity, column, length, d);
-        EXPECT_LT((got.block(s, h * d, 1, d) - expected).norm(), 1e-5 * (1 + expected.norm()))
-            << s << " " << h;
-      }
-    }
-    for (const std::vector<int64_t>& wrong :
-         std::vector<std::vector<int64_t>>{{1, 171, 3}, {0, 1, 1}, {1, 1}}) {
-      EXPECT_EQ(backend_
-                    ->CachedAttention(Put(q, DType::kF32), Put(k, DType::kF32), Put(v, DType::kF32),
-                                      shape, wrong, out)
-                    .code(),
-                absl::StatusCode::kInternal);
-    }
+TEST_P(BackendTest, SoftCapBends) {
+  MatD x = Random(5, 333) * 60;
+  x(0, 0) = 0, x(0, 1) = 1e-4, x(0, 2) = 8.9, x(0, 3) = -9.1, x(0, 4) = 1e6, x(0, 5) = -1e6;
+  x = x.cast<float>().cast<double>().eval();
+  Matrix y = Put(x, DType::kF32);
+  ASSERT_TRUE(backend_->SoftCap(y, 30).ok());
+  const MatD expected = 30 * (x / 30).array().tanh(), got = Get(y);
+  for (int64_t i = 0; i < x.size(); ++i) {
+    EXPECT_NEAR(got.data()[i], expected.data()[i], 1e-6 * std::abs(expected.data()[i]))
+        << x.data()[i];
   }
+  EXPECT_FALSE(backend_->SoftCap(y, 0).ok());
 }
 
 TEST_P(BackendTest, CrossEntropySkipsNegativeTargets) {

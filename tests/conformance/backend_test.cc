@@ -308,12 +308,7 @@ TEST_P(BackendTest, FindsNonFiniteValues) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, BackendTest,
-                         ::testing::Values(Implementation{"cpu", [] { return NewCpuBackend(); }},
-                                           Implementation{"cpu_one_thread",
-                                                          [] { return NewCpuBackend(1); }},
-                                           Implementation{"cuda", [] { return NewCudaBackend(); }}),
-                         [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(All, BackendTest, Implementations(), NameOf);
 
 }  // namespace
 }  // namespace svdllm::testing

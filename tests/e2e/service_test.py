@@ -148,7 +148,48 @@ class ServiceTest(unittest.TestCase):
                 "evaluate", f"--model={uris[1]}", f"--dataset={self.text}", "--seq_len=64",
                 "--tasks=perplexity", "--limit=5", "--watch")
             self.assertEqual(status, 0, errors)
-            self.assertGreater(job["evaluateResult"]["perplexities"][0]["perplexity"], 1)
+            self.assertGreater(job["evaluateResult"]["model"]["perplexities"][0]["perplexity"], 1)
+
+    def test_tasks_are_asked_before_and_after_and_judged(self):
+        questions, examples = f"{self.dir}/questions.jsonl", f"{self.dir}/examples.jsonl"
+        for path, count in [(questions, 6), (examples, 3)]:
+            with open(path, "w") as f:
+                f.writelines(json.dumps({"query": f"Line {i}", "choices": ["of a", "text", "zzz"], "gold": i % 3}) + "\n"
+                             for i in range(count))
+        status, job, errors = self.compress(task=f"multiple_choice={questions}", task_limit=4)
+        self.assertEqual(status, 0, errors)
+        result = job["compressModelResult"]
+        for tasks in [result["tasks"], result["artifacts"][0]["tasks"]]:
+            self.assertEqual([tasks[0]["items"], [m["name"] for m in tasks[0]["metrics"]]], ["4", ["acc", "acc_norm"]])
+        artifact = result["artifacts"][0]["uri"]
+
+        flags = [f"--model={artifact}", f"--baseline={self.model}", "--tasks=perplexity,multiple_choice", f"--dataset={self.text}",
+                 f"--dataset=multiple_choice={questions}", f"--fewshot=multiple_choice=2:{examples}", "--limit=5", "--seq_len=64", "--watch"]
+        status, job, errors = self.client("evaluate", *flags, "--max_accuracy_drop=1")
+        self.assertEqual(status, 0, errors)
+        result = job["evaluateResult"]
+        self.assertTrue(result["verdict"]["accepted"])
+        for measured in [result["model"], result["baseline"]]:
+            self.assertEqual(measured["tasks"][0]["items"], "5")
+        self.assertEqual(job["artifactUris"], [result["reportUri"]])
+        report = result["reportUri"].removeprefix("file://")
+        self.assertEqual(sorted(os.listdir(report)),
+                         ["compression_manifest.json", "evaluation_report.json", "predictions.jsonl", "report.html"])
+        with open(f"{report}/predictions.jsonl") as f:
+            self.assertEqual(len(f.readlines()), 2 * 5)
+        # The other way about it is a regression: the dense model's perplexity is not the artifact's.
+        perplexities = [result[which]["perplexities"][0]["perplexity"] for which in ("model", "baseline")]
+        worse, better = (artifact, self.model) if perplexities[0] > perplexities[1] else (self.model, artifact)
+        status, job, errors = self.client("evaluate", f"--model={worse}", f"--baseline={better}", *flags[2:],
+                                          "--max_perplexity_increase=0")
+        self.assertEqual(status, 5, errors)
+        self.assertIn("perplexity", job["evaluateResult"]["verdict"]["regressions"][0])
+
+        with open(questions, "a") as f:
+            f.write('{"query": "x"}\n')
+        status, job, errors = self.client("evaluate", *flags[:-3], "--limit=9", "--watch")
+        self.assertEqual(status, 1, errors)  # found out when it is read: the line is named
+        self.assertIn("line 7", job["error"]["message"])
 
     def test_methods_encodings_and_allocations_combine(self):
         combinations = [

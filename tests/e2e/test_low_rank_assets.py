@@ -6,6 +6,7 @@
 
 import json
 import pathlib
+import pickle
 import shutil
 import tempfile
 import unittest
@@ -15,64 +16,99 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 ASSETS = pathlib.Path(__file__).resolve().parents[2] / "src" / "pipeline" / "assets"
+transformers.utils.logging.disable_progress_bar()
 TAKES_DTYPE = int(transformers.__version__.split(".")[0]) >= 5
 
 
-def tiny_llama(**changes):
+# Family as in the names of our classes: what is particular in its configuration.
+SMALL = dict(vocab_size=96, hidden_size=32, intermediate_size=80, num_hidden_layers=3,
+             num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
+             bos_token_id=1, eos_token_id=2, pad_token_id=0)
+OPT = dict(vocab_size=96, hidden_size=32, ffn_dim=80, num_hidden_layers=3, num_attention_heads=4,
+           max_position_embeddings=64)
+FAMILIES = {
+    "Llama": {**SMALL, "tie_word_embeddings": True},
+    "Mistral": {**SMALL, "head_dim": 12, "sliding_window": 7},
+    "OPT": OPT,
+    "OPT 350M": {**OPT, "do_layer_norm_before": False, "word_embed_proj_dim": 20},
+    "Qwen2": SMALL,
+    "Qwen3": {**SMALL, "head_dim": 10},
+    "Gemma2": {**SMALL, "head_dim": 12, "sliding_window": 7, "attn_logit_softcapping": 3.0},
+    "Gemma3Text": {**SMALL, "head_dim": 12, "sliding_window": 7, "num_hidden_layers": 6},
+    "Phi3": SMALL,
+}
+FUSED = {"qkv_proj": {"q_proj": 32, "k_proj": 16, "v_proj": 16},
+         "gate_up_proj": {"gate_proj": 80, "up_proj": 80}}
+
+
+def tiny(family="Llama", **changes):
     torch.manual_seed(3)
-    config = transformers.LlamaConfig(**{
-        "vocab_size": 96, "hidden_size": 32, "intermediate_size": 80, "num_hidden_layers": 3,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
-        "tie_word_embeddings": True, **changes})
-    model = transformers.LlamaForCausalLM(config).eval()
+    stock = family.split()[0]
+    config = getattr(transformers, f"{stock}Config")(**{**FAMILIES[family], **changes})
+    model = getattr(transformers, f"{stock.removesuffix('Text')}ForCausalLM")(config).eval()
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter)
     return model
 
 
-LINEARS = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-           "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]
-
-
 def all_ranks(model):
-    return {f"model.layers.{i}.{name}": 3 + i
-            for i in range(model.config.num_hidden_layers) for name in LINEARS}
+    """{path: rank} of every linear in the layers; of a fused one, of its parts."""
+    ranks = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and ".layers." in name:
+            rank = 3 + int(name.split(".layers.")[1].split(".")[0])
+            for part in FUSED.get(name.rpartition(".")[2], [""]):
+                ranks[f"{name}.{part}".rstrip(".")] = rank
+    return ranks
+
+
+def parts_of(name, value, ranks):
+    """A tensor as the modules that hold it: [(module, its rows)], more than one where fused."""
+    module = name.rpartition(".")[0]
+    parts = FUSED.get(module.rpartition(".")[2], {})
+    if not any(f"{module}.{part}" in ranks for part in parts):
+        return [(module, value)]
+    return [(f"{module}.{part}", rows)
+            for part, rows in zip(parts, value.split(list(parts.values())))]
 
 
 def write_artifact(model, ranks, directory, encoding="plain", dtype=torch.float32):
     """Writes what the service writes, and puts the compressed matrices into `model`."""
     tensors = {}
-    for name, value in model.state_dict().items():
-        module = name.rpartition(".")[0]
-        if module in ranks and name.endswith(".weight"):
-            rank, (rows, cols) = ranks[module], value.shape
-            a = torch.randn(rank, cols) * 0.1
-            if encoding == "plain":
-                b = torch.randn(rows, rank) * 0.1
-                value.copy_(b @ a)
-            else:
-                b = torch.randn(rows - rank, rank) * 0.1
-                order = torch.randperm(rows)
-                value.copy_(torch.cat((a, b @ a))[order])
-                tensors[f"{module}.low_rank_order"] = order.int()
-            tensors[f"{module}.low_rank_a.weight"], tensors[f"{module}.low_rank_b.weight"] = a, b
-        elif module in ranks and encoding == "plain":
-            tensors[f"{module}.low_rank_b.bias"] = value.clone()
-        elif not (name == "lm_head.weight" and model.config.tie_word_embeddings):
-            tensors[name] = value.clone()
+    for name, whole in model.state_dict().items():
+        kind = name.rpartition(".")[2]
+        for module, value in parts_of(name, whole, ranks):
+            if module in ranks and kind == "weight":
+                rank, (rows, cols) = ranks[module], value.shape
+                a = torch.randn(rank, cols) * 0.1
+                if encoding == "plain":
+                    b = torch.randn(rows, rank) * 0.1
+                    value.copy_(b @ a)
+                else:
+                    b = torch.randn(rows - rank, rank) * 0.1
+                    order = torch.randperm(rows)
+                    value.copy_(torch.cat((a, b @ a))[order])
+                    tensors[f"{module}.low_rank_order"] = order.int()
+                tensors[f"{module}.low_rank_a.weight"] = a
+                tensors[f"{module}.low_rank_b.weight"] = b
+            elif module in ranks and encoding == "plain":
+                tensors[f"{module}.low_rank_b.bias"] = value.clone()
+            elif not (name == "lm_head.weight" and model.config.tie_word_embeddings):
+                tensors[f"{module}.{kind}"] = value.clone()
     tensors = {name: value.to(dtype) if value.is_floating_point() else value
                for name, value in tensors.items()}
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
     config = model.config.to_dict()
     config.pop("torch_dtype", None)
+    prefix = "LowRank" + type(model.config).__name__.removesuffix("Config")
     config.update({
         "dtype": str(dtype).removeprefix("torch."),
-        "architectures": ["LowRankLlamaForCausalLM"],
-        "model_type": "lowrank_llama",
-        "auto_map": {"AutoConfig": "configuration_svdllm.LowRankLlamaConfig",
-                     "AutoModel": "modeling_svdllm.LowRankLlamaModel",
-                     "AutoModelForCausalLM": "modeling_svdllm.LowRankLlamaForCausalLM"},
+        "architectures": [f"{prefix}ForCausalLM"],
+        "model_type": f"lowrank_{config['model_type']}",
+        "auto_map": {"AutoConfig": f"configuration_svdllm.{prefix}Config",
+                     "AutoModel": f"modeling_svdllm.{prefix}Model",
+                     "AutoModelForCausalLM": f"modeling_svdllm.{prefix}ForCausalLM"},
         "low_rank_config": {"format_version": 1, "method": "svd_llm", "keep_ratio": 0.5,
                             "encoding": encoding,
                             "modules": {name: {"rank": rank} for name, rank in ranks.items()}},
@@ -106,8 +142,39 @@ class LowRankAssets(unittest.TestCase):
             torch.testing.assert_close(loaded(self.ids).logits, dense(self.ids).logits,
                                        rtol=1e-4, atol=1e-5)
 
-    def check(self, ranks_of=all_ranks, **changes):
-        dense = tiny_llama(**changes)
+    def assert_same_base(self, dense):
+        base, problems = load(self.directory, transformers.AutoModel)
+        self.assertLessEqual(set(problems), {"unexpected_keys"})  # an untied head's, at most
+        with torch.no_grad():
+            torch.testing.assert_close(base(self.ids).last_hidden_state,
+                                       dense.model(self.ids).last_hidden_state,
+                                       rtol=1e-4, atol=1e-5)
+
+    def assert_same_after_saving(self, dense, loaded):
+        again = self.directory.parent / "again"
+        shutil.rmtree(again, ignore_errors=True)
+        loaded.save_pretrained(again)
+        self.assertEqual(set(load_file(again / "model.safetensors")),
+                         set(load_file(self.directory / "model.safetensors")))
+        before, after = (json.loads((directory / "config.json").read_text())
+                         for directory in (self.directory, again))
+        for key in ("low_rank_config", "model_type", "architectures"):
+            self.assertEqual(after[key], before[key], key)
+        self.assertLessEqual({"AutoConfig", "AutoModelForCausalLM"}, set(after["auto_map"]))
+        reloaded, problems = load(again)
+        self.assertEqual(problems, {})
+        self.assert_same_logits(dense, reloaded)
+
+    def assert_same_generation(self, dense, loaded):
+        options = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0,
+                   "eos_token_id": None}
+        prompt = self.ids[:, :5]
+        mask = torch.ones_like(prompt)
+        self.assertTrue(torch.equal(loaded.generate(prompt, attention_mask=mask, **options),
+                                    dense.generate(prompt, attention_mask=mask, **options)))
+
+    def check(self, ranks_of=all_ranks, family="Llama", **changes):
+        dense = tiny(family, **changes)
         ranks = ranks_of(dense)
         self.write(dense, ranks)
         loaded, problems = load(self.directory)
@@ -139,42 +206,48 @@ class LowRankAssets(unittest.TestCase):
         self.assertIsNot(type(layers[0].self_attn), type(layers[1].self_attn))
         self.assertIs(type(layers[0].self_attn), type(layers[2].self_attn))
 
-    def test_base_model_loads_alone(self):
-        dense, _ = self.check()
-        base, problems = load(self.directory, transformers.AutoModel)
-        self.assertLessEqual(set(problems), {"unexpected_keys"})  # an untied head's, at most
-        self.assertEqual(type(base).__name__, "LowRankLlamaModel")
-        with torch.no_grad():
-            torch.testing.assert_close(base(self.ids).last_hidden_state,
-                                       dense.model(self.ids).last_hidden_state,
-                                       rtol=1e-4, atol=1e-5)
+    def test_every_family(self):
+        for family in FAMILIES:
+            with self.subTest(family):
+                if not hasattr(transformers, f"{family.split()[0]}Config"):
+                    continue
+                dense, loaded = self.check(family=family)
+                self.assertEqual(type(loaded).__name__,
+                                 f"LowRank{family.split()[0]}ForCausalLM")
+                self.assertIs(pickle.loads(pickle.dumps(type(loaded))), type(loaded))
+                self.assert_same_generation(dense, loaded)
+                self.assert_same_base(dense)
+                self.assert_same_after_saving(dense, loaded)
 
-    def test_saving_and_loading_again(self):
-        dense, loaded = self.check()
-        again = self.directory.parent / "again"
-        loaded.save_pretrained(again)
-        self.assertEqual(set(load_file(again / "model.safetensors")),
-                         set(load_file(self.directory / "model.safetensors")))
-        before, after = (json.loads((directory / "config.json").read_text())
-                         for directory in (self.directory, again))
-        for key in ("low_rank_config", "model_type", "architectures"):
-            self.assertEqual(after[key], before[key], key)
-        self.assertLessEqual({"AutoConfig", "AutoModelForCausalLM"}, set(after["auto_map"]))
-        reloaded, problems = load(again)
-        self.assertEqual(problems, {})
-        self.assert_same_logits(dense, reloaded)
+    def test_parts_of_a_fused_linear_that_stayed_dense(self):
+        def some(model):
+            return {name: rank for name, rank in all_ranks(model).items()
+                    if "layers.1" not in name and not name.endswith(("k_proj", "up_proj"))}
 
-    def test_generates_with_cache_as_the_dense_model_does(self):
-        dense, loaded = self.check()
-        options = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0,
-                   "eos_token_id": None}
-        prompt = self.ids[:, :5]
-        mask = torch.ones_like(prompt)
-        self.assertTrue(torch.equal(loaded.generate(prompt, attention_mask=mask, **options),
-                                    dense.generate(prompt, attention_mask=mask, **options)))
+        _, loaded = self.check(some, family="Phi3")
+        layers = loaded.model.layers
+        self.assertIsInstance(layers[0].self_attn.qkv_proj.k_proj, torch.nn.Linear)
+        self.assertIsInstance(layers[1].mlp.gate_up_proj, torch.nn.Linear)
+        self.assertIsNone(loaded.config.base_model_tp_plan)
+
+    def test_a_layer_that_holds_linears_itself_stays_on_one_device(self):
+        _, loaded = self.check(family="OPT")
+        self.assertIn(type(loaded.model.decoder.layers[0]).__name__, loaded.model._no_split_modules)
+
+    def test_a_family_that_transformers_lacks_is_named(self):
+        dense = tiny()
+        self.write(dense, all_ranks(dense))
+        path = self.directory / "config.json"
+        path.write_text(path.read_text().replace("LowRankLlama", "LowRankGemma9"))
+        with self.assertRaisesRegex(AttributeError, "LowRankGemma9"):
+            load(self.directory)
+        code = self.directory / "configuration_svdllm.py"
+        code.write_text(code.read_text().replace('"Gemma2"', '"Gemma9"'))
+        with self.assertRaisesRegex(ImportError, "has no Gemma9Config"):
+            load(self.directory)
 
     def test_half_precision(self):
-        dense = tiny_llama()
+        dense = tiny()
         name = "dtype" if TAKES_DTYPE else "torch_dtype"
         for stored, asked, expected in ((torch.float32, torch.bfloat16, torch.bfloat16),
                                         (torch.float16, "auto", torch.float16),
@@ -195,7 +268,7 @@ class LowRankAssets(unittest.TestCase):
                 self.assertLess(error.abs().max(), 0.05)
 
     def test_another_format_is_refused_by_name(self):
-        dense = tiny_llama()
+        dense = tiny()
         self.write(dense, all_ranks(dense))
         path = self.directory / "config.json"
         for key, value, message in (("format_version", 2, "format_version 2"),
@@ -211,7 +284,7 @@ class LowRankAssets(unittest.TestCase):
                 load(changed)
 
     def test_a_plain_loader_refuses(self):
-        dense = tiny_llama()
+        dense = tiny()
         self.write(dense, all_ranks(dense))
         with self.assertRaises(Exception):
             transformers.AutoModelForCausalLM.from_pretrained(self.directory,

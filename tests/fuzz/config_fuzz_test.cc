@@ -16,7 +16,19 @@ void CheckInvariants(const ModelConfig& config) {
   ASSERT_GT(config.num_kv_heads, 0);
   ASSERT_EQ(config.num_heads % config.num_kv_heads, 0);
   ASSERT_GT(config.head_dim, 0);
-  ASSERT_EQ(config.head_dim % 2, 0);
+  if (FindArchitecture(config.family)->position == PositionKind::kRotary) {
+    ASSERT_GE(config.rope.dim, 2);
+    ASSERT_LE(config.rope.dim, config.head_dim);
+    ASSERT_EQ(config.rope.dim % 2, 0);
+  }
+  if (config.rope.kind == RopeKind::kLongRope) {
+    ASSERT_EQ(static_cast<int64_t>(config.rope.short_factor.size()), config.rope.dim / 2);
+    ASSERT_EQ(static_cast<int64_t>(config.rope.long_factor.size()), config.rope.dim / 2);
+  }
+  if (!config.sliding_layers.empty()) {
+    ASSERT_EQ(static_cast<int64_t>(config.sliding_layers.size()), config.num_layers);
+    ASSERT_GT(config.sliding_window, 0);
+  }
   ASSERT_GT(config.norm_eps, 0);
   ASSERT_GT(config.rope.theta, 0);
   ASSERT_GT(config.rope.factor, 0);
@@ -47,6 +59,22 @@ TEST(ConfigFuzz, AnyTextIsParsedOrRefused) {
           "num_hidden_layers": 1, "num_attention_heads": 2, "low_rank_config": {"format_version": 1,
           "method": "anchored", "keep_ratio": 0.8, "encoding": "pivoted", "modules":
           {"model.layers.0.mlp.down_proj": {"rank": 8}}}})",
+      R"({"model_type": "opt", "vocab_size": 9, "hidden_size": 8, "ffn_dim": 9,
+          "num_hidden_layers": 1, "num_attention_heads": 2, "word_embed_proj_dim": 5,
+          "do_layer_norm_before": false, "activation_function": "relu"})",
+      R"({"model_type": "gemma3_text", "vocab_size": 9, "hidden_size": 8, "intermediate_size": 9,
+          "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
+          "sliding_window": 3, "layer_types": ["sliding_attention", "full_attention"],
+          "final_logit_softcapping": 30.0, "query_pre_attn_scalar": 8,
+          "rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0},
+          "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}})",
+      R"({"model_type": "phi3", "vocab_size": 9, "hidden_size": 16, "intermediate_size": 9,
+          "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
+          "partial_rotary_factor": 0.5, "sliding_window": 2047, "rope_scaling": {"type": "su",
+          "short_factor": [1.0, 1.5], "long_factor": [2.0, 4.0]}})",
+      R"({"model_type": "qwen2", "vocab_size": 9, "hidden_size": 8, "intermediate_size": 9,
+          "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
+          "use_sliding_window": true, "sliding_window": 4, "max_window_layers": 1})",
   };
   const std::vector<std::string> words = {"{",
                                           "}",

@@ -134,9 +134,11 @@ TEST_F(GoldenModelTest, Perplexity) {
   task.seq_len = 512;
   task.limit = 200;
   spec.perplexities = {task};
-  const auto result = RunEvaluate(spec, *backend_, {});
+  const auto store = NewFileStore({{}, dir_.File("artifacts")});
+  ASSERT_OK(store);
+  const auto result = RunEvaluate(spec, *backend_, **store, {});
   ASSERT_OK(result);
-  const PerplexityResult& p = result->perplexities[0];
+  const PerplexityResult& p = result->model.perplexities[0];
   EXPECT_EQ(p.predicted_tokens, golden["predicted_tokens"]);
   std::printf("perplexity %.6f, golden %.6f\n", p.perplexity, golden["perplexity"].get<double>());
   EXPECT_NEAR(p.perplexity / golden["perplexity"].get<double>(), 1, 1e-4);

@@ -105,14 +105,16 @@ absl::StatusOr<CompressResult> Compress(const CompressSpec& spec, ArtifactStore&
   return result;
 }
 
-absl::StatusOr<EvaluateResult> Evaluate(const EvaluateSpec& spec, const RunHooks& hooks) {
+absl::StatusOr<EvaluateResult> Evaluate(const EvaluateSpec& spec, ArtifactStore&,
+                                        const RunHooks& hooks) {
   EvaluateResult result;
+  result.report_uri = spec.output_uri;
   for (const PerplexitySpec& task : spec.perplexities) {
     RETURN_IF_ERROR(RunSteps(spec.model_dir, task.limit, task.seq_len, hooks));
     PerplexityResult perplexity;
     perplexity.name = task.name;
     perplexity.perplexity = 12.5;
-    result.perplexities.push_back(perplexity);
+    result.model.perplexities.push_back(perplexity);
   }
   return result;
 }

@@ -62,7 +62,7 @@ TEST_F(PipelineBindingTest, AbsentLengthsFollowTheModelAndAreShown) {
   EXPECT_EQ(perplexities[2].predicted_tokens(), 3 * 31);
   evaluated = AwaitEnd(evaluated.name());
   ASSERT_EQ(evaluated.state(), v1::SUCCEEDED) << evaluated.DebugString();
-  EXPECT_EQ(evaluated.evaluate_result().perplexities(0).predicted_tokens(), 2 * 127);
+  EXPECT_EQ(evaluated.evaluate_result().model().perplexities(0).predicted_tokens(), 2 * 127);
 }
 
 TEST(DevicesTest, AreChosenOrRefusedByName) {

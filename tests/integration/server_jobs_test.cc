@@ -49,8 +49,8 @@ TEST_F(ServerTest, EvaluationRunsToItsFigures) {
   EXPECT_EQ(job.kind(), v1::EVALUATE);
   job = AwaitEnd(job.name());
   ASSERT_EQ(job.state(), v1::SUCCEEDED) << job.DebugString();
-  EXPECT_EQ(job.evaluate_result().perplexities(0).perplexity(), 12.5);
-  EXPECT_EQ(job.evaluate_result().perplexities(0).name(), "perplexity");
+  EXPECT_EQ(job.evaluate_result().model().perplexities(0).perplexity(), 12.5);
+  EXPECT_EQ(job.evaluate_result().model().perplexities(0).name(), "perplexity");
 }
 
 TEST_F(ServerTest, WatchReplaysFollowsAndEndsAndReconnectingMissesNothing) {

@@ -101,6 +101,17 @@ TEST_F(ServerTest, EveryBadFieldIsNamedAtOnce) {
   evaluation.mutable_tasks(0)->set_label("perplexity");
   EXPECT_THAT(DetailsOf(Evaluate(evaluation, job)).fields(),
               UnorderedElementsAre("tasks[0].name", "tasks[1].label"));
+  evaluation = Evaluation();
+  evaluation.mutable_tasks(0)->set_num_fewshot(2);
+  evaluation.mutable_threshold()->set_max_accuracy_drop(2);
+  v1::EvaluationTask& task = *evaluation.add_tasks();
+  task = evaluation.tasks(0);
+  task.set_name("openbookqa");
+  task.set_seq_len(8);
+  EXPECT_THAT(
+      DetailsOf(Evaluate(evaluation, job)).fields(),
+      UnorderedElementsAre("baseline", "threshold.max_accuracy_drop", "tasks[0].fewshot_uri",
+                           "tasks[1].seq_len", "tasks[1].num_fewshot"));
 }
 
 TEST_F(ServerTest, BadModelsAndOutputsAreRefusedAtSubmission) {

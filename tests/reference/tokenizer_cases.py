@@ -3,21 +3,30 @@
 
     tokenizer_cases.py OUTPUT_DIR
 
-Writes tokenizer.json and tokenizer.model files, trained on a few lines of our own, and cases.json. A case names a base file, a JSON merge patch for it, perhaps a
-tokenizer_config.json, and gives the ids of each text. Without a configuration the reference is the
-tokenizers package; with one it is transformers.
-Needs: pip install tokenizers "transformers<5" sentencepiece protobuf
+Writes tokenizer.json and tokenizer.model files, trained on a few lines of our own, and cases.json. A
+case names a base file, a JSON merge patch for it, perhaps a tokenizer_config.json, and gives the ids
+of each text; what those ids, and random ones, are decoded to; and where a text is decoded to
+something else without special tokens, that too. Without a configuration the reference is the
+tokenizers package (tiktoken for ranks); with one it is transformers. The base "vocab.json" is
+byte_level.json's model, as vocab.json and merges.txt.
+Needs: pip install tokenizers "transformers<5" sentencepiece protobuf tiktoken
 """
 
+import base64
 import io
 import json
 import os
+import random
 import sys
 import tempfile
 
 import sentencepiece
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaTokenizer, LlamaTokenizerFast, PreTrainedTokenizerFast
+from transformers import (GemmaTokenizerFast, GPT2TokenizerFast, LlamaTokenizer, LlamaTokenizerFast,
+                          PreTrainedTokenizerFast, Qwen2TokenizerFast)
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from tokenizers_reference import load, load_transformers  # noqa: E402
 
 LINES = [
     "The little engine pulls the long train over the hill, and the hill does not mind.",
@@ -62,11 +71,30 @@ def train_byte_level():
     trainer = trainers.BpeTrainer(vocab_size=330, show_progress=False, special_tokens=["<s>", "</s>"],
                                   initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
     tokenizer.train_from_iterator(LINES, trainer)
+    tokenizer.decoder = decoders.ByteLevel()
     return json.loads(tokenizer.to_str())
 
 
-def train_sentencepiece(**options):
+def ranks_from(tokenizer):
+    """A rank file of the same tokens."""
+    stand_ins, next_one = {}, 0x100
+    for byte in range(256):
+        printable = 0x21 <= byte <= 0x7e or 0xa1 <= byte != 0xad
+        stand_ins[chr(byte if printable else next_one)] = byte
+        next_one += not printable
+    tokens = sorted(tokenizer["model"]["vocab"].items(), key=lambda item: item[1])
+    tokens = [bytes(stand_ins[c] for c in token) for token, _ in tokens if token not in ("<s>", "</s>")]
+    return b"".join(base64.b64encode(token) + b" %d\n" % rank for rank, token in enumerate(tokens))
+
+
+def train_sentencepiece(rules=None, **options):
+    """rules: pairs of hexadecimal code points, for a normalizer of few bytes."""
     model = io.BytesIO()
+    if rules:
+        with tempfile.NamedTemporaryFile("w", suffix=".tsv") as f:
+            f.write("".join(f"{source}\t{target}\n" for source, target in rules))
+            f.flush()
+            return train_sentencepiece(normalization_rule_tsv=f.name, **options)
     settings = dict(model_type="bpe", vocab_size=420, byte_fallback=True, character_coverage=1.0,
                     normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2)
     sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(LINES), model_writer=model,
@@ -118,6 +146,56 @@ TOKENS = added((0, special("<s>")), (1, special("</s>")), (330, special("<mask>"
 NORMALIZED = added((0, special("<s>")), (330, special("\u212bngstr", normalized=True, special=False)),
                    (331, special("hill", normalized=True, special=False)),
                    (332, special("e\u0301te\u0301", normalized=True, lstrip=True, special=False)))
+
+
+def byte_level_files(llama):
+    """vocab.json with merges.txt, and ranks."""
+    v = "vocab.json"
+    named = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>"}
+    yield "opt", v, {}, {**named, "tokenizer_class": "GPT2TokenizerFast", "add_bos_token": True,
+                         "pad_token": special("<pad>", normalized=True, __type="AddedToken"), "add_prefix_space": False}
+    yield "gpt2_files", v, {}, {"tokenizer_class": "GPT2TokenizerFast", "add_prefix_space": True}
+    yield "qwen2_files", v, {}, {
+        "tokenizer_class": "Qwen2TokenizerFast", "bos_token": None, "eos_token": "</s>",
+        "pad_token": "<pad>", "additional_special_tokens": ["<sep>"], "added_tokens_decoder": {
+            "1": special("</s>"), "330": special("<pad>"), "331": special("<sep>")}}
+    yield "ranks", "ranks.model", {}, None
+
+
+def families(m):
+    """tokenizer.json as Gemma and Phi-3 have it."""
+    replace = {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}
+    yield "gemma", m, {
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+        "pre_tokenizer": split(" ", "MergedWithPrevious", kind="String"),
+        "decoder": {"type": "Sequence", "decoders": [replace, {"type": "ByteFallback"}, {"type": "Fuse"}]},
+        "added_tokens": added((0, special("<unk>")), (1, special("<s>")), (2, special("</s>")),
+                              (420, special("<mask>", special=False)),
+                              (421, special("\n\n", special=False)),
+                              (422, special("\u2581\u2581", special=False)))}, {
+        "tokenizer_class": "GemmaTokenizerFast", "bos_token": "<s>", "eos_token": "</s>",
+        "unk_token": "<unk>", "pad_token": "<pad>", "add_bos_token": True}
+    yield "phi3", m, {"added_tokens": added(
+        (0, special("<unk>")), (1, special("<s>")), (2, special("</s>", special=False, rstrip=True)),
+        (420, special("<pad>")), (421, special("<tool>", rstrip=True)),
+        (422, special("<mask>", rstrip=True)))}, {
+        "tokenizer_class": "LlamaTokenizerFast", "bos_token": "<s>", "eos_token": "<pad>",
+        "unk_token": "<unk>", "pad_token": "<pad>", "add_bos_token": False, "legacy": False}
+
+
+def decoder_cases(b, m):
+    space = {"type": "Metaspace", "replacement": "\u2581", "split": True}
+    for scheme in ("always", "first", "never"):
+        yield f"decode_metaspace_{scheme}", m, {"decoder": {**space, "prepend_scheme": scheme}}, None
+    yield "decode_nothing", m, {"decoder": None}, None
+    yield "decode_bytes_only", m, {"decoder": {"type": "ByteFallback"}}, None
+    yield "decode_strip", m, {"decoder": {"type": "Sequence", "decoders": [
+        {"type": "Replace", "pattern": {"Regex": "[aeiou]+"}, "content": "_"},
+        {"type": "Strip", "content": "\u2581", "start": 1, "stop": 0}, {"type": "Fuse"},
+        {"type": "Strip", "content": "_", "start": 3, "stop": 0}]}}, None
+    yield "decode_byte_level", b, {"pre_tokenizer": byte_level(True), "added_tokens": added(
+        (0, special("<s>")), (330, special("h\u00e9 \u2581", special=False)),
+        (331, special("\u0120x", special=False)))}, None
 
 
 def cases():
@@ -193,28 +271,40 @@ def cases():
     yield "sentencepiece_new", s, {}, {**llama, "legacy": False, "added_tokens_decoder": pad}
     yield "sentencepiece_new_no_prefix", s, {}, {**llama, "legacy": False, "add_prefix_space": False}
     # Pieces that span words, and a model that drops spaces: encoded as a whole.
-    for name in ("phrases.model", "unigram.model"):
+    for name in ("phrases", "unigram", "unigram_bytes", "unigram_no_prefix"):
         for legacy in (True, False):
-            yield f"{name[:7]}_legacy_{legacy}", name, {}, {**llama, "legacy": legacy}
+            yield f"{name}_legacy_{legacy}", f"{name}.model", {}, {**llama, "legacy": legacy}
+    yield "sentencepiece_plain_tokens", s, {}, {
+        **llama, "legacy": False, "additional_special_tokens": ["<sep>"], "added_tokens_decoder": {
+            "420": special("<tool>", special=False, rstrip=True), "421": special("<sep>")}}
+    yield from byte_level_files(llama)
+    yield from families(m)
+    yield from decoder_cases(b, m)
     yield "sentencepiece_pad", s, {}, {**llama, "pad_token": "<pad>",
                                        "additional_special_tokens": ["<tool>", "the"]}
 
 
-def encoder(base, content, config):
-    if config is None:
-        tokenizer = Tokenizer.from_str(content.decode())
-        return lambda text: tokenizer.encode(text).ids
+def reference(base, content, config):
     with tempfile.TemporaryDirectory() as directory:
-        name = "tokenizer.json" if base.endswith(".json") else "tokenizer.model"
-        with open(os.path.join(directory, name), "wb") as f:
-            f.write(content)
+        def write(name, data):
+            with open(os.path.join(directory, name), "wb") as f:
+                f.write(data)
+
+        if base == "vocab.json":
+            model = json.loads(content)["model"]
+            write("vocab.json", json.dumps(model["vocab"]).encode())
+            merges = (m if isinstance(m, str) else " ".join(m) for m in model["merges"])
+            write("merges.txt", ("#version: 0.2\n" + "\n".join(merges) + "\n").encode())
+        else:
+            write("tokenizer.json" if base.endswith(".json") else "tokenizer.model", content)
         if config:
-            with open(os.path.join(directory, "tokenizer_config.json"), "w") as f:
-                json.dump(config, f)
-        kind = config.get("tokenizer_class", "LlamaTokenizer")
-        kinds = {k.__name__: k for k in (LlamaTokenizer, LlamaTokenizerFast, PreTrainedTokenizerFast)}
-        tokenizer = kinds[kind].from_pretrained(directory)
-        return tokenizer.encode
+            write("tokenizer_config.json", json.dumps(config).encode())
+        if config is None:
+            return load(directory)
+        kind = config.get("tokenizer_class", "GPT2TokenizerFast" if base == "vocab.json" else "LlamaTokenizer")
+        kinds = {k.__name__: k for k in (GemmaTokenizerFast, GPT2TokenizerFast, LlamaTokenizer,
+                                         LlamaTokenizerFast, PreTrainedTokenizerFast, Qwen2TokenizerFast)}
+        return load_transformers(kinds[kind].from_pretrained(directory))
 
 
 def main():
@@ -224,23 +314,40 @@ def main():
     bases = {"sentencepiece.model": model,
              "phrases.model": train_sentencepiece(split_by_whitespace=False),
              "unigram.model": train_sentencepiece(model_type="unigram", vocab_size=350,
-                                                  remove_extra_whitespaces=True)}
-    for name, value in (("byte_level.json", train_byte_level()), ("metaspace.json",
-                                                                metaspace_from(model))):
+                                                  remove_extra_whitespaces=True),
+             "unigram_bytes.model": train_sentencepiece(
+                 model_type="unigram", vocab_size=355, rules=[
+                     ("FB01", "66 69"), ("BD", "31 2044 32"), ("65 301", "E9"), ("9", "20")],
+                 remove_extra_whitespaces=False, user_defined_symbols=["<tool>", "the hill"]),
+             "unigram_no_prefix.model": train_sentencepiece(
+                 model_type="unigram", vocab_size=90, byte_fallback=False, add_dummy_prefix=False,
+                 control_symbols=["<sep>"])}
+    byte_level = train_byte_level()
+    bases["ranks.model"] = ranks_from(byte_level)
+    for name, value in (("byte_level.json", byte_level), ("metaspace.json", metaspace_from(model))):
         bases[name] = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
     for name, content in bases.items():
         with open(os.path.join(out, name), "wb") as f:
             f.write(content)
     lines = []
     for name, base, patch, config in cases():
-        content = bases[base]
+        content = bases["byte_level.json" if base == "vocab.json" else base]
         if base.endswith(".json"):
             content = json.dumps(merge_patch(json.loads(content), patch)).encode()
-        encode = encoder(base, content, config)
+        tokenizer = reference(base, content, config)
         case = {"name": name, "base": base, "patch": patch}
         if config:
             case["config"] = config
-        case["ids"] = [list(encode(text)) for text in TEXTS]
+        case["ids"] = [list(tokenizer.encode(text)) for text in TEXTS]
+        rng = random.Random(name)
+        highest = max(max(ids, default=0) for ids in case["ids"])
+        case["random"] = [[rng.randrange(highest + 1) for _ in range(24)] for _ in range(3)]
+        case["decoded"], case["without_special"] = [], {}
+        for i, ids in enumerate(case["ids"] + case["random"]):
+            case["decoded"].append(tokenizer.decode(ids, False))
+            without = tokenizer.decode(ids, True)
+            if without != case["decoded"][-1]:
+                case["without_special"][str(i)] = without
         lines.append(json.dumps(case, separators=(",", ":")))
     with open(os.path.join(out, "cases.json"), "w") as f:
         f.write('{"texts":%s,\n"cases":[\n%s\n]}\n' % (json.dumps(TEXTS), ",\n".join(lines)))

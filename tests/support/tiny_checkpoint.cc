@@ -1,5 +1,6 @@
 #include "tests/support/tiny_checkpoint.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -10,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "model/architecture.h"
 #include "tests/support/safetensors_bytes.h"
 
 namespace svdllm::testing {
@@ -119,8 +121,7 @@ std::string TorchName(DType dtype) {
 }
 
 json Config(const Options& options) {
-  json config = {{"architectures", {"LlamaForCausalLM"}},
-                 {"model_type", "llama"},
+  json config = {{"model_type", options.family},
                  {"vocab_size", options.vocab_size},
                  {"hidden_size", options.hidden_size},
                  {"intermediate_size", options.intermediate_size},
@@ -142,41 +143,85 @@ json Config(const Options& options) {
   if (!options.ranks.empty()) {
     json modules;
     for (const auto& [name, rank] : options.ranks) modules[name] = {{"rank", rank}};
-    config["model_type"] = "lowrank_llama";
+    config["model_type"] = "lowrank_" + options.family;
     config["low_rank_config"] = {{"format_version", 1},
                                  {"method", "svd_llm"},
                                  {"keep_ratio", 0.8},
                                  {"encoding", options.pivoted ? "pivoted" : "plain"},
                                  {"modules", modules}};
   }
+  if (options.family == "opt") {
+    config["ffn_dim"] = options.intermediate_size;
+    for (const char* key : {"intermediate_size", "num_key_value_heads", "head_dim", "hidden_act"}) {
+      config.erase(key);
+    }
+  }
+  config.update(json::parse(options.family_json));
   config.update(json::parse(options.config_json));
   return config;
 }
 
-Weights MakeWeights(const Options& o) {
+Weights MakeWeights(const Options& o, const ModelConfig& config) {
+  const Architecture& arch = *FindArchitecture(config.family);
   Weights weights(o);
-  weights.Add("model.embed_tokens.weight", {o.vocab_size, o.hidden_size}, 0, 1);
-  const int64_t q_width = o.num_heads * o.head_dim;
-  const int64_t kv_width = o.num_kv_heads * o.head_dim;
-  for (int64_t i = 0; i < o.num_layers; ++i) {
-    const std::string layer = "model.layers." + std::to_string(i) + ".";
-    weights.Add(layer + "input_layernorm.weight", {o.hidden_size}, 1, 0.1);
-    weights.AddLinear(o, layer + "self_attn.q_proj", q_width, o.hidden_size, o.attention_bias);
-    weights.AddLinear(o, layer + "self_attn.k_proj", kv_width, o.hidden_size, o.attention_bias);
-    weights.AddLinear(o, layer + "self_attn.v_proj", kv_width, o.hidden_size, o.attention_bias);
-    weights.AddLinear(o, layer + "self_attn.o_proj", o.hidden_size, q_width, o.attention_bias);
-    weights.Add(layer + "post_attention_layernorm.weight", {o.hidden_size}, 1, 0.1);
-    weights.AddLinear(o, layer + "mlp.gate_proj", o.intermediate_size, o.hidden_size, o.mlp_bias);
-    weights.AddLinear(o, layer + "mlp.up_proj", o.intermediate_size, o.hidden_size, o.mlp_bias);
-    weights.AddLinear(o, layer + "mlp.down_proj", o.hidden_size, o.intermediate_size, o.mlp_bias);
+  const auto matrix = [&](std::string_view module, int64_t rows, int64_t cols, double deviation) {
+    weights.Add(std::string(module) + ".weight", {rows, cols}, 0, deviation);
+  };
+  const auto norm = [&](const std::string& module, int64_t size) {
+    const double mean = arch.norm == NormKind::kRmsPlusOne ? 0 : 1;
+    weights.Add(module + ".weight", {size}, mean, 0.1);
+    if (arch.norm == NormKind::kLayer) weights.Add(module + ".bias", {size}, 0, 0.1);
+  };
+  const auto layer_norm = [&](int64_t layer, std::string_view module, int64_t size) {
+    if (!module.empty()) norm(LayerPath(arch, layer, module), size);
+  };
+  const int64_t hidden = config.hidden_size, embedding = config.embedding_size;
+  matrix(arch.embedding, config.vocab_size, embedding, 1 / config.embedding_scale);
+  if (arch.position == PositionKind::kLearned) {
+    matrix(arch.positions, config.max_position_embeddings + kLearnedOffset, hidden, 0.5);
   }
-  weights.Add("model.norm.weight", {o.hidden_size}, 1, 0.1);
-  if (!o.tied) weights.Add("lm_head.weight", {o.vocab_size, o.hidden_size}, 0, 0.25);
+  if (embedding != hidden) {
+    matrix(arch.project_in, hidden, embedding, 1 / std::sqrt(static_cast<double>(embedding)));
+    matrix(arch.project_out, embedding, hidden, 1 / std::sqrt(static_cast<double>(hidden)));
+  }
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    layer_norm(i, arch.attn_norm, hidden);
+    layer_norm(i, arch.q_norm, config.head_dim);
+    layer_norm(i, arch.k_norm, config.head_dim);
+    layer_norm(i, arch.attn_post_norm, hidden);
+    layer_norm(i, arch.mlp_post_norm, hidden);
+    std::string_view fused;  // what was written last
+    for (const LinearRow& row : arch.linears) {
+      // The norm in front of the second half, between both halves' weights.
+      if (row.id == LinearId::kGate || (row.id == LinearId::kUp && !arch.gated())) {
+        layer_norm(i, arch.mlp_norm, hidden);
+      }
+      const LinearShape shape = ShapeOf(config, row.id);
+      const auto in_parts = [&](const LinearRow& other) {
+        return other.fused == row.fused && o.ranks.count(LayerPath(arch, i, other.module)) > 0;
+      };
+      if (row.fused.empty() || std::any_of(arch.linears.begin(), arch.linears.end(), in_parts)) {
+        weights.AddLinear(o, LayerPath(arch, i, row.module), shape.rows, shape.cols,
+                          HasBias(config, row.id));
+      } else if (row.fused != fused) {
+        fused = row.fused;
+        int64_t rows = 0;
+        for (const LinearRow& other : arch.linears) {
+          if (other.fused == fused) rows += ShapeOf(config, other.id).rows;
+        }
+        weights.AddLinear(o, LayerPath(arch, i, fused), rows, shape.cols, false);
+      }
+    }
+  }
+  if (config.final_norm) norm(std::string(arch.final_norm), hidden);
+  if (!config.tie_word_embeddings) {
+    matrix(arch.head, config.vocab_size, embedding, 1 / std::sqrt(static_cast<double>(embedding)));
+  }
   return weights;
 }
 
-void WriteWeights(const std::string& dir, const Options& options) {
-  const Weights weights = MakeWeights(options);
+void WriteWeights(const std::string& dir, const Options& options, const ModelConfig& parsed) {
+  const Weights weights = MakeWeights(options, parsed);
   const std::vector<TestTensor>& tensors = weights.tensors();
   if (options.shards == 1) {
     WriteOrDie(dir + "/model.safetensors", SafetensorsBytes(tensors));
@@ -259,10 +304,63 @@ void WriteTokenizer(const std::string& dir) {
 
 }  // namespace
 
+std::map<std::string, TinyCheckpointOptions> TinyFamilies() {
+  std::map<std::string, TinyCheckpointOptions> families;
+  const auto add = [&families](const std::string& name, const std::string& family,
+                               const std::string& family_json) -> TinyCheckpointOptions& {
+    TinyCheckpointOptions& options = families[name];
+    options.family = family;
+    options.num_layers = 3;
+    options.head_dim = 6;  // not hidden_size / num_heads
+    options.seed = 100 + families.size();
+    options.family_json = family_json;
+    return options;
+  };
+  TinyCheckpointOptions& llama = add("llama", "llama", "{}");
+  llama.attention_bias = llama.mlp_bias = true;
+  add("mistral", "mistral", R"({"sliding_window": 7})");
+  TinyCheckpointOptions& opt = add("opt", "opt", "{}");
+  opt.head_dim = 4;
+  opt.num_kv_heads = 4;
+  TinyCheckpointOptions& opt_behind =
+      add("opt_350m", "opt", R"({"do_layer_norm_before": false, "word_embed_proj_dim": 10})");
+  opt_behind.head_dim = 4;
+  opt_behind.num_kv_heads = 4;
+  opt_behind.tied = true;
+  TinyCheckpointOptions& qwen2 =
+      add("qwen2", "qwen2",
+          R"({"use_sliding_window": true, "sliding_window": 5, "max_window_layers": 1})");
+  qwen2.head_dim = 4;
+  add("qwen3", "qwen3", "{}").tied = true;
+  add("gemma2", "gemma2",
+      R"({"hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 9,
+          "sliding_window": 8, "attn_logit_softcapping": 1.5, "final_logit_softcapping": 2.5})");
+  TinyCheckpointOptions& gemma3 =
+      add("gemma3", "gemma3_text",
+          R"({"hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 9,
+              "sliding_window": 4, "sliding_window_pattern": 2, "rope_theta": 200000.0,
+              "rope_local_base_freq": 3000.0,
+              "rope_scaling": {"rope_type": "linear", "factor": 8.0}})");
+  gemma3.tied = true;
+  gemma3.num_kv_heads = 1;
+  add("phi3", "phi3", R"({"sliding_window": 9, "pad_token_id": 0})").head_dim = 4;
+  TinyCheckpointOptions& longrope = add(
+      "phi3_longrope", "phi3",
+      R"({"pad_token_id": 0, "original_max_position_embeddings": 16, "partial_rotary_factor": 0.5,
+              "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.2],
+                               "long_factor": [1.5, 4.0]}})");
+  longrope.head_dim = 8;
+  longrope.hidden_size = 32;
+  return families;
+}
+
 void WriteTinyCheckpoint(const std::string& dir, const TinyCheckpointOptions& options) {
   std::filesystem::create_directories(dir);
-  WriteOrDie(dir + "/config.json", Config(options).dump(2));
-  WriteWeights(dir, options);
+  const std::string config = Config(options).dump(2);
+  WriteOrDie(dir + "/config.json", config);
+  Options own = options;
+  own.config_json = "{}";
+  WriteWeights(dir, options, ParseModelConfig(Config(own).dump()).value());
   if (options.tokenizer) WriteTokenizer(dir);
   if (!options.ranks.empty()) {
     WriteOrDie(dir + "/compression_manifest.json", R"({"format_version": 1, "files": {}})");

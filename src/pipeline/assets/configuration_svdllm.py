@@ -6,18 +6,26 @@ Loaded by transformers (trust_remote_code=True); the same file lies in every com
     {"format_version": 1, "method": "svd_llm", "keep_ratio": 0.8, "encoding": "plain",
      "modules": {"model.layers.0.self_attn.q_proj": {"rank": 230}, ...}}
 
-Module paths are those of the model with its head. A linear that is not listed is dense. The
-encodings are "plain" (two factors) and "pivoted" (some of the rows, and the coefficients of the
-others in them); modeling_svdllm.py has a class for each.
+Module paths are those of the model with its head. A linear that is not listed is dense. Of one
+that the dense model has fused, the parts are listed: "...self_attn.qkv_proj.k_proj". The encodings
+are "plain" (two factors) and "pivoted" (some of the rows, and the coefficients of the others in
+them); modeling_svdllm.py has a class for each.
+
+A family's class, LowRankLlamaConfig and so on, is made when it is asked for: a transformers that
+lacks one family still loads the others.
 """
 
 import collections
+import functools
 import re
 
-from transformers import LlamaConfig
+import transformers
 
 FORMAT_VERSION = 1
 ENCODINGS = ("plain", "pivoted")
+
+# What is in front of "Config" and "Model" in the names of transformers' classes.
+FAMILIES = ("Llama", "Mistral", "OPT", "Qwen2", "Qwen3", "Gemma2", "Gemma3Text", "Phi3")
 
 
 def _knows_replicate():
@@ -58,7 +66,8 @@ def low_rank_tp_plan(dense_plan, config):
     first row that matches the start of a name; transformers' own tensor parallelism refuses those.
 
     Pivoted linears are kept whole: their rows are in an order of their own, which mixes all shards.
-    What reads or feeds a whole linear cannot be shared out either, so there is no plan at all.
+    What reads or feeds a whole linear cannot be shared out either, so there is no plan at all. Nor
+    is there one for linears that are fused (Phi-3), whose stock plan gathers every output again.
     """
     if not dense_plan or not _knows_replicate() or is_pivoted(config):
         return None
@@ -66,19 +75,48 @@ def low_rank_tp_plan(dense_plan, config):
     layers = collections.Counter(
         re.sub(r"\.\d+\.", ".*.", path).removeprefix("model.") for path in low_rank_modules(config)
     )
+    if any(dense_plan.get(module) not in factor_styles for module in layers):
+        return None
     plan = {}
     for module, style in dense_plan.items():
-        if layers[module] and style in factor_styles:
+        if layers[module]:
             plan[f"{module}.low_rank_a"], plan[f"{module}.low_rank_b"] = factor_styles[style]
         if layers[module] < config.num_hidden_layers:
             plan[module] = style
     return plan
 
 
-class LowRankLlamaConfig(LlamaConfig):
-    model_type = "lowrank_llama"
-    _auto_class = "AutoConfig"
+def stock_class(name):
+    """A class of transformers, which may be too old to have it."""
+    found = getattr(transformers, name, None)
+    if found is None:
+        raise ImportError(f"transformers {transformers.__version__} has no {name}; newer ones have")
+    return found
 
-    @property
-    def base_model_tp_plan(self):
-        return low_rank_tp_plan(getattr(LlamaConfig, "base_model_tp_plan", None), self)
+
+def named(cls, name):
+    """cls under the name by which code and pickle find it in its module."""
+    cls.__name__ = cls.__qualname__ = name
+    return cls
+
+
+@functools.lru_cache(maxsize=None)
+def config_class(family):
+    stock = stock_class(f"{family}Config")
+
+    class LowRankConfig(stock):
+        model_type = f"lowrank_{stock.model_type}"
+        _auto_class = "AutoConfig"
+
+        @property
+        def base_model_tp_plan(self):
+            return low_rank_tp_plan(getattr(stock, "base_model_tp_plan", None), self)
+
+    return named(LowRankConfig, f"LowRank{family}Config")
+
+
+def __getattr__(name):
+    family = name.removeprefix("LowRank").removesuffix("Config")
+    if name == f"LowRank{family}Config" and family in FAMILIES:
+        return config_class(family)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

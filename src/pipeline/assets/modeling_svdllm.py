@@ -1,18 +1,25 @@
 """Models with linears compressed to a lower rank, for transformers and what builds on it.
 
-Loaded with trust_remote_code=True; the same file lies in every compressed checkpoint. A family is
-two short classes at the end: the stock model with the linears that config.low_rank_config lists
-swapped for LowRankLinear or PivotedLinear. Attention, cache, rotary positions and generation are
-the stock ones.
+Loaded with trust_remote_code=True; the same file lies in every compressed checkpoint. A family's
+classes, LowRankLlamaForCausalLM and so on, are made when they are asked for: the stock model with
+the linears that config.low_rank_config lists swapped for LowRankLinear or PivotedLinear. Attention,
+cache, positions and generation are the stock ones.
 """
 
 import functools
 
 import torch
 from torch import nn
-from transformers import LlamaForCausalLM, LlamaModel
+from transformers import GenerationMixin
 
-from .configuration_svdllm import LowRankLlamaConfig, is_pivoted, low_rank_modules
+from .configuration_svdllm import (
+    FAMILIES,
+    config_class,
+    is_pivoted,
+    low_rank_modules,
+    named,
+    stock_class,
+)
 
 
 class LowRankLinear(nn.Module):
@@ -50,6 +57,32 @@ class PivotedLinear(nn.Module):
         return y if self.bias is None else y + self.bias
 
 
+# A linear that a dense checkpoint stores as one: its parts, with their shares of its outputs.
+FUSED = {
+    "qkv_proj": lambda config: {
+        "q_proj": config.num_attention_heads,
+        "k_proj": config.num_key_value_heads,
+        "v_proj": config.num_key_value_heads,
+    },
+    "gate_up_proj": lambda config: {"gate_proj": 1, "up_proj": 1},
+}
+
+
+class FusedLinear(nn.Module):
+    """Linears of the same input, each compressed on its own or dense; their outputs in a row."""
+
+    def __init__(self, dense, shares):
+        super().__init__()
+        like = {"device": dense.weight.device, "dtype": dense.weight.dtype}
+        unit = dense.out_features // sum(shares.values())
+        for name, share in shares.items():
+            part = nn.Linear(dense.in_features, share * unit, bias=dense.bias is not None, **like)
+            self.add_module(name, part)
+
+    def forward(self, x):
+        return torch.cat([part(x) for part in self.children()], dim=-1)
+
+
 @functools.lru_cache(maxsize=None)
 def _variant(cls, factored):
     """A subclass of `cls` that behaves the same, one for each set of factored children.
@@ -62,41 +95,76 @@ def _variant(cls, factored):
 
 def swap_linears(base_model, config):
     """Replaces the listed linears of the base model (the one without the head)."""
-    prefix = type(base_model).base_model_prefix + "."
     compressed = PivotedLinear if is_pivoted(config) else LowRankLinear
     factored = {}
-    for path, rank in low_rank_modules(config).items():
-        parent_path, _, name = path.removeprefix(prefix).rpartition(".")
-        try:
-            parent = base_model.get_submodule(parent_path)
-            dense = getattr(parent, name)
-        except AttributeError:
-            raise ValueError(f"low_rank_config lists {path}: the model has none") from None
+
+    def swap(path, make):
+        parent_path, _, name = path.rpartition(".")
+        parent = base_model.get_submodule(parent_path)
+        dense = getattr(parent, name)
         if not isinstance(dense, nn.Linear):
-            raise ValueError(f"low_rank_config lists {path}: not a linear layer")
-        setattr(parent, name, compressed(dense, rank))
+            raise ValueError(f"low_rank_config lists model.{path}: not a linear layer")
+        setattr(parent, name, make(dense))
         factored.setdefault(parent, []).append(name)
+
+    for listed, rank in low_rank_modules(config).items():
+        path = listed.removeprefix("model.")
+        whole, name = path.rpartition(".")[0], path.split(".")[-2]
+        try:
+            if name in FUSED and isinstance(base_model.get_submodule(whole), nn.Linear):
+                swap(whole, lambda dense: FusedLinear(dense, FUSED[name](config)))
+            swap(path, lambda dense: compressed(dense, rank))
+        except AttributeError:
+            raise ValueError(f"low_rank_config lists {listed}: the model has none") from None
+    # What must stay on one device is known by the name of its class.
+    unsplit = set(base_model._no_split_modules or ())
     for parent, names in factored.items():
-        parent.__class__ = _variant(type(parent), tuple(sorted(names)))
+        stock = type(parent)
+        parent.__class__ = _variant(stock, tuple(sorted(names)))
+        if stock.__name__ in unsplit:
+            unsplit.add(type(parent).__name__)
+    base_model._no_split_modules = sorted(unsplit)
 
 
-class LowRankLlamaModel(LlamaModel):
-    config_class = LowRankLlamaConfig
-    _auto_class = "AutoModel"  # save_pretrained copies this file; some versions need telling
+@functools.lru_cache(maxsize=None)
+def base_class(family):
+    class LowRankModel(stock_class(f"{family}Model")):
+        config_class = config_class(family)
+        base_model_prefix = "model"  # Gemma 3's was another one once
+        _auto_class = "AutoModel"  # save_pretrained copies this file; some versions need telling
 
-    def __init__(self, config):
-        super().__init__(config)
-        swap_linears(self, config)
+        def __init__(self, config):
+            super().__init__(config)
+            swap_linears(self, config)
+
+    return named(LowRankModel, f"LowRank{family}Model")
 
 
-class LowRankLlamaForCausalLM(LlamaForCausalLM):
-    config_class = LowRankLlamaConfig
-    _auto_class = "AutoModelForCausalLM"
+@functools.lru_cache(maxsize=None)
+def causal_class(family):
+    stock = stock_class(f"{family.removesuffix('Text')}ForCausalLM")
 
-    def __init__(self, config):
-        # Past LlamaForCausalLM's own constructor, which would build the dense model first.
-        super(LlamaForCausalLM, self).__init__(config)
-        self.model = LowRankLlamaModel(config)
-        self.vocab_size = config.vocab_size
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()
+    # The mixin by name: transformers derives a class of its own from some that only inherit it.
+    class LowRankForCausalLM(stock, GenerationMixin):
+        config_class = config_class(family)
+        base_model_prefix = "model"
+        _auto_class = "AutoModelForCausalLM"
+
+        def __init__(self, config):
+            # Past the stock constructor, which would build the dense model first.
+            super(stock, self).__init__(config)
+            self.model = base_class(family)(config)
+            self.vocab_size = config.vocab_size
+            width = getattr(config, "word_embed_proj_dim", config.hidden_size)
+            self.lm_head = nn.Linear(width, config.vocab_size, bias=False)
+            self.post_init()
+
+    return named(LowRankForCausalLM, f"LowRank{family}ForCausalLM")
+
+
+def __getattr__(name):
+    for suffix, make in (("ForCausalLM", causal_class), ("Model", base_class)):
+        family = name.removeprefix("LowRank").removesuffix(suffix)
+        if name == f"LowRank{family}{suffix}" and family in FAMILIES:
+            return make(family)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -161,13 +161,37 @@ TEST_F(SubmitTest, SeveralTextsAreNamedAfterTheirFiles) {
 }
 
 TEST_F(SubmitTest, TasksOfOtherServersPassThrough) {
-  ASSERT_EQ(Run({"evaluate", "--model=/m", "--tasks=perplexity,piqa", "--dataset=/w"}).exit_status,
+  ASSERT_EQ(Run({"evaluate", "--model=/m", "--tasks=perplexity,piqa", "--dataset=/w",
+                 "--dataset=piqa=p.jsonl", "--answers=piqa=p.lst", "--fewshot=piqa=2:q.jsonl",
+                 "--seq_len=64", "--limit=9"})
+                .exit_status,
             kExitOk);
-  const v1::EvaluateRequest& request = script().evaluate_requests.at(0);
-  ASSERT_EQ(request.tasks_size(), 2);
-  EXPECT_EQ(request.tasks(0).dataset().uri(), "/w");
-  EXPECT_EQ(request.tasks(1).name(), "piqa");
-  EXPECT_FALSE(request.tasks(1).has_dataset());
+  ExpectRequest(script().evaluate_requests.at(0), R"(
+      model: '/m'
+      tasks { name: 'perplexity' seq_len: 64 limit: 9 dataset { uri: '/w' } }
+      tasks { name: 'piqa' limit: 9 dataset { uri: '/here/p.jsonl' } labels_uri: '/here/p.lst'
+              fewshot_uri: '/here/q.jsonl' num_fewshot: 2 })");
+}
+
+TEST_F(SubmitTest, EvaluateAgainstABaseline) {
+  ASSERT_EQ(Run({"evaluate", "--model=/m", "--dataset=/w", "--baseline=dense", "--output=out",
+                 "--max_accuracy_drop=0.02", "--max_perplexity_increase=0.1"})
+                .exit_status,
+            kExitOk);
+  ExpectRequest(script().evaluate_requests.at(0), R"(
+      model: '/m' tasks { name: 'perplexity' dataset { uri: '/w' } } baseline: '/here/dense'
+      threshold { max_accuracy_drop: 0.02 max_perplexity_increase: 0.1 } output_uri: 'out')");
+}
+
+TEST_F(SubmitTest, CompressMayAskTasks) {
+  ASSERT_EQ(Run(With(kCompress, {"--task=piqa=p.jsonl", "--answers=piqa=p.lst", "--task_limit=5"}))
+                .exit_status,
+            kExitOk);
+  const v1::ReportEvaluation& evaluation = script().compress_requests.at(0).evaluation();
+  ASSERT_EQ(evaluation.tasks_size(), 1);
+  EXPECT_EQ(evaluation.tasks(0).dataset().uri(), "/here/p.jsonl");
+  EXPECT_EQ(evaluation.tasks(0).labels_uri(), "/here/p.lst");
+  EXPECT_EQ(evaluation.tasks(0).limit(), 5);
 }
 
 TEST_F(SubmitTest, MissingAndContradictingFlagsAreUsageErrors) {
@@ -187,6 +211,11 @@ TEST_F(SubmitTest, MissingAndContradictingFlagsAreUsageErrors) {
       {{"evaluate", "--model=/m"}, "--dataset"},
       {{"evaluate", "--model=/m", "--dataset=x="}, "--dataset=x="},
       {{"evaluate", "--model=/m", "--tasks=a,b", "--dataset=/f"}, "for which task"},
+      {{"evaluate", "--model=/m", "--tasks=a,b", "--dataset=a=/f"}, "--dataset=b=FILE is missing"},
+      {{"evaluate", "--model=/m", "--dataset=/f", "--answers=piqa=/f"}, "a task that is asked for"},
+      {{"evaluate", "--model=/m", "--tasks=a", "--dataset=a=/f", "--fewshot=a=/f"}, "TASK=N:FILE"},
+      {With(kCompress, {"--task=/f"}), "TASK=FILE"},
+      {With(kCompress, {"--no_evaluation", "--task=a=/f"}), "--no_evaluation"},
   };
   for (const auto& [arguments, word] : cases) {
     const Ran ran = Run(arguments);

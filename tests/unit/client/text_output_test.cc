@@ -4,6 +4,8 @@
 #include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
+#include "client/command.h"
+#include "client/follow.h"
 #include "client/format.h"
 #include "client/json_output.h"
 
@@ -11,6 +13,7 @@ namespace svdllm::cli {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 
 template <typename Message>
 Message Parse(const std::string& text) {
@@ -105,11 +108,46 @@ TEST(TextOutputTest, RequestsTellTheirSources) {
 
 TEST(TextOutputTest, SummaryOfAnEvaluation) {
   const std::string text = JobSummary(Parse<v1::Job>(R"(
-      name: 'jobs/8' state: SUCCEEDED evaluate_result { parameters: 1000 weight_bytes: 2000
+      name: 'jobs/8' state: SUCCEEDED evaluate_result { model { parameters: 1000 weight_bytes: 2000
         perplexities { name: 'wiki' perplexity: 21.5 windows: 16 predicted_tokens: 8176
-                       tokens_per_second: 1234.5 seconds: 6.6 } })"));
+                       tokens_per_second: 1234.5 seconds: 6.6 } }
+        report_uri: 'file:///r' })"));
   EXPECT_THAT(text, HasSubstr("1,000 parameters, 2.0 kB\n"));
   EXPECT_THAT(text, HasSubstr("wiki       21.50       16          8,176     1,234  6.6s\n"));
+  EXPECT_THAT(text, HasSubstr("report: file:///r\n"));
+  EXPECT_THAT(text, Not(HasSubstr("accepted")));
+}
+
+TEST(TextOutputTest, AnEvaluationBesideItsBaseline) {
+  const v1::Job job = Parse<v1::Job>(R"(
+      name: 'jobs/8' state: SUCCEEDED evaluate_result {
+        model { parameters: 800 weight_bytes: 1600 perplexities { name: 'wiki' perplexity: 30 }
+          tasks { name: 'obqa' task: 'openbookqa' items: 500
+                  metrics { name: 'acc' value: 0.15 std_error: 0.016 }
+                  metrics { name: 'acc_norm' value: 0.3 } } }
+        baseline { parameters: 1000 weight_bytes: 2000 perplexities { name: 'wiki' perplexity: 20 }
+          tasks { name: 'obqa' task: 'openbookqa' items: 500
+                  metrics { name: 'acc' value: 0.19 std_error: 0.018 }
+                  metrics { name: 'acc_norm' value: 0.32 } } }
+        verdict { accepted: false regressions: 'obqa: acc fell' } })");
+  const std::string text = JobSummary(job);
+  EXPECT_THAT(text, HasSubstr("800 parameters, 1.6 kB (baseline: 1,000 parameters, 2.0 kB)\n"));
+  EXPECT_THAT(text, HasSubstr("wiki  baseline       20.00"));
+  EXPECT_THAT(text, HasSubstr("wiki  this           30.00"));
+  EXPECT_THAT(text, HasSubstr("task  items  metric         baseline           this\n"));
+  EXPECT_THAT(text, HasSubstr("obqa    500  acc       0.190 ± 0.018  0.150 ± 0.016\n"));
+  EXPECT_THAT(text, HasSubstr("obqa    500  acc_norm          0.320          0.300\n"));
+  EXPECT_THAT(text, HasSubstr("\nregression:\n  obqa: acc fell\n"));
+  EXPECT_EQ(ExitStatusOf(job), kExitRegressed);
+}
+
+TEST(TextOutputTest, TasksOfACompressionStandBesideThoseOfTheDenseModel) {
+  const std::string text = JobSummary(Parse<v1::Job>(R"(
+      name: 'jobs/8' state: SUCCEEDED compress_model_result {
+        tasks { name: 'piqa' items: 9 metrics { name: 'acc' value: 0.5 } }
+        artifacts { keep_ratio: 0.8 tasks { name: 'piqa' items: 9 metrics { name: 'acc' value: 0.4 } } } })"));
+  EXPECT_THAT(text, HasSubstr("task  items  metric  dense  keep 0.8\n"));
+  EXPECT_THAT(text, HasSubstr("piqa      9  acc     0.500     0.400\n"));
 }
 
 TEST(TextOutputTest, DetailsOfAJobThatRuns) {

@@ -9,7 +9,8 @@ namespace svdllm {
 namespace {
 
 TEST(Architecture, KnownFamilies) {
-  EXPECT_THAT(KnownFamilies(), ::testing::ElementsAre("llama"));
+  EXPECT_THAT(KnownFamilies(), ::testing::ElementsAre("llama", "mistral", "opt", "qwen2", "qwen3",
+                                                      "gemma2", "gemma3_text", "phi3"));
   EXPECT_EQ(FindArchitecture("bloom"), nullptr);
   EXPECT_EQ(FindArchitecture(""), nullptr);
   EXPECT_EQ(FindArchitecture("LLAMA"), nullptr);
@@ -59,6 +60,9 @@ TEST(Architecture, BiasesAndPaths) {
   ModelConfig config;
   EXPECT_FALSE(HasBias(config, LinearId::kQ));
   config.attention_bias = true;
+  EXPECT_TRUE(HasBias(config, LinearId::kV));
+  EXPECT_FALSE(HasBias(config, LinearId::kO));
+  config.output_bias = true;
   EXPECT_TRUE(HasBias(config, LinearId::kO));
   EXPECT_FALSE(HasBias(config, LinearId::kDown));
   config.mlp_bias = true;

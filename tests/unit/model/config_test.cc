@@ -35,7 +35,7 @@ TEST(ParseModelConfig, DefaultsOfTheFamily) {
   EXPECT_EQ(config->head_dim, 8);
   EXPECT_EQ(config->max_position_embeddings, 2048);
   EXPECT_EQ(config->norm_eps, 1e-6);
-  EXPECT_EQ(config->hidden_act, "silu");
+  EXPECT_EQ(config->activation, Activation::kSilu);
   EXPECT_FALSE(config->attention_bias);
   EXPECT_FALSE(config->mlp_bias);
   EXPECT_FALSE(config->tie_word_embeddings);
@@ -56,7 +56,7 @@ TEST(ParseModelConfig, EveryKeyIsRead) {
   EXPECT_EQ(config->head_dim, 10);
   EXPECT_EQ(config->max_position_embeddings, 4096);
   EXPECT_EQ(config->norm_eps, 1e-5);
-  EXPECT_EQ(config->hidden_act, "silu");
+  EXPECT_EQ(config->activation, Activation::kSilu);
   EXPECT_TRUE(config->attention_bias);
   EXPECT_TRUE(config->mlp_bias);
   EXPECT_TRUE(config->tie_word_embeddings);
@@ -135,19 +135,21 @@ class Unsupported : public ::testing::TestWithParam<Case> {};
 TEST_P(Unsupported, IsUnimplementedAndNamed) {
   const auto config = ParseModelConfig(GetParam().text);
   EXPECT_STATUS(config, kUnimplemented, kUnsupportedArchitecture, GetParam().expected);
-  EXPECT_STATUS(config, kUnimplemented, kUnsupportedArchitecture, {"supported families: llama"});
+  EXPECT_STATUS(
+      config, kUnimplemented, kUnsupportedArchitecture,
+      {"supported families: llama, mistral, opt, qwen2, qwen3, gemma2, gemma3_text, phi3"});
 }
 
 const Case kUnsupportedCases[] = {
     {"Family", Config(R"({"model_type": "gpt_neox"})"), {"model_type: gpt_neox"}},
-    {"FamilyBehindOurPrefix", Config(R"({"model_type": "lowrank_opt"})"), {"lowrank_opt"}},
+    {"FamilyBehindOurPrefix", Config(R"({"model_type": "lowrank_mpt"})"), {"lowrank_mpt"}},
     {"EmptyFamily", Config(R"({"model_type": ""})"), {"model_type"}},
-    {"Activation", Config(R"({"hidden_act": "gelu"})"), {"hidden_act: gelu"}},
+    {"Activation", Config(R"({"hidden_act": "quick_gelu"})"), {"hidden_act: quick_gelu"}},
     {"Quantised", Config(R"({"quantization_config": {"bits": 4}})"), {"quantization_config"}},
     {"SlidingWindow", Config(R"({"sliding_window": 4096})"), {"sliding_window: 4096"}},
     {"UseSlidingWindow", Config(R"({"use_sliding_window": true})"), {"use_sliding_window"}},
     {"LayerTypes",
-     Config(R"({"layer_types": ["full_attention", "sliding_attention"]})"),
+     Config(R"({"layer_types": ["full_attention", "sliding_attention", "full_attention"]})"),
      {"layer_types", "sliding_attention"}},
     {"PartialRotary", Config(R"({"partial_rotary_factor": 0.5})"), {"partial_rotary_factor: 0.5"}},
     {"PartialRotaryInside",
@@ -156,9 +158,7 @@ const Case kUnsupportedCases[] = {
     {"Yarn",
      Config(R"({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}})"),
      {"rope_scaling.rope_type: yarn"}},
-    {"LongRope",
-     Config(R"({"rope_scaling": {"type": "longrope", "long_factor": [1]}})"),
-     {"longrope"}},
+    {"MultimodalGemma", Config(R"({"model_type": "gemma3"})"), {"gemma3 is the multimodal model"}},
     {"YarnInNewForm",
      Config(R"({"rope_parameters": {"rope_type": "yarn"}})"),
      {"rope_parameters.rope_type: yarn"}},
@@ -241,6 +241,14 @@ const Case kInvalidCases[] = {
      Config(R"({"rope_scaling": {"rope_type": "llama3", "factor": 8, "high_freq_factor": 1,
                 "original_max_position_embeddings": 8192, "low_freq_factor": 4}})"),
      {"rope_scaling.high_freq_factor: is not above"}},
+    {"LongRopeOfWrongLength",
+     Config(R"({"rope_scaling": {"type": "longrope", "short_factor": [1, 1, 1, 1],
+                "long_factor": [1]}})"),
+     {"rope_scaling.long_factor: [1] is not a list of 4 numbers"}},
+    {"LongRopeOfWords",
+     Config(R"({"rope_scaling": {"type": "longrope", "long_factor": [1, 1, 1, 1],
+                "short_factor": [1, 1, "x", 1]}})"),
+     {"rope_scaling.short_factor: \"x\""}},
     {"TwoThetas",
      Config(R"({"rope_theta": 1e4, "rope_parameters": {"rope_theta": 5e5}})"),
      {"rope_parameters.rope_theta"}},

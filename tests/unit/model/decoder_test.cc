@@ -45,7 +45,7 @@ std::vector<float> FullPass(Opened& model, const std::vector<int32_t>& ids) {
   const int64_t tokens = static_cast<int64_t>(ids.size());
   const std::vector<int64_t> offsets = {0, tokens};
   const Matrix x = *backend.New(tokens, model.checkpoint->config().hidden_size, DType::kF32);
-  EXPECT_OK(Embed(*model.checkpoint, ids, backend, x));
+  EXPECT_OK(Embed(*model.checkpoint, ids, Positions(offsets), backend, x));
   for (int64_t layer = 0; layer < model.checkpoint->config().num_layers; ++layer) {
     EXPECT_OK(forward.RunBlock(*LoadBlock(*model.checkpoint, layer, backend), offsets, x));
   }
@@ -79,6 +79,9 @@ std::vector<TinyCheckpointOptions> Variants() {
   variants[4].config_json =
       R"({"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
           "high_freq_factor": 4.0, "original_max_position_embeddings": 16}})";
+  for (const auto& [name, options] : testing::TinyFamilies()) {
+    if (name != "phi3_longrope") variants.push_back(options);  // RefusesWhatCannotBeRun
+  }
   return variants;
 }
 
@@ -122,6 +125,62 @@ TEST(Decoder, StartsAfresh) {
   ExpectRow(Download(*model.backend, *logits), 0, FullPass(model, all));
 }
 
+TEST(Decoder, ASharedBeginningIsAsIfItWereInEveryPrompt) {
+  for (const TinyCheckpointOptions& options : Variants()) {
+    Opened model(options);
+    const std::vector<int32_t> shared = Ids(11, 40);
+    const std::vector<int32_t> ids = Ids(9, 1);
+    // A second call has the beginning already, also where it has fewer or more sequences.
+    for (const std::vector<int64_t>& offsets :
+         std::vector<std::vector<int64_t>>{{0, 4, 9}, {0, 5}, {0, 2, 3, 9}}) {
+      auto logits = model.decoder->Prefill(
+          std::span<const int32_t>(ids).first(static_cast<size_t>(offsets.back())), offsets, 24,
+          shared);
+      ASSERT_OK(logits);
+      std::vector<std::vector<int32_t>> sequences;
+      for (size_t s = 0; s + 1 < offsets.size(); ++s) {
+        sequences.push_back(shared);
+        sequences[s].insert(sequences[s].end(), ids.begin() + offsets[s],
+                            ids.begin() + offsets[s + 1]);
+      }
+      for (int32_t step = 0; step < 3; ++step) {
+        const std::vector<float> got = Download(*model.backend, *logits);
+        std::vector<int32_t> next;
+        for (size_t s = 0; s < sequences.size(); ++s) {
+          ExpectRow(got, s, FullPass(model, sequences[s]));
+          next.push_back(step * 7 + static_cast<int32_t>(s));
+          sequences[s].push_back(next[s]);
+        }
+        logits = model.decoder->Step(next);
+        ASSERT_OK(logits);
+      }
+    }
+    EXPECT_STATUS(model.decoder->Prefill(ids, std::vector<int64_t>{0, 9}, 19, shared),
+                  kInvalidArgument, "", {"prompt 0 has 9 tokens", "between 1 and 8"});
+  }
+}
+
+TEST(Decoder, KeepsSomeOfTheSequences) {
+  Opened model({});
+  const std::vector<int32_t> ids = Ids(12, 1);
+  ASSERT_OK(model.decoder->Prefill(ids, std::vector<int64_t>{0, 4, 5, 12}, 12));
+  ASSERT_OK(model.decoder->Keep(std::vector<size_t>{1, 2}));
+  EXPECT_EQ(model.decoder->lengths(), (std::vector<int64_t>{1, 7}));
+  auto logits = model.decoder->Step(std::vector<int32_t>{8, 9});
+  ASSERT_OK(logits);
+  std::vector<int32_t> last(ids.begin() + 5, ids.end());
+  last.push_back(9);
+  ExpectRow(Download(*model.backend, *logits), 0, FullPass(model, {ids[4], 8}));
+  ExpectRow(Download(*model.backend, *logits), 1, FullPass(model, last));
+  ASSERT_OK(model.decoder->Keep(std::vector<size_t>{1}));
+  logits = model.decoder->Step(std::vector<int32_t>{3});
+  ASSERT_OK(logits);
+  last.push_back(3);
+  ExpectRow(Download(*model.backend, *logits), 0, FullPass(model, last));
+  EXPECT_STATUS(model.decoder->Keep(std::vector<size_t>{1}), kInvalidArgument, "",
+                {"sequence 1 of 1"});
+}
+
 TEST(Decoder, RefusesWhatCannotBeRun) {
   Opened model({});
   const std::vector<int32_t> ids = Ids(5, 1), outside = {1, 260};
@@ -143,7 +202,18 @@ TEST(Decoder, RefusesWhatCannotBeRun) {
   Opened scaled(dynamic);
   EXPECT_OK(scaled.decoder->Prefill(ids, std::vector<int64_t>{0, 5}, 16));
   EXPECT_STATUS(scaled.decoder->Prefill(ids, std::vector<int64_t>{0, 5}, 17), kUnimplemented, "",
-                {"dynamic", "17"});
+                {"rope_scaling", "17"});
+
+  Opened longrope(testing::TinyFamilies().at("phi3_longrope"));  // long from 17 tokens on
+  EXPECT_OK(longrope.decoder->Prefill(ids, std::vector<int64_t>{0, 5}, 16));
+  EXPECT_STATUS(longrope.decoder->Prefill(ids, std::vector<int64_t>{0, 5}, 17), kUnimplemented, "",
+                {"rope_scaling", "17"});
+  EXPECT_OK(longrope.decoder->Prefill(Ids(17, 1), std::vector<int64_t>{0, 17}, 20));
+
+  Opened opt(testing::TinyFamilies().at("opt"));
+  EXPECT_OK(opt.decoder->Prefill(Ids(128, 1), std::vector<int64_t>{0, 128}, 129));
+  EXPECT_STATUS(opt.decoder->Step(std::vector<int32_t>{1}), kInvalidArgument, "",
+                {"position 128", "max_position_embeddings"});
 }
 
 TEST(Generate, GreedyFollowsTheFullPass) {

@@ -103,6 +103,31 @@ TEST(SafetensorsWriter, RefusesWrongWrites) {
   EXPECT_STATUS(writer->Finish(), kFailedPrecondition, "", {"finished before"});
 }
 
+TEST(SafetensorsWriter, TakesATensorInParts) {
+  TempDir dir;
+  auto writer = SafetensorsWriter::Create(dir.File("out"), kSpecs);
+  ASSERT_OK(writer);
+  ASSERT_OK(writer->Write("empty", {}));
+  ASSERT_OK(writer->Write("a.weight", Bytes("abcdef")));
+  ASSERT_OK(writer->WritePart("b.weight", 5, Bytes("678")));
+  EXPECT_STATUS(writer->Finish(), kFailedPrecondition, "", {"b.weight: never written"});
+  EXPECT_STATUS(writer->WritePart("b.weight", 5, Bytes("6789")), kInvalidArgument, "",
+                {"b.weight: 4 bytes from 5 on given, 8 declared"});
+  EXPECT_STATUS(writer->WritePart("b.weight", -1, Bytes("1")), kInvalidArgument, "", {"b.weight"});
+  EXPECT_STATUS(writer->WritePart("c", 0, Bytes("1")), kInvalidArgument, "", {"c: not declared"});
+  EXPECT_STATUS(writer->WritePart("b.weight", 0, Bytes("123456")), kFailedPrecondition, "",
+                {"b.weight: written before"});
+  ASSERT_OK(writer->WritePart("b.weight", 0, Bytes("12345")));
+  EXPECT_STATUS(writer->WritePart("b.weight", 0, Bytes("1")), kFailedPrecondition, "",
+                {"b.weight: written before"});
+  ASSERT_OK(writer->Finish());
+  auto file = SafetensorsFile::Open(dir.File("out"));
+  ASSERT_OK(file);
+  const auto tensor = file->Get("b.weight");
+  ASSERT_OK(tensor);
+  EXPECT_EQ(std::memcmp(tensor->bytes.data(), "12345678", 8), 0);
+}
+
 TEST(SafetensorsWriter, RefusesImpossibleDeclarations) {
   TempDir dir;
   const std::string path = dir.File("out");

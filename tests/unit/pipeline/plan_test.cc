@@ -114,10 +114,10 @@ TEST_F(PlanTest, EvaluateIsCheckedBeforehand) {
   spec.perplexities = {task};
   EXPECT_OK(CheckEvaluate(spec));
   spec.perplexities[0].text.path = dir_.File("none.txt");
-  EXPECT_STATUS(CheckEvaluate(spec), kNotFound, kDatasetInvalid, {"tasks[0]", "none.txt"});
+  EXPECT_STATUS(CheckEvaluate(spec), kNotFound, kDatasetInvalid, {"perplexity: ", "none.txt"});
   spec.perplexities[0].text.path = text_;
   spec.perplexities[0].seq_len = 4096;
-  EXPECT_STATUS(CheckEvaluate(spec), kInvalidArgument, kInvalidField, {"tasks[0].seq_len"});
+  EXPECT_STATUS(CheckEvaluate(spec), kInvalidArgument, kInvalidField, {"perplexity: seq_len"});
   spec.model_dir = dir_.File("nowhere");
   EXPECT_STATUS(CheckEvaluate(spec), kNotFound, kModelNotFound, {"nowhere"});
 }

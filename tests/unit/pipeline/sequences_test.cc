@@ -20,10 +20,10 @@ TEST_F(SequencesTest, ReadsTextJsonAndJsonl) {
   using Documents = std::vector<std::string>;
   EXPECT_EQ(*LoadDocuments({dir_.Write("a.txt", "one\n\ntwo")}), Documents{"one\n\ntwo"});
   EXPECT_EQ(*LoadDocuments({dir_.Write("a.json", R"(["one", {"text": "two"}])")}),
-            (Documents{"one", "two"}));
+            (std::vector<std::string>{"one", "two"}));
   EXPECT_EQ(
       *LoadDocuments({dir_.Write("a.jsonl", "\"one\"\n\n{\"body\": \"t\\u00e9\"}\n"), "body"}),
-      (Documents{"one", "té"}));
+      (std::vector<std::string>{"one", "té"}));
 }
 
 TEST_F(SequencesTest, ErrorsNameFileAndLine) {
@@ -36,6 +36,17 @@ TEST_F(SequencesTest, ErrorsNameFileAndLine) {
   EXPECT_STATUS(LoadDocuments({dir_.Write("e.json", "[]")}), kInvalidArgument, kDatasetInvalid,
                 {"e.json", "no text"});
   EXPECT_STATUS(LoadDocuments({dir_.File("none")}), kNotFound, kDatasetInvalid, {"none"});
+}
+
+TEST_F(SequencesTest, BenchmarksFilesAreReadByLines) {
+  TextSource source{dir_.Write("rows.txt", " = Title = \n \n a b \nend")};
+  source.rows = TextRows::kWikiTextRows;
+  EXPECT_EQ(*LoadDocuments(source),
+            (std::vector<std::string>{" = Title = \n", "", " a b \n", "end"}));
+  source.rows = TextRows::kStrippedRows;
+  EXPECT_EQ(*LoadDocuments(source), (std::vector<std::string>{"= Title =", "", "a b", "end"}));
+  source.max_documents = 3;
+  EXPECT_EQ(*LoadDocuments(source), (std::vector<std::string>{"= Title =", "", "a b"}));
 }
 
 TEST_F(SequencesTest, DrawsBySeedAndHoldsOut) {

@@ -1,6 +1,6 @@
 // Real tokenizers over real text, where both lie beside the repository: the number and SHA-256 of
 // the ids (little-endian, 32 bits) against those that tests/reference/tokenizers_reference.py
-// recorded with tokenizers 0.22.2, transformers 4.57.6 and sentencepiece 0.2.3.
+// recorded with tokenizers 0.22.2, transformers 4.57.6, sentencepiece 0.2.3 and tiktoken 0.14.0.
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -63,7 +63,14 @@ std::string Digest(const std::vector<int32_t>& ids) {
 struct Source {
   std::string tokenizer;
   std::string from, as;  // the file below kShared, and its name in a model directory
+  std::string also_from = {}, also_as = {};  // a second one
+  std::string config = {};                   // tokenizer_config.json
 };
+
+// What facebook's OPT models have.
+constexpr char kOptConfig[] = R"({"tokenizer_class": "GPT2Tokenizer", "add_bos_token": true,
+    "add_prefix_space": false, "bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>",
+    "pad_token": "<pad>"})";
 
 class Corpus : public ::testing::TestWithParam<Source> {};
 
@@ -75,6 +82,10 @@ TEST_P(Corpus, IdsEqualTheReference) {
   const std::string content = ReadCorpus(file);
   if (content.empty()) GTEST_SKIP() << file << " cannot be decompressed here";
   dir.Write(GetParam().as, content);
+  if (!GetParam().also_from.empty()) {
+    dir.Write(GetParam().also_as, ReadCorpus(kShared + "/" + GetParam().also_from));
+  }
+  if (!GetParam().config.empty()) dir.Write("tokenizer_config.json", GetParam().config);
   const auto tokenizer = Tokenizer::Load(dir.path());
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   const auto records = Records();
@@ -97,6 +108,11 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Source{"llama-1-2", "data/tokenizers/llama-1-2/tokenizer.model", "tokenizer.model"},
         Source{"mistral", "data/tokenizers/mistral/tokenizer.model.v1", "tokenizer.model"},
+        Source{"mistral-v3", "data/tokenizers/mistral/mistral_instruct_tokenizer_240323.model.v3",
+               "tokenizer.model.v3"},
+        Source{"llama-3", "data/tokenizers/llama-3/tokenizer.model", "tokenizer.model"},
+        Source{"opt", "data/tokenizers/opt-gpt2/gpt2-vocab.json", "vocab.json",
+               "data/tokenizers/opt-gpt2/gpt2-merges.txt", "merges.txt", kOptConfig},
         Source{"stories260K", "models/stories260K/tokenizer.model", "tokenizer.model"},
         Source{"llama-3-hf", "data/tokenizers/llama-3-hf/tokenizer.json.gz", "tokenizer.json"},
         Source{"qwen3", "data/tokenizers/qwen3/tokenizer.json.gz", "tokenizer.json"}),

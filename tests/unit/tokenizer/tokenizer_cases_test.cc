@@ -31,16 +31,18 @@ std::vector<std::string> Names() {
   return names;
 }
 
-class TokenizerCases : public ::testing::TestWithParam<std::string> {};
-
-TEST_P(TokenizerCases, EqualsTheReference) {
-  json one;
-  for (const json& candidate : Cases().at("cases")) {
-    if (candidate.at("name") == GetParam()) one = candidate;
-  }
+// The files of a case, as a model directory holds them.
+void WriteFiles(const json& one, const TempDir& dir) {
   const std::string base = one.at("base");
-  TempDir dir;
-  if (base.ends_with(".model")) {
+  if (base == "vocab.json") {
+    const json model = json::parse(ReadData("byte_level.json")).at("model");
+    std::string merges = "#version: 0.2\n";
+    for (const json& merge : model.at("merges")) {
+      merges += merge.at(0).get<std::string>() + " " + merge.at(1).get<std::string>() + "\n";
+    }
+    dir.Write("vocab.json", model.at("vocab").dump());
+    dir.Write("merges.txt", merges);
+  } else if (base.ends_with(".model")) {
     dir.Write("tokenizer.model", ReadData(base));
   } else {
     json file = json::parse(ReadData(base));
@@ -48,6 +50,17 @@ TEST_P(TokenizerCases, EqualsTheReference) {
     dir.Write("tokenizer.json", file.dump());
   }
   if (one.contains("config")) dir.Write("tokenizer_config.json", one.at("config").dump());
+}
+
+class TokenizerCases : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(TokenizerCases, EqualsTheReference) {
+  json one;
+  for (const json& candidate : Cases().at("cases")) {
+    if (candidate.at("name") == GetParam()) one = candidate;
+  }
+  TempDir dir;
+  WriteFiles(one, dir);
   const auto tokenizer = Tokenizer::Load(dir.path());
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   for (size_t i = 0; i < one.at("ids").size(); ++i) {
@@ -55,6 +68,16 @@ TEST_P(TokenizerCases, EqualsTheReference) {
     const std::vector<int32_t> ids = tokenizer->Encode(text, true);
     EXPECT_EQ(ids, one.at("ids").at(i).get<std::vector<int32_t>>()) << text;
     EXPECT_THAT(ids, ::testing::Each(::testing::Lt(tokenizer->vocab_size())));
+  }
+  std::vector<std::vector<int32_t>> lists = one.at("ids");
+  for (const json& random : one.at("random")) lists.push_back(random);
+  ASSERT_EQ(lists.size(), one.at("decoded").size());
+  for (size_t i = 0; i < lists.size(); ++i) {
+    const std::string text = one.at("decoded").at(i);
+    EXPECT_EQ(tokenizer->Decode(lists[i], false), text) << i;
+    EXPECT_EQ(tokenizer->Decode(lists[i], true),
+              one.at("without_special").value(std::to_string(i), text))
+        << i;
   }
 }
 
@@ -102,6 +125,65 @@ TEST(Tokenizer, OlderLayoutsAddedTokensAreFound) {
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   EXPECT_THAT(tokenizer->Encode("<pad><tool>", true), ::testing::ElementsAre(1, 420, 425));
   EXPECT_EQ(tokenizer->vocab_size(), 426);
+}
+
+TEST(Tokenizer, EndsOfTextsAreThoseThatTheFilesOrTheClassName) {
+  struct Case {
+    std::string file, config;
+    std::optional<int32_t> bos, eos;
+  };
+  const std::string with_end = [] {
+    json file = json::parse(ReadData("byte_level.json"));
+    file.merge_patch({{"added_tokens", {{{"id", 330}, {"content", "<|endoftext|>"}}}}});
+    return file.dump();
+  }();
+  const Case kCases[] = {
+      {ReadData("byte_level.json"), "{}", std::nullopt, std::nullopt},
+      {ReadData("byte_level.json"), R"({"bos_token": null, "eos_token": "</s>"})", std::nullopt, 1},
+      {ReadData("byte_level.json"), R"({"eos_token": {"content": "<end>"}})", std::nullopt, 330},
+      {ReadData("metaspace.json"), R"({"tokenizer_class": "LlamaTokenizer"})", 1, 2},
+      {with_end, R"({"tokenizer_class": "GPT2TokenizerFast"})", 330, 330},
+      {with_end, R"({"tokenizer_class": "Qwen2Tokenizer"})", std::nullopt, 330},
+  };
+  for (const Case& one : kCases) {
+    TempDir dir;
+    dir.Write("tokenizer.json", one.file);
+    dir.Write("tokenizer_config.json", one.config);
+    const auto tokenizer = Tokenizer::Load(dir.path());
+    ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+    EXPECT_EQ(tokenizer->bos_id(), one.bos) << one.config;
+    EXPECT_EQ(tokenizer->eos_id(), one.eos) << one.config;
+  }
+  TempDir dir;
+  dir.Write("tokenizer.model", ReadData("sentencepiece.model"));
+  const auto tokenizer = Tokenizer::Load(dir.path());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ(tokenizer->bos_id(), 1);
+  EXPECT_EQ(tokenizer->eos_id(), 2);
+  EXPECT_EQ(tokenizer->IdOf("</s>"), 2);
+  EXPECT_EQ(tokenizer->IdOf("no such token"), std::nullopt);
+}
+
+TEST(Tokenizer, IdsOfNoTokenAreDecodedToNothing) {
+  for (const char* base : {"byte_level.json", "sentencepiece.model"}) {
+    TempDir dir;
+    dir.Write(base == std::string("byte_level.json") ? "tokenizer.json" : "tokenizer.model",
+              ReadData(base));
+    const auto tokenizer = Tokenizer::Load(dir.path());
+    ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+    const std::vector<int32_t> ids = {-1, 1 << 30, static_cast<int32_t>(tokenizer->vocab_size())};
+    EXPECT_EQ(tokenizer->Decode(ids, false), "");
+    EXPECT_EQ(tokenizer->Decode({}, true), "");
+  }
+}
+
+TEST(Tokenizer, TheLatestOfMistralsVersionsIsRead) {
+  TempDir dir;
+  dir.Write("tokenizer.model.v1", ReadData("unigram.model"));
+  dir.Write("tokenizer.model.v3", ReadData("sentencepiece.model"));
+  const auto tokenizer = Tokenizer::Load(dir.path());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ(tokenizer->vocab_size(), 420);
 }
 
 TEST(Tokenizer, EncodesFromSeveralThreadsAtOnce) {

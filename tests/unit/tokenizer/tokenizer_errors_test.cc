@@ -57,6 +57,7 @@ TEST(TokenizerErrors, UnknownComponentsAreNamed) {
       {R"({"model": {"dropout": 0.5}})", "dropout"},
       {R"({"model": {"end_of_word_suffix": "</w>"}})", "end_of_word_suffix"},
       {R"({"post_processor": {"type": "Whatever"}})", "post_processor Whatever"},
+      {R"({"decoder": {"type": "WordPiece"}})", "decoder WordPiece"},
   };
   for (const BadJson& bad : kBad) {
     ExpectPatched(bad, absl::StatusCode::kUnimplemented, kUnsupportedTokenizer);
@@ -85,6 +86,7 @@ TEST(TokenizerErrors, MalformedFilesAreNamed) {
       {R"({"model": {"vocab": ["a"]}})", "token"},
       {R"({"model": {"vocab": {"a": -1}}})", "id of token a"},
       {R"({"model": {"vocab": {"a": 4294967296}}})", "id of token a"},
+      {R"({"model": {"vocab": {"a": 2000000000}}})", "id of token a"},
       {R"({"model": {"vocab": {"a": "b"}}})", "number"},
       {R"({"model": {"merges": ["a b c"]}})", "a b c"},
       {R"({"model": {"merges": ["no_such_token a"]}})", "no_such_token"},
@@ -148,10 +150,48 @@ TEST(TokenizerErrors, UnsupportedSentencePieceUse) {
   ExpectError(dir, absl::StatusCode::kUnimplemented, kUnsupportedTokenizer, "<x>");
 }
 
-TEST(TokenizerErrors, RankFileInPlaceOfSentencePiece) {
+TEST(TokenizerErrors, MalformedRankFiles) {
+  const std::string whole = ReadData("ranks.model");
+  for (const auto& [content, named] : std::vector<std::pair<std::string, std::string>>{
+           {"IQ== 0\nIg== 1\nIw== 2\n", "not all bytes"},
+           {whole + "not base64 400\n", "line 329"},
+           {whole + "IQ== 400\n", "line 329"},    // a token that is there
+           {whole + "aWwgZQ== 0\n", "line 329"},  // a rank that is taken
+           {whole + "aWwgZQ== 99999999\n", "line 329"},
+           {whole + "aWwgZQ==\n", "line 329"}}) {
+    TempDir dir;
+    dir.Write("tokenizer.model", content);
+    ExpectError(dir, absl::StatusCode::kInvalidArgument, kModelCorrupt, named);
+    ExpectError(dir, absl::StatusCode::kInvalidArgument, kModelCorrupt, "tokenizer.model");
+  }
   TempDir dir;
-  dir.Write("tokenizer.model", "IQ== 0\nIg== 1\nIw== 2\n");
-  ExpectError(dir, absl::StatusCode::kUnimplemented, kUnsupportedTokenizer, "tiktoken");
+  dir.Write("tokenizer.model", whole);
+  dir.Write("tokenizer_config.json", R"({"bos_token": "<none>"})");
+  ExpectError(dir, absl::StatusCode::kInvalidArgument, kModelCorrupt, "bos_token");
+}
+
+TEST(TokenizerErrors, MalformedVocabAndMerges) {
+  TempDir dir;
+  dir.Write("vocab.json", R"({"a": 0, "b": 1, "ab": 2})");
+  ExpectError(dir, absl::StatusCode::kNotFound, "", "merges.txt");
+  dir.Write("merges.txt", "#version: 0.2\na b\nb b\n");
+  ExpectError(dir, absl::StatusCode::kInvalidArgument, kModelCorrupt, "bb");
+  dir.Write("merges.txt", "a b c\n");
+  ExpectError(dir, absl::StatusCode::kInvalidArgument, kModelCorrupt, "a b c");
+  dir.Write("merges.txt", "");
+  dir.Write("vocab.json", "[]");
+  ExpectError(dir, absl::StatusCode::kInvalidArgument, kModelCorrupt, "vocab.json");
+  dir.Write("vocab.json", R"({"a": 0})");
+  dir.Write("tokenizer_config.json", R"({"tokenizer_class": "RobertaTokenizer"})");
+  ExpectError(dir, absl::StatusCode::kUnimplemented, kUnsupportedTokenizer, "RobertaTokenizer");
+  dir.Write("tokenizer_config.json", R"({"add_bos_token": true, "bos_token": null})");
+  ExpectError(dir, absl::StatusCode::kInvalidArgument, kModelCorrupt, "bos_token");
+}
+
+TEST(TokenizerErrors, Tekken) {
+  TempDir dir;
+  dir.Write("tekken.json", "{}");
+  ExpectError(dir, absl::StatusCode::kUnimplemented, kUnsupportedTokenizer, "tekken.json");
 }
 
 }  // namespace

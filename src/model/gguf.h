@@ -1,0 +1,69 @@
+// The GGUF file format, versions 2 and 3, little-endian: metadata, tensor descriptions, the data.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/files.h"
+#include "base/status.h"
+
+namespace svdllm {
+
+// Whole numbers and truth values are int64_t. Arrays of arrays are read over: monostate.
+using GgufValue = std::variant<std::monostate, int64_t, double, std::string, std::vector<int64_t>,
+                               std::vector<double>, std::vector<std::string>>;
+
+// A tensor of an open file, row-major: shape has the slowest dimension first, as in safetensors.
+struct GgufTensor {
+  uint32_t type = 0;  // ggml's number; see gguf_quants.h
+  std::vector<int64_t> shape;
+  std::span<const std::byte> bytes;  // empty where the type is not known
+};
+
+// A file opened for reading. Immutable, thread-safe.
+//
+// Open checks everything before it hands out a byte: counts and lengths against what is left of the
+// file, value types, that names are unique, that rows are whole blocks of the type, and that every
+// tensor lies in the data section. Anything else is INVALID_ARGUMENT with reason MODEL_CORRUPT and
+// "file: key or tensor: what".
+class GgufFile {
+ public:
+  static absl::StatusOr<GgufFile> Open(const std::string& path);
+
+  const std::string& path() const { return file_.path(); }
+  const std::map<std::string, GgufTensor>& tensors() const { return tensors_; }
+  const std::map<std::string, GgufValue>& metadata() const { return metadata_; }
+
+  // A metadata value. None where there is no such key; INVALID_ARGUMENT with MODEL_CORRUPT naming
+  // the key where its type is another (for doubles, whole numbers are taken too).
+  absl::StatusOr<std::optional<int64_t>> Int(const std::string& key) const;
+  absl::StatusOr<std::optional<double>> Double(const std::string& key) const;
+  absl::StatusOr<std::optional<std::string>> String(const std::string& key) const;
+  // nullptr where there is no such key.
+  absl::StatusOr<const std::vector<std::string>*> Strings(const std::string& key) const;
+  absl::StatusOr<const std::vector<int64_t>*> Ints(const std::string& key) const;
+  absl::StatusOr<const std::vector<double>*> Doubles(const std::string& key) const;
+
+  // "file: what", MODEL_CORRUPT.
+  absl::Status Corrupt(std::string_view what) const;
+
+ private:
+  friend class GgufParser;
+  MappedFile file_;
+  std::map<std::string, GgufValue> metadata_;
+  std::map<std::string, GgufTensor> tensors_;
+};
+
+// The GGUF file that a model's path means: the path itself where it ends in .gguf, or the only
+// .gguf file of a directory without config.json. None for any other path; INVALID_ARGUMENT with
+// MODEL_CORRUPT where such a directory has several.
+absl::StatusOr<std::optional<std::string>> GgufPathOf(const std::string& model_path);
+
+}  // namespace svdllm

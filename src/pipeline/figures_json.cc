@@ -1,0 +1,67 @@
+#include "pipeline/figures_json.h"
+
+#include <nlohmann/json.hpp>
+
+namespace svdllm {
+
+using Json = nlohmann::ordered_json;
+
+Json PerplexitiesJson(const std::vector<PerplexityResult>& perplexities) {
+  Json list = Json::array();
+  for (const PerplexityResult& p : perplexities) {
+    list.push_back({{"name", p.name},
+                    {"perplexity", p.perplexity},
+                    {"predicted_tokens", p.predicted_tokens},
+                    {"windows", p.windows},
+                    {"leftover_tokens", p.leftover_tokens},
+                    {"seconds", p.seconds},
+                    {"prefill_tokens_per_second", p.tokens_per_second},
+                    {"held_out", p.held_out}});
+  }
+  return list;
+}
+
+std::vector<PerplexityResult> PerplexitiesFrom(const Json& list) {
+  std::vector<PerplexityResult> perplexities;
+  for (const Json& p : list) {
+    perplexities.push_back({p.at("name"), p.at("perplexity"), p.at("predicted_tokens"),
+                            p.at("windows"), p.at("leftover_tokens"), p.at("seconds"),
+                            p.at("prefill_tokens_per_second"), p.value("held_out", false)});
+  }
+  return perplexities;
+}
+
+Json TasksJson(const std::vector<TaskResult>& tasks) {
+  Json list = Json::array();
+  for (const TaskResult& task : tasks) {
+    Json metrics = Json::array();
+    for (const TaskMetric& metric : task.metrics) {
+      Json entry = {{"name", metric.name}, {"value", metric.value}};
+      if (metric.std_error >= 0) entry["std_error"] = metric.std_error;
+      metrics.push_back(std::move(entry));
+    }
+    list.push_back({{"name", task.name},
+                    {"task", task.task},
+                    {"metrics", std::move(metrics)},
+                    {"items", task.items},
+                    {"tokens", task.tokens},
+                    {"seconds", task.seconds}});
+  }
+  return list;
+}
+
+std::vector<TaskResult> TasksFrom(const Json& list) {
+  std::vector<TaskResult> tasks;
+  for (const Json& entry : list) {
+    TaskResult task{entry.at("task"),  entry.at("name"),   {},
+                    entry.at("items"), entry.at("tokens"), entry.at("seconds")};
+    for (const Json& metric : entry.at("metrics")) {
+      task.metrics.push_back(
+          {metric.at("name"), metric.at("value"), metric.value("std_error", -1.0)});
+    }
+    tasks.push_back(std::move(task));
+  }
+  return tasks;
+}
+
+}  // namespace svdllm

@@ -1,0 +1,16 @@
+// compression_manifest.json: every file of a published directory with its digest, and whose it is.
+#pragma once
+
+#include <string>
+
+#include "base/status.h"
+
+namespace svdllm {
+
+// Writes it, last, and returns its own SHA-256.
+absl::StatusOr<std::string> WriteManifest(const std::string& dir, const std::string& job_id);
+
+// The SHA-256 of what an earlier attempt of this job published; NOT_FOUND where it did not.
+absl::StatusOr<std::string> OwnManifest(const std::string& dir, const std::string& job_id);
+
+}  // namespace svdllm

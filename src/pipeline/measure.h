@@ -1,0 +1,45 @@
+// What a model is measured by: perplexity on texts, and tasks.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "model/checkpoint.h"
+#include "pipeline/perplexity.h"
+#include "pipeline/run_log.h"
+#include "pipeline/task_prompts.h"
+
+namespace svdllm {
+
+struct Measurements {
+  std::vector<EvaluationData> texts;
+  std::vector<TaskData> tasks;
+
+  bool empty() const { return texts.empty() && tasks.empty(); }
+};
+
+// What a model answered to one question.
+struct Answer {
+  std::vector<double> log_likelihoods;  // multiple choice
+  std::string text;                     // generation
+  std::vector<double> scores;           // one a metric of the task
+};
+
+struct Figures {
+  std::vector<PerplexityResult> perplexities;
+  std::vector<TaskResult> tasks;
+  std::vector<std::vector<Answer>> answers;  // task by task, question by question
+};
+
+// Reads and encodes the texts and the questions. seq_len of the texts: resolved.
+absl::StatusOr<Measurements> LoadMeasurements(const std::vector<PerplexitySpec>& texts,
+                                              const std::vector<TaskSpec>& tasks,
+                                              const Tokenizer& tokenizer,
+                                              const ModelConfig& config);
+
+// what: loaded with a tokenizer that gives the model's own ids. Advances the log by MeasureFlops.
+absl::StatusOr<Figures> Measure(const Checkpoint& checkpoint, const Tokenizer& tokenizer,
+                                const Measurements& what, Backend& backend, RunLog& log);
+double MeasureFlops(const Checkpoint& checkpoint, const Measurements& what);
+
+}  // namespace svdllm
