@@ -89,11 +89,25 @@ v1::ArtifactResult ToProto(const ArtifactResult& artifact) {
   return message;
 }
 
+// A result that was stored before there were baselines.
+void UpgradeResult(v1::EvaluateResult& result) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+  v1::ModelFigures& model = *result.mutable_model();
+  model.set_parameters(result.parameters());
+  model.set_weight_bytes(result.weight_bytes());
+  model.mutable_perplexities()->Swap(result.mutable_perplexities());
+  result.clear_parameters();
+  result.clear_weight_bytes();
+#pragma GCC diagnostic pop
+}
+
 void AddResult(const Job& job, JobView view, v1::Job& message) {
   if (job.state != JobState::kSucceeded) return;
   if (job.kind == JobKind::kEvaluate) {
     v1::EvaluateResult& result = *message.mutable_evaluate_result();
     result.ParseFromString(job.result);
+    if (!result.has_model()) UpgradeResult(result);
     if (!result.report_uri().empty()) message.add_artifact_uris(result.report_uri());
     return;
   }

@@ -17,6 +17,7 @@ namespace {
 constexpr int64_t kMaxSamples = 1 << 20;
 constexpr int64_t kMaxSeqLen = 1 << 20;
 constexpr int kMaxRankMultiple = 1024;
+constexpr int64_t kMaxLimit = 1'000'000'000;
 
 // Collects what is wrong with a request.
 class Checker {
@@ -52,7 +53,8 @@ class Checker {
     Require(value >= 0 && value <= 1, field, "must be 0 to 1");  // false for NaN
   }
   void Limit(const std::string& field, int64_t limit) {
-    Require(limit >= 0, field, "must not be negative; 0 means all");
+    Require(limit >= 0 && limit <= kMaxLimit, field,
+            "must be 0, which means all, to " + std::to_string(kMaxLimit));
   }
   template <typename Request>
   void Common(const Request& request);
@@ -281,6 +283,17 @@ void ResolveThreshold(Checker& check, const v1::EvaluateRequest& request) {
   const v1::AcceptanceThreshold& threshold = request.threshold();
   if (!threshold.has_max_accuracy_drop() && !threshold.has_max_perplexity_increase()) return;
   check.Require(!request.baseline().empty(), "baseline", "is required with a threshold");
+  // A gate that has nothing to look at would let everything pass.
+  const auto reads_text = [](const v1::EvaluationTask& task) {
+    return FindTextTask(task.name()) != nullptr;
+  };
+  const auto& tasks = request.tasks();
+  check.Require(
+      !threshold.has_max_accuracy_drop() || !std::all_of(tasks.begin(), tasks.end(), reads_text),
+      "threshold.max_accuracy_drop", "there is no task with an accuracy to compare");
+  check.Require(!threshold.has_max_perplexity_increase() ||
+                    std::any_of(tasks.begin(), tasks.end(), reads_text),
+                "threshold.max_perplexity_increase", "there is no text to compare perplexities on");
   check.Share("threshold.max_accuracy_drop", threshold.max_accuracy_drop());
   check.Require(threshold.max_perplexity_increase() >= 0 &&
                     std::isfinite(threshold.max_perplexity_increase()),

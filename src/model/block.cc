@@ -85,7 +85,7 @@ absl::StatusOr<Block> LoadBlock(const Checkpoint& checkpoint, int64_t layer, Bac
     const std::string path = ModulePath(arch, layer, row.id);
     Linear& linear = block.linear(row.id);
     std::string bias = path + ".bias";
-    if (checkpoint.Has(path + ".low_rank_a.weight")) {
+    if (checkpoint.IsFactored(path)) {
       ASSIGN_OR_RETURN(linear.a, LoadTensor(checkpoint, path + ".low_rank_a.weight", backend));
       ASSIGN_OR_RETURN(linear.b, LoadTensor(checkpoint, path + ".low_rank_b.weight", backend));
       if (checkpoint.config().pivoted) {

@@ -214,6 +214,7 @@ absl::Status Checkpoint::ParseConfig() {
   if (!config.ok()) return Annotate(config.status(), dir_);
   config_ = *std::move(config);
   arch_ = FindArchitecture(config_.family);
+  for (const LowRankModule& module : config_.low_rank) factored_.insert(module.name);
   return absl::OkStatus();
 }
 
@@ -277,6 +278,9 @@ absl::Status Checkpoint::CheckTensors() {
     weight_bytes_ += spec.bytes();
   }
   parts_ = std::move(needs.parts());
+  for (const auto& [name, part] : parts_) {
+    if (shard_of_.count(name) > 0) return Corrupt(dir_, name + ": stored beside " + part.tensor);
+  }
   return absl::OkStatus();
 }
 

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -49,6 +50,9 @@ class Checkpoint {
   absl::StatusOr<TensorSpec> Spec(const std::string& name) const;
   // Some rows of a stored matrix, in the order given: [rows.size(), cols].
   absl::StatusOr<TensorView> Rows(const std::string& name, std::span<const int64_t> rows) const;
+  // Whether the module of this path is stored as factors: what the configuration says, whatever
+  // else the files may hold.
+  bool IsFactored(const std::string& path) const { return factored_.count(path) > 0; }
   bool Has(const std::string& name) const { return shard_of_.count(name) + parts_.count(name) > 0; }
   std::vector<std::string> TensorNames() const;  // the stored ones, sorted
 
@@ -82,6 +86,7 @@ class Checkpoint {
   std::vector<SafetensorsFile> shards_;
   std::map<std::string, size_t> shard_of_;
   std::map<std::string, Part> parts_;
+  std::set<std::string> factored_;
   int64_t parameters_ = 0;
   int64_t weight_bytes_ = 0;
 };

@@ -18,9 +18,10 @@ absl::Status Reshape(int64_t rows, int64_t cols, Backend& backend, Matrix& memor
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Load(const Checkpoint& checkpoint,
-                                                       Backend& backend) {
-  std::unique_ptr<Decoder> decoder(new Decoder(checkpoint, backend));
+                                                       Backend& backend, Check check) {
+  std::unique_ptr<Decoder> decoder(new Decoder(checkpoint, backend, std::move(check)));
   for (int64_t layer = 0; layer < checkpoint.config().num_layers; ++layer) {
+    if (decoder->check_) RETURN_IF_ERROR(decoder->check_());
     ASSIGN_OR_RETURN(Block block, LoadBlock(checkpoint, layer, backend));
     decoder->blocks_.push_back(std::move(block));
   }
@@ -129,6 +130,7 @@ absl::Status Decoder::RunBlocks(std::span<const int32_t> ids, std::span<const in
   RETURN_IF_ERROR(Reshape(tokens, checkpoint_.config().hidden_size, backend_, x_));
   RETURN_IF_ERROR(Embed(checkpoint_, ids, Positions(offsets, lengths_), backend_, x_));
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
+    if (check_) RETURN_IF_ERROR(check_());
     RETURN_IF_ERROR(forward_.RunBlock(blocks_[layer], offsets, x_, caches_[layer], lengths_));
   }
   return absl::OkStatus();

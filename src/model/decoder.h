@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/random.h"
@@ -16,9 +17,11 @@ namespace svdllm {
 // Not thread-safe; must not outlive the checkpoint or the backend.
 class Decoder {
  public:
-  // Reads every weight.
+  // Reads every weight. check, where given, is asked in front of every block, here and in all
+  // calls to come; its error ends the call.
+  using Check = std::function<absl::Status()>;
   static absl::StatusOr<std::unique_ptr<Decoder>> Load(const Checkpoint& checkpoint,
-                                                       Backend& backend);
+                                                       Backend& backend, Check check = {});
 
   // Starts afresh with these prompts, one after the other in ids; offsets (first 0, last
   // ids.size()) say where each begins, and none is empty. capacity: as long as a sequence may
@@ -41,9 +44,10 @@ class Decoder {
   Backend& backend() { return backend_; }
 
  private:
-  Decoder(const Checkpoint& checkpoint, Backend& backend)
+  Decoder(const Checkpoint& checkpoint, Backend& backend, Check check)
       : checkpoint_(checkpoint),
         backend_(backend),
+        check_(std::move(check)),
         forward_(checkpoint.config(), checkpoint.arch(), backend) {}
   absl::StatusOr<MatrixRef> Run(std::span<const int32_t> ids, std::span<const int64_t> offsets);
   absl::Status RunBlocks(std::span<const int32_t> ids, std::span<const int64_t> offsets);
@@ -53,6 +57,7 @@ class Decoder {
 
   const Checkpoint& checkpoint_;
   Backend& backend_;
+  const Check check_;
   Forward forward_;
   std::vector<Block> blocks_;
   Head head_;

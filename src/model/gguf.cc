@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "model/gguf_quants.h"
+#include "model/json_text.h"
 
 namespace svdllm {
 namespace {
@@ -37,15 +38,6 @@ constexpr int64_t kMaxDimensions = 4;
 constexpr int kMaxArrayDepth = 4;
 constexpr size_t kMaxNameBytes = 1024;
 constexpr uint64_t kMaxElements = uint64_t{1} << 24;  // no vocabulary is larger
-
-// Names of a file for messages: shortened, printable ASCII.
-std::string Shown(std::string_view name) {
-  std::string shown(name.substr(0, 100));
-  for (char& c : shown) {
-    if (c < ' ' || c > '~') c = '?';
-  }
-  return shown;
-}
 
 // 1e-5f is meant to be 1e-5, not 9.99999974737875163555e-06.
 double Shortest(float value) {
@@ -107,7 +99,7 @@ class GgufParser {
 
  private:
   absl::StatusOr<std::span<const std::byte>> Take(uint64_t bytes, std::string_view what) {
-    if (bytes > rest_.size()) return file_.Corrupt(Shown(what) + ": the file ends in it");
+    if (bytes > rest_.size()) return file_.Corrupt(Printable(what) + ": the file ends in it");
     const auto taken = rest_.first(bytes);
     rest_ = rest_.subspan(bytes);
     return taken;
@@ -130,7 +122,7 @@ class GgufParser {
   absl::StatusOr<std::string> Name(std::string_view what) {
     ASSIGN_OR_RETURN(std::string name, Text(what));
     if (name.empty() || name.size() > kMaxNameBytes) {
-      return file_.Corrupt(std::string(what) + ": impossible name " + Shown(name));
+      return file_.Corrupt(std::string(what) + ": impossible name " + Printable(name));
     }
     return name;
   }
@@ -140,7 +132,7 @@ class GgufParser {
     ASSIGN_OR_RETURN(const T value, Number<T>(key));
     if constexpr (std::is_same_v<T, uint64_t>) {
       if (value > uint64_t{std::numeric_limits<int64_t>::max()}) {
-        return file_.Corrupt(Shown(key) + ": " + std::to_string(value) + " is too large");
+        return file_.Corrupt(Printable(key) + ": " + std::to_string(value) + " is too large");
       }
     }
     return static_cast<int64_t>(value);
@@ -181,7 +173,7 @@ class GgufParser {
       return GgufValue(std::move(text));
     }
     if (SizeOfType(type) == 0) {
-      return file_.Corrupt(Shown(key) + ": unknown value type " + std::to_string(type));
+      return file_.Corrupt(Printable(key) + ": unknown value type " + std::to_string(type));
     }
     if (type == kFloat32 || type == kFloat64) {
       ASSIGN_OR_RETURN(const double value, Real(type, key));
@@ -203,15 +195,16 @@ class GgufParser {
   }
 
   absl::StatusOr<GgufValue> Array(const std::string& key, int depth) {
-    if (depth >= kMaxArrayDepth) return file_.Corrupt(Shown(key) + ": arrays too deep");
+    if (depth >= kMaxArrayDepth) return file_.Corrupt(Printable(key) + ": arrays too deep");
     ASSIGN_OR_RETURN(const uint32_t type, Number<uint32_t>(key));
     ASSIGN_OR_RETURN(const uint64_t count, Number<uint64_t>(key));
     const size_t least = type == kString || type == kArray ? 8 : SizeOfType(type);
     if (least == 0) {
-      return file_.Corrupt(Shown(key) + ": unknown value type " + std::to_string(type));
+      return file_.Corrupt(Printable(key) + ": unknown value type " + std::to_string(type));
     }
-    if (count > kMaxElements) return file_.Corrupt(Shown(key) + ": too many elements");
-    if (count > rest_.size() / least) return file_.Corrupt(Shown(key) + ": the file ends in it");
+    if (count > kMaxElements) return file_.Corrupt(Printable(key) + ": too many elements");
+    if (count > rest_.size() / least)
+      return file_.Corrupt(Printable(key) + ": the file ends in it");
     if (type == kArray) {
       for (uint64_t i = 0; i < count; ++i) RETURN_IF_ERROR(Array(key, depth + 1).status());
       return GgufValue();
@@ -228,7 +221,7 @@ class GgufParser {
     ASSIGN_OR_RETURN(const uint32_t type, Number<uint32_t>(key));
     ASSIGN_OR_RETURN(GgufValue value, Value(type, key, 0));
     if (!file_.metadata_.emplace(key, std::move(value)).second) {
-      return file_.Corrupt(Shown(key) + ": appears twice");
+      return file_.Corrupt(Printable(key) + ": appears twice");
     }
     return absl::OkStatus();
   }
@@ -240,17 +233,19 @@ class GgufParser {
       GgufTensor tensor;
       ASSIGN_OR_RETURN(const uint32_t dimensions, Number<uint32_t>(name));
       if (dimensions > kMaxDimensions) {
-        return file_.Corrupt(Shown(name) + ": " + std::to_string(dimensions) + " dimensions");
+        return file_.Corrupt(Printable(name) + ": " + std::to_string(dimensions) + " dimensions");
       }
       for (uint32_t d = 0; d < dimensions; ++d) {
         ASSIGN_OR_RETURN(const int64_t size, Whole<uint64_t>(name));
+        if (size < 1)
+          return file_.Corrupt(Printable(name) + ": a dimension of " + std::to_string(size));
         tensor.shape.insert(tensor.shape.begin(), size);  // the file has the fastest first
       }
       ASSIGN_OR_RETURN(tensor.type, Number<uint32_t>(name));
       ASSIGN_OR_RETURN(const uint64_t offset, Number<uint64_t>(name));
       offsets.emplace_back(name, offset);
       if (!file_.tensors_.emplace(name, std::move(tensor)).second) {
-        return file_.Corrupt(Shown(name) + ": appears twice");
+        return file_.Corrupt(Printable(name) + ": appears twice");
       }
     }
     ASSIGN_OR_RETURN(const auto given, file_.Int("general.alignment"));
@@ -274,21 +269,21 @@ class GgufParser {
     if (type == nullptr) return absl::OkStatus();  // refused when asked for
     const int64_t row = tensor.shape.empty() ? 1 : tensor.shape.back();
     if (row % static_cast<int64_t>(type->block_elements) != 0) {
-      return file_.Corrupt(Shown(name) + ": rows of " + std::to_string(row) +
+      return file_.Corrupt(Printable(name) + ": rows of " + std::to_string(row) +
                            " are no whole blocks of " + type->name);
     }
     uint64_t elements = 1;
     for (const int64_t d : tensor.shape) {
       if (__builtin_mul_overflow(elements, static_cast<uint64_t>(d), &elements)) {
-        return file_.Corrupt(Shown(name) + ": impossible shape");
+        return file_.Corrupt(Printable(name) + ": impossible shape");
       }
     }
     uint64_t bytes = 0;
     if (__builtin_mul_overflow(elements / type->block_elements, type->block_bytes, &bytes)) {
-      return file_.Corrupt(Shown(name) + ": impossible shape");
+      return file_.Corrupt(Printable(name) + ": impossible shape");
     }
     if (offset % alignment != 0 || offset > data.size() || bytes > data.size() - offset) {
-      return file_.Corrupt(Shown(name) + ": not in the file's data");
+      return file_.Corrupt(Printable(name) + ": not in the file's data");
     }
     tensor.bytes = data.subspan(offset, bytes);
     return absl::OkStatus();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "model/gguf_quants.h"
+#include "model/json_text.h"
 
 namespace svdllm {
 namespace {
@@ -123,7 +124,7 @@ absl::StatusOr<json> RopeScaling(const GgufFile& file, const Rope& rope) {
   ASSIGN_OR_RETURN(const auto old_factor, file.Double("llama.rope.scale_linear"));
   if (!factor) factor = old_factor;
   if (type && *type != "none" && *type != "linear") {
-    return Unsupported(file, "llama.rope.scaling.type: " + *type);
+    return Unsupported(file, "llama.rope.scaling.type: " + Printable(*type));
   }
   if (type == "none" || !factor || *factor == 0 || *factor == 1) return json();
   return json{{"rope_type", "linear"}, {"factor", *factor}};
@@ -191,11 +192,17 @@ absl::StatusOr<std::string> GgufConfigText(const GgufFile& file) {
   rope.dim = head_dim;
   rope.theta = theta.value_or(rope.theta);
   config["head_dim"] = head_dim;
+  if (!std::isfinite(rope.theta) || rope.theta <= 0) {
+    return file.Corrupt("llama.rope.freq_base: not a positive number");
+  }
   config["rope_theta"] = rope.theta;
   ASSIGN_OR_RETURN(config["rope_scaling"], RopeScaling(file, rope));
 
   ASSIGN_OR_RETURN(const auto eps, file.Double("llama.attention.layer_norm_rms_epsilon"));
   if (!eps) return file.Corrupt("llama.attention.layer_norm_rms_epsilon: missing");
+  if (!std::isfinite(*eps) || *eps <= 0) {
+    return file.Corrupt("llama.attention.layer_norm_rms_epsilon: not a positive number");
+  }
   config["rms_norm_eps"] = *eps;
   config["tie_word_embeddings"] = file.tensors().count("output.weight") == 0;
   config["attention_bias"] = file.tensors().count("blk.0.attn_q.bias") > 0;

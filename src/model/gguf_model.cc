@@ -9,6 +9,7 @@
 #include "model/gguf_config.h"
 #include "model/gguf_quants.h"
 #include "model/gguf_tokenizer.h"
+#include "model/json_text.h"
 
 namespace svdllm {
 namespace {
@@ -68,7 +69,8 @@ absl::StatusOr<GgufModel> GgufModel::Open(const std::string& path) {
   GgufModel model(std::move(file));
   ASSIGN_OR_RETURN(const auto architecture, model.file_.String("general.architecture"));
   if (architecture != "llama") {
-    return Unsupported(model.file_, "general.architecture " + architecture.value_or("(none)") +
+    return Unsupported(model.file_, "general.architecture " +
+                                        Printable(architecture.value_or("(none)")) +
                                         " is not supported in GGUF files (supported: llama); use "
                                         "the Hugging Face directory");
   }
@@ -81,8 +83,11 @@ absl::Status GgufModel::MapTensors() {
   for (const auto& [name, tensor] : file_.tensors()) {
     if (name == kGgufRopeFactors) continue;  // part of the configuration
     if (FindGgmlType(tensor.type) == nullptr) {
-      return Unsupported(file_, name + ": ggml type " + std::to_string(tensor.type) +
+      return Unsupported(file_, Printable(name) + ": ggml type " + std::to_string(tensor.type) +
                                     " is not supported (supported: " + KnownGgmlTypes() + ")");
+    }
+    if (FindGgmlType(tensor.type)->dequantize != nullptr && tensor.shape.size() != 2) {
+      return Unsupported(file_, Printable(name) + ": quantised, but no matrix");
     }
     RETURN_IF_ERROR(MapTensor(name, tensor));
   }
@@ -111,11 +116,11 @@ absl::Status GgufModel::MapTensor(const std::string& name, const GgufTensor& ten
     }
   }
   if (mapped.empty() || (suffix != ".weight" && suffix != ".bias")) {
-    return Unsupported(file_, name + ": a tensor that a LLaMA does not have");
+    return Unsupported(file_, Printable(name) + ": a tensor that a LLaMA does not have");
   }
   if (source.interleaved_heads > 0 &&
       (tensor.shape.empty() || tensor.shape[0] % (2 * source.interleaved_heads) != 0)) {
-    return file_.Corrupt(name + ": its rows are not those of " +
+    return file_.Corrupt(Printable(name) + ": its rows are not those of " +
                          std::to_string(source.interleaved_heads) + " heads");
   }
   mapped += suffix;

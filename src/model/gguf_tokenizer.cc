@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "model/json_text.h"
 #include "model/tokenizer_byte_level.h"
 #include "model/unicode_text.h"
 
@@ -20,6 +21,8 @@ constexpr char kSpacePiece[] = "\xe2\x96\x81";  // U+2581
 constexpr int64_t kUnknownToken = 2, kControlToken = 3, kUserToken = 4;
 
 constexpr size_t kMaxTokenBytes = 1 << 12;
+// Of all merges that scores stand for: LLaMA's 61,249 take a twentieth.
+constexpr size_t kMaxMergeBytes = size_t{1} << 26;
 
 absl::Status Unsupported(const GgufFile& file, const std::string& what) {
   return MakeError(absl::StatusCode::kUnimplemented, kUnsupportedTokenizer,
@@ -86,7 +89,7 @@ absl::StatusOr<json> ByteLevelJson(const GgufFile& file, const Tokens& tokens) {
   ASSIGN_OR_RETURN(const auto pre, file.String("tokenizer.ggml.pre"));
   const ByteLevelKind* kind = FindByteLevelKind(pre.value_or(""));
   if (kind == nullptr) {
-    return Unsupported(file, "tokenizer.ggml.pre " + pre.value_or("(none)") +
+    return Unsupported(file, "tokenizer.ggml.pre " + Printable(pre.value_or("(none)")) +
                                  " is not supported (supported: " + KnownByteLevelKinds() + ")");
   }
   ASSIGN_OR_RETURN(const auto* merges, file.Strings("tokenizer.ggml.merges"));
@@ -101,7 +104,8 @@ absl::StatusOr<json> ByteLevelJson(const GgufFile& file, const Tokens& tokens) {
 
 // SentencePiece has a score for each piece, tokenizer.json a list of merges: a piece can be made of
 // any two others, the highest score first.
-json MergesOfScores(const Tokens& tokens, const std::vector<double>& scores) {
+absl::StatusOr<json> MergesOfScores(const GgufFile& file, const Tokens& tokens,
+                                    const std::vector<double>& scores) {
   std::unordered_map<std::string_view, size_t> ids;
   for (size_t id = 0; id < tokens.texts->size(); ++id) ids.emplace((*tokens.texts)[id], id);
   struct Merge {
@@ -109,6 +113,7 @@ json MergesOfScores(const Tokens& tokens, const std::vector<double>& scores) {
     std::string_view left, right;
   };
   std::vector<Merge> merges;
+  size_t bytes = 0;
   for (size_t id = 0; id < tokens.texts->size(); ++id) {
     const std::string_view text = (*tokens.texts)[id];
     const size_t first = merges.size();
@@ -116,6 +121,10 @@ json MergesOfScores(const Tokens& tokens, const std::vector<double>& scores) {
          cut += CharLength(text[cut])) {
       if (ids.count(text.substr(0, cut)) > 0 && ids.count(text.substr(cut)) > 0) {
         merges.push_back({scores[id], text.substr(0, cut), text.substr(cut)});
+        bytes += sizeof(Merge) + text.size();
+        if (bytes > kMaxMergeBytes) {
+          return file.Corrupt("tokenizer.ggml.tokens: too many of them are made of others");
+        }
       }
     }
     std::sort(merges.begin() + static_cast<std::ptrdiff_t>(first), merges.end(),
@@ -162,6 +171,7 @@ absl::StatusOr<json> SentencePieceJson(const GgufFile& file, const Tokens& token
     decoders.push_back(
         json::object({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}));
   }
+  ASSIGN_OR_RETURN(json merges, MergesOfScores(file, tokens, *scores));
   const auto unknown = static_cast<size_t>(tokens.unknown.value_or(0));
   if (unknown >= tokens.texts->size()) return file.Corrupt("tokenizer.ggml.tokens: empty");
   return json{{"version", "1.0"},
@@ -182,7 +192,7 @@ absl::StatusOr<json> SentencePieceJson(const GgufFile& file, const Tokens& token
                 {"byte_fallback", true},
                 {"ignore_merges", false},
                 {"vocab", VocabularyJson(tokens)},
-                {"merges", MergesOfScores(tokens, *scores)}}}};
+                {"merges", std::move(merges)}}}};
 }
 
 // What is put around every text; null where nothing is.
@@ -232,7 +242,7 @@ absl::StatusOr<std::map<std::string, std::string>> GgufTokenizerFiles(const Gguf
   ASSIGN_OR_RETURN(const auto model, file.String("tokenizer.ggml.model"));
   const bool byte_level = model == "gpt2";
   if (!byte_level && model != "llama") {
-    return Unsupported(file, "tokenizer.ggml.model " + model.value_or("(none)") +
+    return Unsupported(file, "tokenizer.ggml.model " + Printable(model.value_or("(none)")) +
                                  " is not supported (supported: gpt2, llama)");
   }
   ASSIGN_OR_RETURN(const Tokens tokens, ReadTokens(file));

@@ -2,7 +2,7 @@
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 
 set(SVDLLM_TOKENIZER_SOURCES
-  bpe.cc gguf.cc gguf_quants.cc gguf_tokenizer.cc sentencepiece_proto.cc tokenizer.cc tokenizer_added.cc tokenizer_config.cc
+  bpe.cc gguf.cc gguf_quants.cc gguf_tokenizer.cc json_text.cc sentencepiece_proto.cc tokenizer.cc tokenizer_added.cc tokenizer_config.cc
   tokenizer_byte_level.cc tokenizer_decode.cc tokenizer_json.cc tokenizer_ranks.cc
   tokenizer_vocab_merges.cc
   tokenizer_json_steps.cc tokenizer_pipeline.cc tokenizer_sentencepiece.cc tokenizer_steps.cc

@@ -35,7 +35,10 @@ constexpr std::string_view kCopiedFiles[] = {
     "LICENSE.txt",
     "NOTICE",
     "USE_POLICY.md",
+    "tokenizer.model.v1",
+    "tokenizer.model.v2",
     "tokenizer.model.v3",
+    "tokenizer.model.v7",
 };
 
 bool Exists(const std::string& path) {
@@ -173,9 +176,12 @@ absl::Status ArtifactWriter::WriteDense(size_t target, std::span<const std::byte
 }
 
 std::string ArtifactWriter::ConfigJson() const {
-  if (!factored()) return checkpoint_->config_text();
   // Parsed and checked when the checkpoint was opened.
   Json config = Json::parse(checkpoint_->config_text());
+  if (!factored()) {
+    // Code that the source brings is not copied, and the stock architecture needs none.
+    return config.erase("auto_map") > 0 ? config.dump(2) + "\n" : checkpoint_->config_text();
+  }
   const std::string& family = checkpoint_->config().family;
   const std::string prefix = ClassPrefix(family);
   config["model_type"] = "lowrank_" + family;

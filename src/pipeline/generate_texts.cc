@@ -1,12 +1,16 @@
 #include "pipeline/generate_texts.h"
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <optional>
 #include <set>
+#include <utility>
 
 #include "base/files.h"
 #include "model/decoder.h"
+#include "model/rope.h"
 #include "pipeline/work.h"
 
 namespace svdllm {
@@ -47,6 +51,16 @@ size_t SharedBeginning(const std::vector<std::vector<int32_t>>& prompts) {
   return shared;
 }
 
+// Rows of a cache for prompts of up to so many tokens and what is written behind them; the last
+// token is chosen, not run. In steps, because caches of one size keep the shared beginning; but not
+// where the steps would change the rotary frequencies.
+int64_t CapacityFor(const ModelConfig& config, int64_t longest, int64_t new_tokens) {
+  constexpr int64_t kStep = 256;
+  const int64_t exact = longest + new_tokens - 1;
+  const int64_t rounded = (exact + kStep - 1) / kStep * kStep;
+  return SameFrequencies(config, longest, rounded) ? rounded : exact;
+}
+
 class Generator {
  public:
   Generator(const Checkpoint& checkpoint, const Tokenizer& tokenizer, const TaskData& data,
@@ -58,8 +72,7 @@ class Generator {
         log_(log),
         ends_(EndTokens(checkpoint, tokenizer)),
         stops_(data.task->stops),
-        shared_(SharedBeginning(data.prompts)),
-        tokens_(static_cast<int64_t>(shared_)) {
+        shared_(SharedBeginning(data.prompts)) {
     if (const std::optional<int32_t> eos = tokenizer.eos_id()) {
       const std::string text = tokenizer.Decode(std::span(&*eos, 1), false);
       if (!text.empty()) stops_.push_back(text);
@@ -77,11 +90,13 @@ class Generator {
       offsets.push_back(static_cast<int64_t>(ids.size()));
       longest = std::max(longest, static_cast<int64_t>(prompt.size()));
     }
-    // The last token is chosen, not run.
-    ASSIGN_OR_RETURN(MatrixRef logits,
-                     decoder_.Prefill(ids, offsets, longest + data_.new_tokens - 1,
-                                      std::span(data_.prompts[0]).first(shared_)));
-    RETURN_IF_ERROR(Count(static_cast<int64_t>(ids.size()), longest / 2, numbers));
+    const int64_t capacity = CapacityFor(checkpoint_.config(), longest, data_.new_tokens);
+    ASSIGN_OR_RETURN(
+        MatrixRef logits,
+        decoder_.Prefill(ids, offsets, capacity, std::span(data_.prompts[0]).first(shared_)));
+    int64_t computed = static_cast<int64_t>(ids.size());
+    if (std::exchange(capacity_, capacity) != capacity) computed += static_cast<int64_t>(shared_);
+    RETURN_IF_ERROR(Count(computed, longest / 2, numbers));
     std::vector<size_t> rows(numbers.begin(), numbers.end());  // whose text a row of logits is
     std::map<size_t, std::vector<int32_t>> written;
     std::set<size_t> done;
@@ -166,7 +181,8 @@ class Generator {
   std::vector<std::string> stops_;
   const size_t shared_;
   std::vector<float> host_;
-  int64_t tokens_;
+  int64_t capacity_ = 0;  // of the last batch: the next one finds the shared beginning there
+  int64_t tokens_ = 0;
   double flops_ = 0;
 };
 
@@ -176,7 +192,8 @@ absl::StatusOr<std::vector<std::string>> GenerateTexts(const Checkpoint& checkpo
                                                        const Tokenizer& tokenizer,
                                                        const TaskData& data, Backend& backend,
                                                        RunLog& log, int64_t* tokens) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<Decoder> decoder, Decoder::Load(checkpoint, backend));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Decoder> decoder,
+                   Decoder::Load(checkpoint, backend, [&log] { return log.Check(); }));
   Generator generator(checkpoint, tokenizer, data, *decoder, log);
   // Long ones first: the caches of a batch are as long as its longest text.
   std::vector<size_t> order(data.prompts.size());
@@ -186,11 +203,17 @@ absl::StatusOr<std::vector<std::string>> GenerateTexts(const Checkpoint& checkpo
   });
   std::vector<std::string> texts(data.prompts.size());
   for (size_t first = 0; first < order.size();) {
-    const int64_t length =
-        static_cast<int64_t>(data.prompts[order[first]].size()) + data.new_tokens;
-    const auto together = static_cast<size_t>(std::clamp<int64_t>(
-        kCacheBytes / KvCacheBytes(checkpoint.config(), length), 1, kMostTogether));
-    const size_t count = std::min(together, order.size() - first);
+    const ModelConfig& config = checkpoint.config();
+    const int64_t capacity = CapacityFor(
+        config, static_cast<int64_t>(data.prompts[order[first]].size()), data.new_tokens);
+    const auto together = static_cast<size_t>(
+        std::clamp<int64_t>(kCacheBytes / KvCacheBytes(config, capacity), 1, kMostTogether));
+    size_t count = 1;
+    while (count < together && first + count < order.size() &&
+           SameFrequencies(config, static_cast<int64_t>(data.prompts[order[first + count]].size()),
+                           capacity)) {
+      ++count;
+    }
     RETURN_IF_ERROR(generator.Run(std::span<const size_t>(order).subspan(first, count), texts));
     first += count;
   }
@@ -202,8 +225,9 @@ absl::StatusOr<std::vector<std::string>> GenerateTexts(const Checkpoint& checkpo
 
 int64_t GenerationHostBytes(const Checkpoint& checkpoint) {
   const ModelConfig& config = checkpoint.config();
-  // At least one text, of every position.
-  const int64_t one = KvCacheBytes(config, config.max_position_embeddings);
+  // Prompts are not known here; few are longer.
+  constexpr int64_t kUsualTokens = 4096;
+  const int64_t one = KvCacheBytes(config, std::min(config.max_position_embeddings, kUsualTokens));
   // The weights in F32, beside those that are mapped.
   return 4 * checkpoint.parameters() + checkpoint.weight_bytes() +
          std::clamp(kCacheBytes, one, kMostTogether * one);

@@ -133,14 +133,14 @@ absl::StatusOr<OwnArtifact> ArtifactFromReport(const Json& report) {
     OwnArtifact own;
     ArtifactResult& artifact = own.artifact;
     own.before = PerplexitiesFrom(report.at("before").at("perplexities"));
-    own.tasks_before = TasksFrom(report.at("before").at("tasks"));
+    own.tasks_before = TasksFrom(report.at("before").value("tasks", Json::array()));
     artifact.keep_ratio = report.at("keep_ratio");
     const Json& after = report.at("after");
     artifact.parameters = after.at("parameters");
     artifact.compressed_parameters = after.at("target_parameters");
     artifact.weight_bytes = after.at("weight_bytes");
     artifact.perplexities = PerplexitiesFrom(after.at("perplexities"));
-    artifact.tasks = TasksFrom(after.at("tasks"));
+    artifact.tasks = TasksFrom(after.value("tasks", Json::array()));
     for (const Json& m : report.at("matrices")) {
       artifact.matrices.push_back({m.at("name"), m.at("rows"), m.at("cols"), m.at("rank"),
                                    m.at("relative_loss"), m.at("optimum_loss"),

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "pipeline/perplexity.h"
 #include "pipeline/streams.h"

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "model/rope.h"
 #include "tasks/load_items.h"
 #include "tasks/text.h"
 
@@ -28,7 +29,7 @@ class Encoder {
     } else {
       const std::string_view stripped = StripSpaceRight(context);
       continuation = std::string(context.substr(stripped.size())) + continuation;
-      if (stripped != context_) {  // mostly that of the choice before
+      if (context_ids_.empty() || stripped != context_) {  // mostly that of the choice before
         context_ = stripped;
         context_ids_ = Encode(context_);
       }
@@ -116,6 +117,12 @@ absl::StatusOr<TaskData> LoadTask(const TaskSpec& spec, const Tokenizer& tokeniz
       data.prompts.push_back(encoder.Prompt(item.contexts[0], data.new_tokens));
       if (data.prompts.back().empty()) {
         return InvalidItem(spec, data.prompts.size() - 1, "its prompt has no tokens");
+      }
+      const auto length = static_cast<int64_t>(data.prompts.back().size());
+      if (!SameFrequencies(config, length, length + data.new_tokens - 1)) {
+        return InvalidItem(spec, data.prompts.size() - 1,
+                           "the model's rotary frequencies change between its " +
+                               std::to_string(length) + " tokens and the end of the answer");
       }
     }
     return data;

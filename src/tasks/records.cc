@@ -19,6 +19,9 @@ std::string Line(const std::string& path, int64_t number) {
   return path + ": line " + std::to_string(number);
 }
 
+// Far beyond any dataset; what is larger is another file.
+constexpr int64_t kMaxBytes = int64_t{1} << 30;
+
 // The text without a byte order mark.
 absl::StatusOr<std::string> ReadText(const std::string& path) {
   for (const std::string_view ending : {".bz2", ".gz", ".xz", ".zst", ".zip", ".parquet"}) {
@@ -30,7 +33,7 @@ absl::StatusOr<std::string> ReadText(const std::string& path) {
         path + (ending == ".parquet" ? ": write it as JSON lines first" : ": decompress it first") +
         "; docs/tasks.md lists the files that are read");
   }
-  absl::StatusOr<std::string> text = ReadFile(path);
+  absl::StatusOr<std::string> text = ReadFile(path, kMaxBytes);
   if (!text.ok()) {
     return MakeError(text.status().code(), kDatasetInvalid, std::string(text.status().message()));
   }
