@@ -275,11 +275,11 @@ std::string EvaluationHtml(const EvaluateSpec& spec, const EvaluateResult& resul
   for (const PerplexityResult& p : result.model.perplexities) seconds += p.seconds;
   how.push_back({"computing, this model", Seconds(seconds)});
   how.push_back({"device", result.device});
-  return Page(title,
-              body + Section("How it was measured",
-                             "Every figure is in evaluation_report.json too, every answer in "
-                             "predictions.jsonl.",
-                             List(how)));
+  return Page(
+      title, body + Section("How it was measured",
+                            std::string("Every figure is in evaluation_report.json too") +
+                                (spec.tasks.empty() ? "." : ", every answer in predictions.jsonl."),
+                            List(how)));
 }
 
 }  // namespace svdllm

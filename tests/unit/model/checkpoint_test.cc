@@ -9,6 +9,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/files.h"
+#include "linalg/backend.h"
+#include "model/block.h"
 #include "tests/support/safetensors_bytes.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
@@ -406,6 +408,27 @@ TEST_F(Pivoted, TheOrderIsAPermutation) {
   });
   EXPECT_STATUS(Checkpoint::Open(dir_.path()), kInvalidArgument, kModelCorrupt,
                 {std::string(kOrder) + ": missing"});
+}
+
+// What is factored is what the configuration lists: other tensors of such names were not checked.
+TEST_F(Pivoted, FactorsThatAreNotListedAreNotUsed) {
+  options_.ranks = {{kUp, 7}};
+  WriteTinyCheckpoint(dir_.path(), options_);
+  const std::string module = "model.layers.0.self_attn.k_proj";
+  EditTensors(dir_.path(), [&](auto& tensors) {
+    const TestTensor weight = Find(tensors, module + ".weight");
+    tensors.push_back(weight);
+    tensors.back().name = module + ".low_rank_a.weight";
+  });
+  const auto checkpoint = Checkpoint::Open(dir_.path());
+  ASSERT_OK(checkpoint);
+  EXPECT_TRUE(checkpoint->Has(module + ".low_rank_a.weight"));
+  EXPECT_FALSE(checkpoint->IsFactored(module));
+  EXPECT_TRUE(checkpoint->IsFactored(std::string(kUp)));
+  const auto backend = NewCpuBackend(1);
+  const auto block = LoadBlock(*checkpoint, 0, *backend);
+  ASSERT_OK(block);
+  EXPECT_FALSE(block->linear(LinearId::kK).factored());
 }
 
 // Plain factors do not become pivoted ones by their name.

@@ -97,6 +97,7 @@ TEST(GgufFile, MalformedFilesAreRefusedByName) {
       {GgufBytes().Tensor("m", 8, {2, 33}, "").Make(), "m: rows of 33"},
       {GgufBytes().Tensor("m", 0, {1 << 30, 1 << 30, 1 << 30}, "").Make(), "m: impossible shape"},
       {GgufBytes().Tensor("m", 0, {-1}, "").Make(), "m"},
+      {GgufBytes().Tensor("m", 2, {int64_t{1} << 33, 0}, "").Make(), "m: a dimension of 0"},
       {GgufBytes().Tensor("m", 0, {1}, "abcd").Tensor("m", 0, {1}, "abcd").Make(),
        "m: appears twice"},
   };

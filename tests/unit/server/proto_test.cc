@@ -326,6 +326,38 @@ TEST(JobProtoTest, NamesAreParsedStrictly) {
   }
 }
 
+// Bytes as a server wrote them before evaluations had baselines: fields 1, 2 and 5.
+TEST(JobProtoTest, EvaluationsOfEarlierServersAreStillRead) {
+  Job job;
+  job.id = "a";
+  job.kind = JobKind::kEvaluate;
+  job.state = JobState::kSucceeded;
+  job.result = std::string("\x08\x07\x10\x09\x2a\x03", 6) + "cpu";
+  const v1::EvaluateResult result = ToProto(job).evaluate_result();
+  EXPECT_EQ(result.model().parameters(), 7);
+  EXPECT_EQ(result.model().weight_bytes(), 9);
+  EXPECT_EQ(result.device(), "cpu");
+  EXPECT_FALSE(result.has_verdict());
+}
+
+TEST_F(SpecProtoTest, AGateNeedsSomethingToLookAt) {
+  v1::EvaluateRequest request;
+  request.set_model(model_);
+  request.set_baseline(model_);
+  v1::EvaluationTask& task = *request.add_tasks();
+  task.set_name("wikitext2");
+  task.mutable_dataset()->set_uri(text_);
+  request.mutable_threshold()->set_max_perplexity_increase(0.1);
+  EXPECT_TRUE(ResolveRequest(*store_, "default", request).ok());
+  request.mutable_threshold()->set_max_accuracy_drop(0.1);
+  EXPECT_THAT(std::string(ResolveRequest(*store_, "default", request).message()),
+              HasSubstr("threshold.max_accuracy_drop"));
+  request.mutable_threshold()->clear_max_accuracy_drop();
+  task.set_name("openbookqa");
+  EXPECT_THAT(std::string(ResolveRequest(*store_, "default", request).message()),
+              HasSubstr("threshold.max_perplexity_increase"));
+}
+
 TEST(JobProtoTest, UnreadableBytesInTheStoreAreNoCrash) {
   Job job;
   job.id = "a";
