@@ -48,7 +48,8 @@ FlagTable CompressFlags() {
   return {
       {"What",
        {{"model", FlagType::kText, "DIR|URI", "",
-         "The model: a Hugging Face directory with config.json and safetensors. Read by the "
+         "The model: a Hugging Face directory with config.json and safetensors, or a .gguf file. "
+         "Read by the "
          "server; "
          "a relative path is taken from here and made absolute. Required."},
         {"method", FlagType::kChoice, "svd|asvd|svd_llm|svd_llm_update|anchored", "",
