@@ -9,9 +9,6 @@
 namespace svdllm {
 namespace {
 
-// The residual streams of a group of windows take at most this much.
-constexpr int64_t kGroupBytes = int64_t{1} << 29;
-
 Sequences Slice(const Sequences& all, int64_t first, int64_t last) {
   Sequences part;
   for (int64_t s = first; s < last; ++s) {

@@ -9,6 +9,10 @@
 
 namespace svdllm {
 
+// What is measured is streamed through the model in groups, of windows or of questions: so many
+// bytes the residual streams of one may take.
+inline constexpr int64_t kGroupBytes = int64_t{1} << 29;
+
 // exp of the mean over all windows of −ln p(token | what precedes it in its window): a window of n
 // tokens has n − 1 predictions. Every window counts; a logit that is not finite is
 // NUMERICAL_FAILURE. The model is streamed a block at a time over groups of windows, so memory is

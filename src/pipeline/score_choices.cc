@@ -9,8 +9,6 @@
 namespace svdllm {
 namespace {
 
-// The residual streams of a group of items take at most this much.
-constexpr int64_t kGroupBytes = int64_t{1} << 29;
 // Rows whose logits are held at once: a vocabulary of 128,000 takes 128 MB.
 constexpr int64_t kLogitRows = 256;
 
