@@ -48,6 +48,15 @@ absl::StatusOr<std::string> Check(const FlagSpec& flag, const std::string& value
         }
       }
       return value;
+    case FlagType::kSizes:
+      for (absl::string_view part : absl::StrSplit(value, ',')) {
+        int32_t size = 0;
+        if (!absl::SimpleAtoi(part, &size) || size < 1) {
+          return Wrong(flag, value,
+                       absl::StrCat("has '", part, "', which is not an integer of at least 1"));
+        }
+      }
+      return value;
     case FlagType::kDuration:
       if (absl::ParseDuration(value, &duration) && duration > absl::ZeroDuration()) return value;
       return Wrong(flag, value, "is not a duration such as 90s or 1h30m");
@@ -102,16 +111,21 @@ absl::StatusOr<Flags> Flags::Parse(const FlagTable& table,
     }
     const FlagSpec& flag = *found->second;
     std::string value;
+    bool stands_alone = false;
     if (equals != std::string::npos) {
       value = argument.substr(equals + 1);
     } else if (flag.type == FlagType::kSwitch) {
       value = "true";
+    } else if (flag.type == FlagType::kSizes) {
+      stands_alone = true;
     } else if (i + 1 < arguments.size() && !absl::StartsWith(arguments[i + 1], "--")) {
       value = arguments[++i];
     } else {
       return absl::InvalidArgumentError(absl::StrCat("--", name, " needs a value: ", flag.value));
     }
-    ASSIGN_OR_RETURN(value, Check(flag, value));
+    if (!stands_alone) {
+      ASSIGN_OR_RETURN(value, Check(flag, value));
+    }
     std::vector<std::string>& given = flags.given_[name];
     if (!given.empty() && !flag.repeated) {
       return absl::InvalidArgumentError(absl::StrCat("--", name, " is given twice"));
@@ -158,6 +172,14 @@ std::vector<double> Flags::Reals(std::string_view name) const {
   return values;
 }
 
+std::vector<int32_t> Flags::Sizes(std::string_view name) const {
+  std::vector<int32_t> sizes;
+  for (absl::string_view part : absl::StrSplit(Text(name), ',', absl::SkipEmpty())) {
+    (void)absl::SimpleAtoi(part, &sizes.emplace_back());
+  }
+  return sizes;
+}
+
 double Flags::Seconds(std::string_view name) const {
   absl::Duration duration;
   (void)absl::ParseDuration(Text(name), &duration);
@@ -194,8 +216,13 @@ std::string FlagHelp(const FlagTable& table) {
   for (const FlagGroup& group : table) {
     absl::StrAppend(&text, "\n", group.title, ":\n");
     for (const FlagSpec& flag : group.flags) {
-      absl::StrAppend(&text, "  --", flag.name, flag.value.empty() ? "" : "=", flag.value,
-                      flag.repeated ? " (may be repeated)" : "", "\n");
+      const bool alone = flag.type == FlagType::kSizes;
+      absl::StrAppend(&text, "  --", flag.name,
+                      alone                ? "[="
+                      : flag.value.empty() ? ""
+                                           : "=",
+                      flag.value, alone ? "]" : "", flag.repeated ? " (may be repeated)" : "",
+                      "\n");
       std::string help = flag.help;
       if (!flag.default_value.empty())
         absl::StrAppend(&help, " Default: ", flag.default_value, ".");

@@ -19,6 +19,7 @@ enum class FlagType {
   kPositive,  // an integer, at least 1
   kReal,
   kReals,     // one or several, separated by commas
+  kSizes,     // integers of at least 1, likewise; the flag may stand without any
   kDuration,  // 90s, 1h30m
   kChoice,  // one of the names in FlagSpec::value, which are separated by '|'; case does not matter
   kLabel,   // key=value
@@ -55,7 +56,8 @@ class Flags {
   int64_t Integer(std::string_view name) const;  // kInteger, kPositive, given or with a default
   double Real(std::string_view name) const;      // kReal, given or with a default
   std::vector<double> Reals(std::string_view name) const;
-  double Seconds(std::string_view name) const;  // kDuration, given or with a default
+  std::vector<int32_t> Sizes(std::string_view name) const;  // empty also where it stands alone
+  double Seconds(std::string_view name) const;              // kDuration, given or with a default
   std::map<std::string, std::string> Labels(std::string_view name) const;
   // What is not a flag.
   const std::vector<std::string>& arguments() const { return arguments_; }

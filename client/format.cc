@@ -60,6 +60,11 @@ std::string Change(int64_t before, int64_t after) {
 
 std::string Real(double value) { return absl::StrFormat("%g", value); }
 
+std::string Rate(double value) {
+  if (value < 999.5) return absl::StrFormat("%.3g", value);
+  return Count(static_cast<int64_t>(value + 0.5));
+}
+
 std::string Perplexity(double value) {
   if (value < 100) return absl::StrFormat("%.2f", value);
   return absl::StrFormat("%.4g", value);

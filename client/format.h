@@ -16,6 +16,7 @@ std::string Seconds(double seconds);  // "0.8s", "12s", "2m13s", "3h05m", "2d04h
 std::string Seconds(const google::protobuf::Duration& duration);
 std::string Change(int64_t before, int64_t after);  // " (-17.3 %)"; empty where before is 0
 std::string Real(double value);                     // at most 6 significant digits: "0.8"
+std::string Rate(double value);                     // a second: "1,234", "56.7", "0.123"
 std::string Perplexity(double value);               // "17.32", "251.4", "1.36e+05"
 std::string Time(
     const google::protobuf::Timestamp& time);  // "2026-01-31 12:00:00 UTC"; "-" if unset

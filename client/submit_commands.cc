@@ -110,7 +110,8 @@ std::vector<CommandSpec> SubmitCommands() {
        "figures. Example:\n"
        "  svdllm evaluate --model=/models/smollm2 --dataset=/data/wiki.test.txt --limit=16\n"
        "  svdllm evaluate --model=/artifacts/small --baseline=/models/smollm2 \\\n"
-       "      --tasks=piqa --dataset=piqa=/data/valid.jsonl --answers=piqa=/data/valid-labels.lst",
+       "      --tasks=piqa --dataset=piqa=/data/valid.jsonl --answers=piqa=/data/valid-labels.lst\n"
+       "  svdllm evaluate --model=/artifacts/small --baseline=/models/smollm2 --throughput=1,8",
        EvaluateFlags(), false, &Evaluate},
   };
 }

@@ -37,6 +37,22 @@ std::vector<FlagSpec> TaskFlags() {
            true}};
 }
 
+FlagGroup ThroughputFlags(const char* title) {
+  return {
+      title,
+      {{"throughput", FlagType::kSizes, "N[,N...]", "",
+        "Measures how many tokens a second the model reads (prefill) and writes (decode), with N "
+        "sequences together, and the peak of memory; alone: with 1 and with 8. Default: not "
+        "measured."},
+       {"prompt_tokens", FlagType::kPositive, "N", "",
+        "With --throughput: tokens of each prompt. Default: 512, or what positions the model has "
+        "beside --new_tokens where those are fewer."},
+       {"new_tokens", FlagType::kPositive, "N", "32",
+        "With --throughput: tokens that each sequence is continued by, at least 2."},
+       {"repetitions", FlagType::kPositive, "N", "3",
+        "With --throughput: rounds that are timed, behind one that warms up; the median counts."}}};
+}
+
 FlagGroup WithTaskFlags(FlagGroup group) {
   for (FlagSpec& flag : TaskFlags()) group.flags.push_back(std::move(flag));
   return group;
@@ -126,6 +142,7 @@ FlagTable CompressFlags() {
              "--task=openbookqa=test.jsonl.",
              true},
             {"task_limit", FlagType::kInteger, "N", "0", "Items of each task at most; 0: all."}}}),
+      ThroughputFlags("Speed before and after"),
       {"Output",
        {{"output", FlagType::kText, "DIR|URI", "",
          "Where the artifact goes, on the server, below its artifact root; a relative path is "
@@ -147,7 +164,8 @@ FlagTable EvaluateFlags() {
              "The checkpoint, dense or compressed: a directory, or an artifact's URI. Read by the "
              "server; a relative path is taken from here and made absolute. Required."},
             {"tasks", FlagType::kText, "TASK[,TASK...]", "perplexity",
-             "What to measure; server-info lists what the server can."},
+             "What to measure; server-info lists what the server can. With --throughput and no "
+             "--dataset: none."},
             {"dataset", FlagType::kText, "[TASK=]FILE|URI", "",
              "What a task reads: with perplexity a text (plain, .jsonl or .json), else the "
              "dataset's "
@@ -165,6 +183,7 @@ FlagTable EvaluateFlags() {
              "DOCUMENTS: each document is one window, cut at --seq_len."},
             {"text_field", FlagType::kText, "NAME", "text",
              "The member that holds the text where documents are JSON objects."}}}),
+      ThroughputFlags("Speed"),
       {"Comparison",
        {{"baseline", FlagType::kText, "DIR|URI", "",
          "A second checkpoint, measured in the same job: the model before compression, say. "

@@ -133,20 +133,45 @@ absl::Status FillTasks(const CommandContext& context, v1::ReportEvaluation* eval
   return FillTaskFiles(context, evaluation->mutable_tasks());
 }
 
+// Whether the request asks for speed.
+absl::StatusOr<bool> WantsThroughput(const CommandContext& context) {
+  if (context.flags.Has("throughput")) return true;
+  for (const char* flag : {"prompt_tokens", "new_tokens", "repetitions"}) {
+    if (context.flags.Has(flag)) {
+      return UsageError(absl::StrCat("--", flag, " needs --throughput"));
+    }
+  }
+  return false;
+}
+
+void FillThroughput(const CommandContext& context, v1::Throughput* throughput) {
+  const Flags& flags = context.flags;
+  for (const int32_t size : flags.Sizes("throughput")) throughput->add_batch_sizes(size);
+  if (flags.Has("prompt_tokens")) throughput->set_prompt_tokens(flags.Integer("prompt_tokens"));
+  if (flags.Has("new_tokens")) throughput->set_new_tokens(flags.Integer("new_tokens"));
+  if (flags.Has("repetitions")) {
+    throughput->set_repetitions(
+        static_cast<int32_t>(std::min<int64_t>(flags.Integer("repetitions"), INT32_MAX)));
+  }
+}
+
 absl::Status FillEvaluation(const CommandContext& context, v1::CompressModelRequest* request) {
   const Flags& flags = context.flags;
   const auto given = [&flags](const char* flag) { return flags.Has(flag); };
   const bool any_task = std::any_of(std::begin(kTaskFlags), std::end(kTaskFlags), given);
   const bool any = given("evaluation") || given("evaluation_seq_len") ||
                    given("evaluation_limit") || given("evaluation_packing");
+  ASSIGN_OR_RETURN(const bool throughput, WantsThroughput(context));
   if (flags.On("no_evaluation")) {
-    if (any || any_task) {
-      return UsageError("--no_evaluation excludes the other --evaluation flags, and --task");
+    if (any || any_task || throughput) {
+      return UsageError(
+          "--no_evaluation excludes the other --evaluation flags, --task and --throughput");
     }
     request->mutable_evaluation()->set_disabled(true);
     return absl::OkStatus();
   }
   if (any_task) RETURN_IF_ERROR(FillTasks(context, request->mutable_evaluation()));
+  if (throughput) FillThroughput(context, request->mutable_evaluation()->mutable_throughput());
   if (!any) return absl::OkStatus();
   for (const char* flag : {"evaluation_seq_len", "evaluation_limit", "evaluation_packing"}) {
     if (flags.Has(flag) && !flags.Has("evaluation")) {
@@ -236,9 +261,13 @@ absl::StatusOr<v1::EvaluateRequest> EvaluateRequestOf(const CommandContext& cont
   const Flags& flags = context.flags;
   v1::EvaluateRequest request;
   RETURN_IF_ERROR(FillJob(context, &request));
+  ASSIGN_OR_RETURN(const bool throughput, WantsThroughput(context));
+  if (throughput) FillThroughput(context, request.mutable_throughput());
+  // Speed needs no text.
+  const bool only_throughput = throughput && !flags.Has("tasks") && !flags.Has("dataset");
   const std::vector<std::string> tasks =
-      absl::StrSplit(flags.Text("tasks"), ',', absl::SkipEmpty());
-  if (tasks.empty()) return UsageError("--tasks is empty");
+      absl::StrSplit(only_throughput ? "" : flags.Text("tasks"), ',', absl::SkipEmpty());
+  if (tasks.empty() && !only_throughput) return UsageError("--tasks is empty");
   const auto wanted = [&](const std::string& name) {
     return std::find(tasks.begin(), tasks.end(), name) != tasks.end();
   };

@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "client/format.h"
+#include "client/speed_table.h"
 
 namespace svdllm::cli {
 namespace {
@@ -68,8 +69,11 @@ std::string CompressionTable(const v1::CompressModelResult& result) {
   rows[0].push_back("artifact");
   rows[1].push_back("");
   std::vector<std::pair<std::string, const Tasks*>> measured = {{"dense", &result.tasks()}};
+  MeasuredSpeeds speeds = {{"dense", &result.throughputs()}};
   for (const v1::ArtifactResult& artifact : result.artifacts()) {
-    measured.emplace_back(absl::StrCat("keep ", Real(artifact.keep_ratio())), &artifact.tasks());
+    const std::string title = absl::StrCat("keep ", Real(artifact.keep_ratio()));
+    measured.emplace_back(title, &artifact.tasks());
+    speeds.emplace_back(title, &artifact.throughputs());
     std::vector<std::string>& row = rows.emplace_back();
     row = {Real(artifact.keep_ratio()),
            absl::StrCat(Count(artifact.parameters()),
@@ -85,7 +89,7 @@ std::string CompressionTable(const v1::CompressModelResult& result) {
     }
     row.push_back(artifact.uri());
   }
-  return absl::StrCat(Table(rows), TaskTable(measured));
+  return absl::StrCat(Table(rows), TaskTable(measured), SpeedTable(speeds));
 }
 
 // One row, or two where there is a baseline, of every text.
@@ -119,6 +123,10 @@ std::string EvaluationText(const v1::EvaluateResult& result) {
   if (result.has_baseline()) measured.emplace_back("baseline", &result.baseline().tasks());
   std::rotate(measured.begin(), measured.end() - 1, measured.end());
   absl::StrAppend(&text, TaskTable(measured));
+  MeasuredSpeeds speeds;
+  if (result.has_baseline()) speeds.emplace_back("baseline", &result.baseline().throughputs());
+  speeds.emplace_back("this", &result.model().throughputs());
+  absl::StrAppend(&text, SpeedTable(speeds));
   if (result.has_verdict()) {
     absl::StrAppend(&text, result.verdict().accepted() ? "\naccepted\n" : "\nregression:\n");
     for (const std::string& line : result.verdict().regressions()) {
@@ -167,6 +175,9 @@ std::string HowItRan(const v1::Job& job) {
     if (result.peak_host_bytes() > 0) {
       parts.push_back(absl::StrCat("peak memory ", Bytes(result.peak_host_bytes())));
     }
+    if (result.peak_device_bytes() > 0) {
+      parts.push_back(absl::StrCat("on the device ", Bytes(result.peak_device_bytes())));
+    }
   };
   if (job.has_compress_model_result()) add(job.compress_model_result());
   if (job.has_evaluate_result()) add(job.evaluate_result());
@@ -211,6 +222,11 @@ std::string RequestText(const v1::Job& job) {
   for (const v1::EvaluationTask& task : job.evaluate_request().tasks()) {
     tasks.push_back(absl::StrCat(task.label().empty() ? task.name() : task.label(), " on ",
                                  task.dataset().uri()));
+  }
+  if (job.evaluate_request().has_throughput()) {
+    tasks.push_back(absl::StrCat(
+        "speed of ", absl::StrJoin(job.evaluate_request().throughput().batch_sizes(), ", "),
+        " sequences together"));
   }
   return absl::StrJoin(tasks, "; ");
 }
@@ -280,8 +296,12 @@ std::string ServerInfoText(const v1::ServerInfo& info) {
   };
   Rows rows = {{"version", info.version()}};
   for (const v1::Device& device : info.devices()) {
-    rows.push_back({"device", absl::StrCat(device.name(), ": ", device.description(), ", ",
-                                           Bytes(device.memory_bytes()))});
+    std::string text =
+        absl::StrCat(device.name(), ": ", device.description(), ", ", Bytes(device.memory_bytes()));
+    if (device.memory_limit_bytes() > 0 && device.memory_limit_bytes() < device.memory_bytes()) {
+      absl::StrAppend(&text, ", of which jobs may use ", Bytes(device.memory_limit_bytes()));
+    }
+    rows.push_back({"device", text});
   }
   const v1::Limits& limits = info.limits();
   rows.push_back({"families", absl::StrJoin(info.families(), ", ")});

@@ -221,13 +221,31 @@ def check_flags(objects):
                     yield f"{name}: the server has no such flag"
 
 
+def check_gpus(objects):
+    """As many CUDA devices are named as GPUs are asked for, and the image has their backend."""
+    for stateful_set in of_kind(objects, "StatefulSet"):
+        for container in stateful_set["spec"]["template"]["spec"]["containers"]:
+            name = container["name"]
+            gpus = [container["resources"].get(bound, {}).get("nvidia.com/gpu", "0")
+                    for bound in ("requests", "limits")]
+            variables = {variable["name"]: variable.get("value", "") for variable in container.get("env", [])}
+            devices = [device for device in variables.get("SVDLLM_DEVICES", "").split(",")
+                       if device.startswith("cuda:")]
+            if gpus[0] != gpus[1]:
+                yield f"container {name}: GPUs are requested and limited alike, or not at all"
+            if sorted(devices) != [f"cuda:{number}" for number in range(int(gpus[1]))]:
+                yield f"container {name}: {gpus[1]} GPUs, and SVDLLM_DEVICES names {devices}"
+            if devices and not container["image"].endswith("-cuda"):
+                yield f"container {name}: image {container['image']} has no CUDA backend"
+
+
 def check(folder):
     try:
         objects = render(folder)
     except RuntimeError as error:
         return [str(error)]
     try:
-        return [problem for checker in (check_schema, check_references, check_monitoring, check_flags)
+        return [problem for checker in (check_schema, check_references, check_monitoring, check_flags, check_gpus)
                 for problem in checker(objects)]
     except (KeyError, TypeError, AttributeError) as error:
         # A manifest so far from its shape that a check stumbles over it.
@@ -235,6 +253,7 @@ def check(folder):
 
 
 # Faults that must be found: file, what stands there, what is put there instead, a word of the complaint.
+# Looked for in the file's own overlay, or in overlays/monitored where it is in none.
 FAULTS = [
     ("base/statefulset.yaml", "replicas: 1", "replicas: one", "replicas"),
     ("base/statefulset.yaml", "imagePullPolicy:", "imagePullPolice:", "imagePullPolice"),
@@ -252,6 +271,12 @@ FAULTS = [
     ("components/monitoring/alerts.yaml", "svdllm_fenced_writes_total", "svdllm_fenced_total", "no metric"),
     ("components/monitoring/dashboard.json", "sum(svdllm_queue_depth", "sum(svdllm_queue_length",
      "no metric"),
+    ("components/monitoring/dashboard.json", "svdllm_device_memory_used_bytes", "svdllm_device_memory_bytes",
+     "no metric"),
+    ("overlays/gpu/statefulset.yaml", "value: cuda:0", "value: auto", "names []"),
+    ("overlays/gpu/statefulset.yaml", 'memory: 32Gi\n              nvidia.com/gpu: "1"\n            limits',
+     "memory: 32Gi\n            limits", "GPUs are requested"),
+    ("overlays/gpu/kustomization.yaml", "newTag: 0.1.0-cuda", "newTag: 0.1.0", "no CUDA backend"),
 ]
 
 
@@ -267,7 +292,8 @@ def self_test():
                 failures += 1
                 continue
             (tree / name).write_text(content.replace(text, fault, 1))
-            problems = check(tree / "overlays" / "monitored")
+            overlay = "gpu" if name.startswith("overlays/gpu/") else "monitored"
+            problems = check(tree / "overlays" / overlay)
             if not any(expected in problem for problem in problems):
                 print(f"check_deploy self-test: {name} with {fault!r}: expected '{expected}', "
                       f"got {problems}", file=sys.stderr)

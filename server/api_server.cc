@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "base/logging.h"
+#include "metrics/device_collector.h"
 #include "metrics/metrics.h"
 #include "metrics/store_collector.h"
 #include "server/compression_service.h"
@@ -44,6 +45,15 @@ double ResidentBytes(const std::string& process) {
   return static_cast<double>(resident * sysconf(_SC_PAGESIZE));
 }
 
+std::vector<WatchedDevice> Watched(const std::vector<DeviceInfo>& devices) {
+  std::vector<WatchedDevice> watched;
+  for (const DeviceInfo& device : devices) {
+    watched.push_back(
+        {device.name, device.model, device.driver, device.pci_bus_id, device.memory_limit_bytes});
+  }
+  return watched;
+}
+
 // gRPC's own lines in the form of ours.
 void LogFromGrpc(gpr_log_func_args* line) {
   const LogLevel level =
@@ -63,7 +73,8 @@ class ApiServerImpl final : public ApiServer {
         hub_(store),
         rpc_metrics_(registry_),
         service_(api_, store, hub_, rpc_metrics_),
-        collector_([this](StoreSample& sample) { return Sample(sample); }) {
+        collector_([this](StoreSample& sample) { return Sample(sample); }),
+        device_collector_(Watched(operations.devices), options.nvml_library) {
     memory_ = &prometheus::BuildGauge()
                    .Name(kHostMemoryBytes)
                    .Help("Resident memory of the server's processes.")
@@ -75,7 +86,7 @@ class ApiServerImpl final : public ApiServer {
                      .Add({});
     restarts_ = &prometheus::BuildCounter()
                      .Name(kWorkerRestarts)
-                     .Help("Times the worker process was started again.")
+                     .Help("Times a worker process was started again.")
                      .Register(registry_)
                      .Add({});
     prometheus::BuildGauge()
@@ -110,6 +121,7 @@ class ApiServerImpl final : public ApiServer {
   RpcMetrics rpc_metrics_;
   CompressionService service_;
   StoreCollector collector_;
+  DeviceCollector device_collector_;
   prometheus::Family<prometheus::Gauge>* memory_ = nullptr;
   prometheus::Gauge* watchers_ = nullptr;
   prometheus::Counter* restarts_ = nullptr;
@@ -201,9 +213,10 @@ bool ApiServerImpl::Sample(StoreSample& sample) {
 
 std::string ApiServerImpl::Metrics() {
   memory_->Add({{"process", "api"}}).Set(ResidentBytes("self"));
-  if (options_.worker_pid) {
-    const int64_t pid = options_.worker_pid();
-    memory_->Add({{"process", "worker"}}).Set(pid > 0 ? ResidentBytes(std::to_string(pid)) : 0);
+  if (options_.worker_pids) {
+    double bytes = 0;
+    for (const int64_t pid : options_.worker_pids()) bytes += ResidentBytes(std::to_string(pid));
+    memory_->Add({{"process", "worker"}}).Set(bytes);
   }
   if (options_.worker_restarts) {
     restarts_->Increment(static_cast<double>(options_.worker_restarts()) - restarts_->Value());
@@ -211,6 +224,7 @@ std::string ApiServerImpl::Metrics() {
   watchers_->Set(static_cast<double>(hub_.size()));
   auto families = registry_.Collect();
   for (auto& family : collector_.Collect()) families.push_back(std::move(family));
+  for (auto& family : device_collector_.Collect()) families.push_back(std::move(family));
   return prometheus::TextSerializer().Serialize(families);
 }
 

@@ -6,9 +6,11 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "jobs/job_store.h"
+#include "metrics/nvml.h"
 #include "server/operations.h"
 #include "storage/artifact_store.h"
 
@@ -21,9 +23,10 @@ struct ApiServerOptions {
   int64_t queue_limit = 1000;
   int64_t lease_ms = 30000;
   int64_t max_request_bytes = 4 << 20;
-  // Of the supervised worker; for metrics. Empty: there is none.
-  std::function<int64_t()> worker_pid;
+  // Of the supervised workers; for metrics. Empty: there are none.
+  std::function<std::vector<int64_t>()> worker_pids;
   std::function<int64_t()> worker_restarts;
+  std::string nvml_library = kNvmlLibrary;  // what asks CUDA devices for their metrics
 };
 
 class ApiServer {

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <limits>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
@@ -23,8 +25,15 @@ ABSL_FLAG(std::string, data_dir, "",
 ABSL_FLAG(std::string, role, "all",
           "all: the API and a worker process that it supervises. api: no worker. worker: no API, "
           "jobs from the job store in data_dir.");
-ABSL_FLAG(std::string, devices, "auto",
-          "What the worker computes on: auto or cpu, the CPU; cuda:N, the CUDA device N.");
+ABSL_FLAG(std::vector<std::string>, devices, {"auto"},
+          "What workers compute on, comma-separated, one worker process a device: cpu; cuda:N, the "
+          "CUDA device N; or auto alone, which chooses and logs why. --role=worker: one device.");
+ABSL_FLAG(std::string, device_memory_limit, "0",
+          "The most memory that jobs may take of a device, in bytes or as 16GiB (KiB, MiB, GiB, "
+          "TiB); 0: all of it. On the CPU it bounds the matrices in work, not the whole process.");
+ABSL_FLAG(bool, exact_products, false,
+          "Weights stored in 16 bits are multiplied in 32 on CUDA devices too: slower, and closer "
+          "to the CPU's results.");
 ABSL_FLAG(std::vector<std::string>, model_roots, {},
           "Comma-separated directories under which models and texts may be read. Empty: any path "
           "that the server may read.");
@@ -56,6 +65,8 @@ constexpr const char* kFlags[] = {"listen",
                                   "data_dir",
                                   "role",
                                   "devices",
+                                  "device_memory_limit",
+                                  "exact_products",
                                   "model_roots",
                                   "artifact_root",
                                   "queue_limit",
@@ -123,6 +134,22 @@ absl::StatusOr<int64_t> Milliseconds(const std::string& flag, double seconds, do
   return static_cast<int64_t>(seconds * 1000);
 }
 
+// "16GiB" in bytes.
+absl::StatusOr<int64_t> Bytes(const std::string& flag, const std::string& text) {
+  int64_t number = 0;
+  const char* const end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, number);
+  const std::string unit(parsed.ptr, end);
+  const char* const units[] = {"", "KiB", "MiB", "GiB", "TiB"};
+  const auto found = std::find(std::begin(units), std::end(units), unit);
+  const int shift = 10 * static_cast<int>(found - std::begin(units));
+  if (parsed.ec != std::errc() || found == std::end(units) || number < 0 ||
+      number > std::numeric_limits<int64_t>::max() >> shift) {
+    return Invalid(flag, "\"" + text + "\" is no number of bytes, such as 17179869184 or 16GiB");
+  }
+  return number << shift;
+}
+
 std::string DefaultWorkerId() {
   char host[256] = "";
   gethostname(host, sizeof(host) - 1);
@@ -170,7 +197,13 @@ absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv) {
       RETURN_IF_ERROR(CheckAddress("http_listen", options.http_listen));
     }
   }
-  options.devices = absl::GetFlag(FLAGS_devices);
+  options.devices.names = absl::GetFlag(FLAGS_devices);
+  if (options.role == Role::kWorker && options.devices.names.size() > 1) {
+    return Invalid("devices", "a worker computes on one device; start one worker for each");
+  }
+  ASSIGN_OR_RETURN(options.devices.memory_limit,
+                   Bytes("device_memory_limit", absl::GetFlag(FLAGS_device_memory_limit)));
+  options.devices.exact_products = absl::GetFlag(FLAGS_exact_products);
   options.model_roots = absl::GetFlag(FLAGS_model_roots);
   std::erase(options.model_roots, "");
   options.artifact_root = absl::GetFlag(FLAGS_artifact_root);

@@ -7,6 +7,7 @@
 
 #include "base/logging.h"
 #include "base/status.h"
+#include "server/operations.h"
 
 namespace svdllm {
 
@@ -18,7 +19,7 @@ struct ServerOptions {
   std::string http_listen;
   std::string data_dir;
   Role role = Role::kAll;
-  std::string devices;
+  DeviceSettings devices;
   std::vector<std::string> model_roots;
   std::string artifact_root;
   int64_t queue_limit = 0;

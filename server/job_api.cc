@@ -67,6 +67,9 @@ void SetSeqLens(const CompressPlan& plan, v1::CompressModelRequest& request) {
   for (v1::EvaluationText& text : *evaluation.mutable_texts()) {
     if (seq_len != end) text.set_seq_len(*seq_len++);
   }
+  if (evaluation.has_throughput()) {
+    evaluation.mutable_throughput()->set_prompt_tokens(plan.prompt_tokens);
+  }
 }
 
 void SetRequest(const v1::CompressModelRequest& request, v1::Job& job) {
@@ -212,6 +215,9 @@ v1::ServerInfo JobApi::GetServerInfo() const {
     added.set_name(device.name);
     added.set_description(device.description);
     added.set_memory_bytes(device.memory_bytes);
+    added.set_driver(device.driver);
+    added.set_compute_capability(device.compute_capability);
+    added.set_memory_limit_bytes(device.memory_limit_bytes);
   }
   v1::Limits& limits = *info.mutable_limits();
   limits.set_max_queued_jobs(options_.max_queued);

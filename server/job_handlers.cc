@@ -111,6 +111,7 @@ HandlerResult ToHandlerResult(const EvaluateResult& result) {
   const auto add = [&seconds](const ModelFigures& figures) {
     for (const PerplexityResult& perplexity : figures.perplexities) seconds += perplexity.seconds;
     for (const TaskResult& task : figures.tasks) seconds += task.seconds;
+    for (const ThroughputResult& speed : figures.throughputs) seconds += speed.seconds;
   };
   add(result.model);
   if (result.baseline.has_value()) add(*result.baseline);

@@ -49,6 +49,23 @@ v1::TaskResult ToProto(const TaskResult& result) {
   return message;
 }
 
+v1::ThroughputResult ToProto(const ThroughputResult& result) {
+  v1::ThroughputResult message;
+  message.set_batch_size(static_cast<int32_t>(result.batch_size));
+  message.set_prompt_tokens(result.prompt_tokens);
+  message.set_new_tokens(result.new_tokens);
+  message.set_repetitions(static_cast<int32_t>(result.repetitions));
+  message.set_prefill_tokens_per_second(result.prefill.median);
+  message.set_least_prefill_tokens_per_second(result.prefill.least);
+  message.set_largest_prefill_tokens_per_second(result.prefill.largest);
+  message.set_decode_tokens_per_second(result.decode.median);
+  message.set_least_decode_tokens_per_second(result.decode.least);
+  message.set_largest_decode_tokens_per_second(result.decode.largest);
+  message.set_peak_memory_bytes(result.peak_memory_bytes);
+  message.set_seconds(result.seconds);
+  return message;
+}
+
 // What was measured, of whatever it was measured on.
 template <typename From, typename To>
 void AddFigures(const From& from, To& to) {
@@ -56,6 +73,9 @@ void AddFigures(const From& from, To& to) {
     *to.add_perplexities() = ToProto(perplexity);
   }
   for (const TaskResult& task : from.tasks) *to.add_tasks() = ToProto(task);
+  for (const ThroughputResult& throughput : from.throughputs) {
+    *to.add_throughputs() = ToProto(throughput);
+  }
 }
 
 v1::ModelFigures ToProto(const ModelFigures& figures) {
@@ -244,6 +264,7 @@ v1::EvaluateResult ToProto(const EvaluateResult& result) {
   message.set_report_uri(result.report_uri);
   message.set_manifest_sha256(result.manifest_sha256);
   message.set_peak_host_bytes(result.peak_host_bytes);
+  message.set_peak_device_bytes(result.peak_device_bytes);
   message.set_device(result.device);
   return message;
 }

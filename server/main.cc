@@ -60,7 +60,10 @@ absl::Status OpenWorld(const ServerOptions& options, World& world) {
 
 void LogDevices(const Operations& operations) {
   for (const DeviceInfo& device : operations.devices) {
-    Log(LogLevel::kInfo, "computing on", {{"device", device.name}, {"is", device.description}});
+    Log(LogLevel::kInfo, "computing on",
+        {{"device", device.name},
+         {"is", device.description},
+         {"memory_limit_bytes", std::to_string(device.memory_limit_bytes)}});
   }
   if (!operations.device_note.empty()) {
     Log(LogLevel::kInfo, "no CUDA device is used", {{"why", operations.device_note}});
@@ -84,18 +87,24 @@ absl::Status RunWorker(const ServerOptions& options) {
   RETURN_IF_ERROR(TieToSupervisor(options.supervisor_pid));
   World world;
   RETURN_IF_ERROR(OpenWorld(options, world));
+  world.operations.devices.resize(1);                             // auto: a worker takes the first
   if (options.supervisor_pid == 0) LogDevices(world.operations);  // else the server has said it
   WorkerOptions worker_options;
   worker_options.id = options.worker_id;
   worker_options.lease_ms = options.lease_ms;
+  worker_options.check_after_failure = world.operations.check_device;
   Worker worker(*world.store, MakeJobHandler(world.operations, *world.artifacts, WorkRoot(options)),
                 worker_options);
-  std::thread thread([&] { worker.Run(); });
+  absl::Status ended;
+  std::thread thread([&] {
+    ended = worker.Run();
+    kill(getpid(), SIGTERM);  // wakes this process where the worker ended by itself
+  });
   while (!AwaitStopSignal(3'600'000)) {
   }
   worker.Stop();
   thread.join();
-  return absl::OkStatus();
+  return ended;
 }
 
 // Held for the life of the process. Two servers in one data_dir would take each other's jobs for
@@ -113,13 +122,13 @@ absl::Status LockDataDir(const ServerOptions& options) {
   return absl::OkStatus();
 }
 
-absl::Status RunServer(const ServerOptions& options, std::vector<std::string> arguments) {
+absl::Status RunServer(const ServerOptions& options, const std::vector<std::string>& arguments) {
   SetLogContext({{"role", "api"}});
   RETURN_IF_ERROR(LockDataDir(options));
   World world;
   RETURN_IF_ERROR(OpenWorld(options, world));
   LogDevices(world.operations);
-  std::unique_ptr<Supervisor> supervisor;
+  std::vector<std::unique_ptr<Supervisor>> supervisors;  // one a device
   ApiServerOptions api;
   api.listen = options.listen;
   api.http_listen = options.http_listen;
@@ -133,9 +142,21 @@ absl::Status RunServer(const ServerOptions& options, std::vector<std::string> ar
         world.store->ReleaseWorkers(kChildWorkerPrefix, "the server was restarted").status());
     std::error_code error;
     std::filesystem::remove_all(WorkRoot(options), error);
-    supervisor = std::make_unique<Supervisor>(std::move(arguments), *world.store);
-    api.worker_pid = [&supervisor] { return int64_t{supervisor->pid()}; };
-    api.worker_restarts = [&supervisor] { return supervisor->restarts(); };
+    for (const DeviceInfo& device : world.operations.devices) {
+      supervisors.push_back(std::make_unique<Supervisor>(arguments, device.name, *world.store));
+    }
+    api.worker_pids = [&supervisors] {
+      std::vector<int64_t> pids;
+      for (const auto& supervisor : supervisors) {
+        if (const pid_t pid = supervisor->pid(); pid > 0) pids.push_back(pid);
+      }
+      return pids;
+    };
+    api.worker_restarts = [&supervisors] {
+      int64_t restarts = 0;
+      for (const auto& supervisor : supervisors) restarts += supervisor->restarts();
+      return restarts;
+    };
   }
   ASSIGN_OR_RETURN(const auto server,
                    ApiServer::Start(api, *world.store, *world.artifacts, world.operations));
@@ -148,10 +169,15 @@ absl::Status RunServer(const ServerOptions& options, std::vector<std::string> ar
   }
   Log(LogLevel::kInfo, "draining");
   server->SetNotReady();
-  if (supervisor != nullptr) supervisor->RequestStop();
+  for (const auto& supervisor : supervisors) supervisor->RequestStop();
   AwaitStopSignal(options.drain_ms);  // a second signal shortens it
   server->Shutdown();
-  if (supervisor != nullptr) supervisor->Join(options.grace_ms);
+  // They were all told to stop above; whoever has not by now gets grace_ms, not each its own.
+  std::vector<std::thread> joins;
+  for (const auto& supervisor : supervisors) {
+    joins.emplace_back([&supervisor, &options] { supervisor->Join(options.grace_ms); });
+  }
+  for (std::thread& join : joins) join.join();
   Log(LogLevel::kInfo, "stopped");
   return absl::OkStatus();
 }

@@ -11,10 +11,23 @@
 
 namespace svdllm {
 
+// What the flags say of devices; their meaning is in flags.cc.
+struct DeviceSettings {
+  std::vector<std::string> names = {"auto"};
+  int64_t memory_limit = 0;  // bytes; 0: none
+  bool exact_products = false;
+};
+
 struct DeviceInfo {
-  std::string name;
-  std::string description;
+  std::string name;         // "cpu", "cuda:0"
+  std::string description;  // for people
   int64_t memory_bytes = 0;
+  int64_t memory_limit_bytes = 0;  // what jobs may use of it, at most memory_bytes
+  // Empty for the CPU, but for its model:
+  std::string model{};
+  std::string driver{};  // the version of CUDA that it is for
+  std::string compute_capability{};
+  std::string pci_bus_id{};
 };
 
 // Contracts as in pipeline/pipeline.h. The two checks may be called from any thread; the two runs
@@ -28,13 +41,16 @@ struct Operations {
   std::function<absl::StatusOr<EvaluateResult>(const EvaluateSpec&, ArtifactStore&,
                                                const RunHooks&)>
       run_evaluate;
-  std::vector<DeviceInfo> devices;  // what workers compute on
+  // After an attempt that failed, from the worker's thread: an error where the device does not
+  // compute any more, and only a fresh process can help. Empty: there is nothing to check.
+  std::function<absl::Status()> check_device;
+  // What workers compute on, one each; this process's runs, should there be any, on the first.
+  std::vector<DeviceInfo> devices;
   // Why a device that could have been used is not, in words; empty: there is nothing to say.
   std::string device_note;
 };
 
-// The real ones. devices: "auto" (the CPU), "cpu" or "cuda:N"; INVALID_ARGUMENT names what is not
-// there.
-absl::StatusOr<Operations> PipelineOperations(const std::string& devices);
+// The real ones. INVALID_ARGUMENT names the device that is not there.
+absl::StatusOr<Operations> PipelineOperations(const DeviceSettings& settings);
 
 }  // namespace svdllm

@@ -1,6 +1,7 @@
-// Binds the service to the pipeline.
+// Binds the service to the pipeline and the devices that it runs on.
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <fstream>
 #include <memory>
@@ -9,11 +10,18 @@
 
 #include "linalg/backend.h"
 #include "linalg/cuda_backend_loader.h"
+#include "linalg/cuda_module.h"
 #include "pipeline/pipeline.h"
 #include "server/operations.h"
 
 namespace svdllm {
 namespace {
+
+// Whether "auto" takes CUDA devices. Not before the backend has passed scripts/gpu_check on one: it
+// has not run on a device yet, and has to be asked for by name.
+constexpr bool kAutoTakesCuda = false;
+
+constexpr int kCpu = -1;  // beside the numbers of CUDA devices
 
 std::string ProcessorName() {
   std::ifstream cpuinfo("/proc/cpuinfo");
@@ -26,89 +34,174 @@ std::string ProcessorName() {
   return "unknown processor";
 }
 
-DeviceInfo CpuDevice() {
-  return {"cpu",
-          ProcessorName() + ", " + std::to_string(std::thread::hardware_concurrency()) + " threads",
-          int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE)};
+DeviceInfo DescribeCpu() {
+  DeviceInfo device;
+  device.name = "cpu";
+  device.model = ProcessorName();
+  device.description =
+      device.model + ", " + std::to_string(std::thread::hardware_concurrency()) + " threads";
+  device.memory_bytes = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
+  return device;
 }
 
-std::string CudaName(int device) { return "cuda:" + std::to_string(device); }
-
-DeviceInfo Describe(int device, const CudaDeviceInfo& info) {
-  return {CudaName(device),
-          info.name + ", compute capability " + info.capability + ", driver " + info.driver,
-          info.memory_bytes};
+DeviceInfo DescribeCuda(int number, const CudaDeviceInfo& info) {
+  DeviceInfo device;
+  device.name = "cuda:" + std::to_string(number);
+  device.description =
+      info.name + ", compute capability " + info.capability + ", driver " + info.driver;
+  device.memory_bytes = info.memory_bytes;
+  device.model = info.name;
+  device.driver = info.driver;
+  device.compute_capability = info.capability;
+  device.pci_bus_id = info.pci_bus_id;
+  return device;
 }
 
-constexpr int kCpu = -1;
-
-absl::Status Invalid(const std::string& devices, const std::string& why) {
-  return absl::InvalidArgumentError("--devices=" + devices + ": " + why);
-}
-
-// The number of a CUDA device, or kCpu; what it is and, where "auto" takes none, why goes into
-// operations.
-absl::StatusOr<int> Choose(const std::string& devices, Operations& operations) {
-  int chosen = 0;
-  const bool any = devices == "auto";
-  if (devices == "cpu") {
-    operations.devices = {CpuDevice()};
-    return kCpu;
+// The number of a device by its name.
+absl::StatusOr<int> ParseDevice(const std::string& name) {
+  if (name == "cpu") return kCpu;
+  constexpr std::string_view kPrefix = "cuda:";
+  const std::string_view digits =
+      name.starts_with(kPrefix) ? std::string_view(name).substr(kPrefix.size()) : "";
+  int number = 0;
+  const char* const end = digits.data() + digits.size();
+  const auto parsed = std::from_chars(digits.data(), end, number);
+  if (parsed.ec != std::errc() || parsed.ptr != end || number < 0) {
+    return absl::InvalidArgumentError("none of cpu, cuda:N; auto stands alone");
   }
-  if (!any) {
-    const std::string_view prefix = "cuda:";
-    const std::string_view text = devices;
-    const char* const end = text.data() + text.size();
-    const bool named = text.starts_with(prefix) && text.size() > prefix.size();
-    const auto parsed = named ? std::from_chars(text.data() + prefix.size(), end, chosen)
-                              : std::from_chars_result{};
-    if (!named || parsed.ec != std::errc() || parsed.ptr != end || chosen < 0) {
-      return Invalid(devices, "none of auto, cpu, cuda:N");
+  return number;
+}
+
+// What the names stand for; numbers gets the devices' numbers in the same order.
+absl::Status Choose(const std::vector<std::string>& names, Operations& operations,
+                    std::vector<int>& numbers) {
+  const bool any = names == std::vector<std::string>{"auto"};
+  const auto invalid = [](const std::string& name, const std::string& why) {
+    return absl::InvalidArgumentError("--devices=" + name + ": " + why);
+  };
+  if (names.empty()) return invalid("", "names no device");
+  bool ask = any;
+  for (const std::string& name : names) {
+    if (any) break;
+    const auto number = ParseDevice(name);
+    if (!number.ok()) return invalid(name, std::string(number.status().message()));
+    if (std::count(numbers.begin(), numbers.end(), *number) > 0) {
+      return invalid(name, "is named twice");
     }
+    numbers.push_back(*number);
+    ask = ask || *number != kCpu;
   }
-  const auto found = CudaDevices();
-  if (!any && found.ok() && static_cast<size_t>(chosen) < found->size()) {
-    operations.devices = {Describe(chosen, (*found)[static_cast<size_t>(chosen)])};
-    return chosen;
+  // Not even asked for where only the CPU is wanted: it costs a library or two.
+  absl::StatusOr<std::vector<CudaDeviceInfo>> found = std::vector<CudaDeviceInfo>();
+  if (ask) found = CudaDevices();
+  if (any && found.ok() && kAutoTakesCuda) {
+    for (size_t i = 0; i < found->size(); ++i) numbers.push_back(static_cast<int>(i));
+  } else if (any) {
+    numbers = {kCpu};
+    operations.device_note = found.ok() ? "it has to be asked for: --devices=cuda:0"
+                                        : std::string(found.status().message());
   }
-  if (!any) {
-    return Invalid(devices,
-                   found.ok() ? "there are only " + std::to_string(found->size()) + " such devices"
-                              : std::string(found.status().message()));
+  for (const int number : numbers) {
+    if (number == kCpu) {
+      operations.devices.push_back(DescribeCpu());
+      continue;
+    }
+    const std::string name = "cuda:" + std::to_string(number);
+    if (!found.ok()) return invalid(name, std::string(found.status().message()));
+    if (static_cast<size_t>(number) >= found->size()) {
+      return invalid(name, "there are only " + std::to_string(found->size()) + " such devices");
+    }
+    operations.devices.push_back(DescribeCuda(number, (*found)[static_cast<size_t>(number)]));
   }
-  operations.devices = {CpuDevice()};
-  // The CUDA backend has not run on a device yet: scripts/gpu_check first, then this chooses it.
-  operations.device_note = found.ok() ? "it has to be asked for: --devices=cuda:0"
-                                      : std::string(found.status().message());
-  return kCpu;
+  return absl::OkStatus();
 }
+
+// A job runs on whichever worker is free, so it must fit on every one: the CUDA device with the
+// least memory counts, and the CPU only where there is no other.
+DeviceBudget TightestBudget(const std::vector<DeviceInfo>& devices,
+                            const DeviceSettings& settings) {
+  DeviceBudget budget{false, settings.memory_limit, settings.exact_products};
+  for (const DeviceInfo& device : devices) {
+    if (device.name == "cpu") continue;
+    if (!budget.on_device || device.memory_limit_bytes < budget.memory_bytes) {
+      budget.memory_bytes = device.memory_limit_bytes;
+    }
+    budget.on_device = true;
+  }
+  return budget;
+}
+
+// Moves one number to the device and back.
+absl::Status CheckBackend(Backend& backend) {
+  constexpr float kSent = 1.5F;
+  float received = 0;
+  ASSIGN_OR_RETURN(const Matrix one, backend.New(1, 1, DType::kF32));
+  RETURN_IF_ERROR(backend.Upload(&kSent, DType::kF32, one));
+  RETURN_IF_ERROR(backend.Download(one, &received, DType::kF32));
+  if (received != kSent) return absl::InternalError("a number came back changed");
+  return absl::OkStatus();
+}
+
+// The backend of one device. Made at the first run: a process that only serves the API needs none.
+class DeviceBackend {
+ public:
+  DeviceBackend(int number, const DeviceSettings& settings)
+      : number_(number), settings_(settings) {}
+
+  absl::StatusOr<Backend*> Get() {
+    if (backend_ != nullptr) return backend_.get();
+    if (number_ == kCpu) {
+      backend_ = NewCpuBackend(0, settings_.memory_limit);
+      return backend_.get();
+    }
+    const CudaOptions options{settings_.memory_limit, settings_.exact_products ? 1 : 0};
+    auto made = NewCudaBackend(number_, options);
+    unusable_ = made.status();
+    RETURN_IF_ERROR(made.status());
+    backend_ = std::move(*made);
+    return backend_.get();
+  }
+
+  // An error of a kernel spoils the process's connection to its device for good, and every later
+  // operation fails: the smallest one tells. A job that ran out of memory or was wrong does not.
+  absl::Status Check() const {
+    if (!unusable_.ok()) return unusable_;
+    return backend_ == nullptr ? absl::OkStatus() : CheckBackend(*backend_);
+  }
+
+ private:
+  const int number_;
+  const DeviceSettings settings_;
+  std::unique_ptr<Backend> backend_;
+  absl::Status unusable_;  // why it could not be made
+};
 
 }  // namespace
 
-absl::StatusOr<Operations> PipelineOperations(const std::string& devices) {
+absl::StatusOr<Operations> PipelineOperations(const DeviceSettings& settings) {
   Operations operations;
-  ASSIGN_OR_RETURN(const int device, Choose(devices, operations));
-  // Made at the first run: a process that only serves the API needs no backend.
-  auto backend = std::make_shared<std::unique_ptr<Backend>>();
-  const auto get_backend = [backend, device]() -> absl::StatusOr<Backend*> {
-    if (*backend == nullptr && device == kCpu) *backend = NewCpuBackend();
-    if (*backend == nullptr) {
-      ASSIGN_OR_RETURN(*backend, NewCudaBackend(device));
-    }
-    return backend->get();
-  };
-  operations.plan_compress = PlanCompress;
+  std::vector<int> numbers;
+  RETURN_IF_ERROR(Choose(settings.names, operations, numbers));
+  for (DeviceInfo& device : operations.devices) {
+    device.memory_limit_bytes = settings.memory_limit > 0
+                                    ? std::min(settings.memory_limit, device.memory_bytes)
+                                    : device.memory_bytes;
+  }
+  const auto device = std::make_shared<DeviceBackend>(numbers.front(), settings);
+  operations.plan_compress = [budget = TightestBudget(operations.devices, settings)](
+                                 const CompressSpec& spec) { return PlanCompress(spec, budget); };
   operations.check_evaluate = CheckEvaluate;
-  operations.run_compress = [get_backend](const CompressSpec& spec, ArtifactStore& store,
-                                          const RunHooks& hooks) -> absl::StatusOr<CompressResult> {
-    ASSIGN_OR_RETURN(Backend* const on, get_backend());
+  operations.run_compress = [device](const CompressSpec& spec, ArtifactStore& store,
+                                     const RunHooks& hooks) -> absl::StatusOr<CompressResult> {
+    ASSIGN_OR_RETURN(Backend* const on, device->Get());
     return RunCompress(spec, *on, store, hooks);
   };
-  operations.run_evaluate = [get_backend](const EvaluateSpec& spec, ArtifactStore& store,
-                                          const RunHooks& hooks) -> absl::StatusOr<EvaluateResult> {
-    ASSIGN_OR_RETURN(Backend* const on, get_backend());
+  operations.run_evaluate = [device](const EvaluateSpec& spec, ArtifactStore& store,
+                                     const RunHooks& hooks) -> absl::StatusOr<EvaluateResult> {
+    ASSIGN_OR_RETURN(Backend* const on, device->Get());
     return RunEvaluate(spec, *on, store, hooks);
   };
+  operations.check_device = [device] { return device->Check(); };
   return operations;
 }
 

@@ -230,6 +230,36 @@ void ResolveTask(Checker& check, const std::string& field, std::set<std::string>
                 field + ".num_fewshot", "must be 1 to " + std::to_string(kMaxFewshot));
 }
 
+// What the model's positions leave for a prompt is the pipeline's to say.
+void ResolveThroughput(Checker& check, const std::string& field, v1::Throughput& throughput) {
+  const ThroughputSpec defaults;
+  auto& sizes = *throughput.mutable_batch_sizes();
+  if (sizes.empty()) {
+    for (const int size : {1, 8}) sizes.Add(size);
+  }
+  check.Require(sizes.size() <= kMaxBatchSizes, field + ".batch_sizes",
+                "at most " + std::to_string(kMaxBatchSizes));
+  for (int i = 0; i < sizes.size(); ++i) {
+    check.Require(sizes[i] >= 1 && sizes[i] <= kMaxBatchSize,
+                  field + ".batch_sizes[" + std::to_string(i) + "]",
+                  "must be 1 to " + std::to_string(kMaxBatchSize));
+  }
+  std::sort(sizes.begin(), sizes.end());
+  check.Require(std::adjacent_find(sizes.begin(), sizes.end()) == sizes.end(),
+                field + ".batch_sizes", "no two may be equal");
+  if (throughput.new_tokens() == 0) throughput.set_new_tokens(defaults.new_tokens);
+  if (throughput.repetitions() == 0) {
+    throughput.set_repetitions(static_cast<int32_t>(defaults.repetitions));
+  }
+  check.Require(throughput.prompt_tokens() >= 0 && throughput.prompt_tokens() <= kMaxSeqLen,
+                field + ".prompt_tokens",
+                "must be 1 to " + std::to_string(kMaxSeqLen) + ", or 0 for the default");
+  check.Require(throughput.new_tokens() >= 2 && throughput.new_tokens() <= kMaxDecodedTokens,
+                field + ".new_tokens", "must be 2 to " + std::to_string(kMaxDecodedTokens));
+  check.Require(throughput.repetitions() >= 1 && throughput.repetitions() <= kMaxRepetitions,
+                field + ".repetitions", "must be 1 to " + std::to_string(kMaxRepetitions));
+}
+
 void ResolveEvaluation(Checker& check, v1::ReportEvaluation& evaluation) {
   std::set<std::string> names;
   if (evaluation.has_text()) {
@@ -267,6 +297,9 @@ void ResolveEvaluation(Checker& check, v1::ReportEvaluation& evaluation) {
                   "must not begin with " + std::string(kHeldOutName));
     check.SeqLen(field + ".seq_len", text.seq_len());
     check.Limit(field + ".limit", text.limit());
+  }
+  if (evaluation.has_throughput()) {
+    ResolveThroughput(check, "evaluation.throughput", *evaluation.mutable_throughput());
   }
 }
 
@@ -328,11 +361,15 @@ absl::Status ResolveRequest(const ArtifactStore& store, const std::string& defau
   check.Input("model", *request.mutable_model());
   if (!request.baseline().empty()) check.Input("baseline", *request.mutable_baseline());
   ResolveThreshold(check, request);
-  check.Require(request.tasks_size() > 0, "tasks", "at least one is required");
+  check.Require(request.tasks_size() > 0 || request.has_throughput(), "tasks",
+                "at least one is required, or throughput");
   check.Require(request.tasks_size() <= kMaxTasks, "tasks", "at most " + std::to_string(kMaxTasks));
   std::set<std::string> labels;
   for (int i = 0; i < request.tasks_size(); ++i) {
     ResolveTask(check, "tasks[" + std::to_string(i) + "]", labels, *request.mutable_tasks(i));
+  }
+  if (request.has_throughput()) {
+    ResolveThroughput(check, "throughput", *request.mutable_throughput());
   }
   ResolveOutput(check, default_output, request);
   return check.Result();

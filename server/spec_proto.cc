@@ -111,6 +111,15 @@ absl::StatusOr<std::vector<PerplexitySpec>> ToSpecs(const v1::ReportEvaluation& 
   return specs;
 }
 
+ThroughputSpec ToSpec(const v1::Throughput& throughput) {
+  ThroughputSpec spec;
+  spec.batch_sizes.assign(throughput.batch_sizes().begin(), throughput.batch_sizes().end());
+  spec.prompt_tokens = throughput.prompt_tokens();
+  spec.new_tokens = throughput.new_tokens();
+  spec.repetitions = throughput.repetitions();
+  return spec;
+}
+
 absl::StatusOr<TaskSpec> ToTaskSpec(const v1::EvaluationTask& task, const ArtifactStore& store,
                                     const std::string& scratch_dir, const std::string& what) {
   TaskSpec spec;
@@ -155,6 +164,9 @@ absl::StatusOr<CompressSpec> ToSpec(const v1::CompressModelRequest& request,
   spec.evaluate_held_out = !request.evaluation().disabled();
   ASSIGN_OR_RETURN(spec.evaluations, ToSpecs(request.evaluation(), store, scratch_dir));
   if (request.evaluation().disabled()) return spec;
+  if (request.evaluation().has_throughput()) {
+    spec.throughput = ToSpec(request.evaluation().throughput());
+  }
   for (int i = 0; i < request.evaluation().tasks_size(); ++i) {
     ASSIGN_OR_RETURN(spec.tasks.emplace_back(),
                      ToTaskSpec(request.evaluation().tasks(i), store, scratch_dir,
@@ -183,6 +195,7 @@ absl::StatusOr<EvaluateSpec> ToSpec(const v1::EvaluateRequest& request, const Ar
   if (threshold.has_max_perplexity_increase()) {
     spec.threshold.max_perplexity_increase = threshold.max_perplexity_increase();
   }
+  if (request.has_throughput()) spec.throughput = ToSpec(request.throughput());
   for (int i = 0; i < request.tasks_size(); ++i) {
     const v1::EvaluationTask& task = request.tasks(i);
     const std::string what = "tasks[" + std::to_string(i) + "]";

@@ -25,8 +25,11 @@ constexpr milliseconds kLongestPause(10000);
 
 }  // namespace
 
-Supervisor::Supervisor(std::vector<std::string> arguments, JobStore& store)
-    : arguments_(std::move(arguments)), store_(store), thread_([this] { Run(); }) {}
+Supervisor::Supervisor(std::vector<std::string> arguments, std::string device, JobStore& store)
+    : arguments_(std::move(arguments)),
+      device_(std::move(device)),
+      store_(store),
+      thread_([this] { Run(); }) {}
 
 Supervisor::~Supervisor() { Join(0); }
 
@@ -53,8 +56,10 @@ void Supervisor::Join(int64_t grace_ms) {
 void Supervisor::Run() {
   milliseconds pause = kFirstPause;
   for (int64_t n = 1;; ++n) {
+    // The device before the number: jobs are given back by the beginning of an id, which must not
+    // be that of another living worker.
     const std::string worker_id =
-        kChildWorkerPrefix + std::to_string(getpid()) + "-" + std::to_string(n);
+        kChildWorkerPrefix + std::to_string(getpid()) + "-" + device_ + "-" + std::to_string(n);
     const auto started = std::chrono::steady_clock::now();
     const pid_t pid = Spawn(worker_id);
     if (pid > 0) {
@@ -78,6 +83,7 @@ pid_t Supervisor::Spawn(const std::string& worker_id) {
   std::vector<std::string> words = {"svdllm-server"};
   words.insert(words.end(), arguments_.begin(), arguments_.end());
   words.push_back("--role=worker");
+  words.push_back("--devices=" + device_);
   words.push_back("--worker_id=" + worker_id);
   words.push_back("--supervisor_pid=" + std::to_string(getpid()));
   std::vector<char*> argv;

@@ -1,5 +1,6 @@
-// Keeps one worker process running: starts it, gives its job back the moment it dies, starts it
-// again.
+// Keeps the worker process of one device running: starts it, gives its job back the moment it dies,
+// starts it again. Workers of several devices have a supervisor each and know nothing of each
+// other.
 #pragma once
 
 #include <sys/types.h>
@@ -21,9 +22,9 @@ inline constexpr char kChildWorkerPrefix[] = "child-";
 
 class Supervisor {
  public:
-  // arguments: this program's own, without argv[0]; the worker gets them and --role=worker. store
-  // outlives the supervisor.
-  Supervisor(std::vector<std::string> arguments, JobStore& store);
+  // arguments: this program's own, without argv[0]; the worker gets them, --role=worker and
+  // --devices=device. store outlives the supervisor.
+  Supervisor(std::vector<std::string> arguments, std::string device, JobStore& store);
   // Kills the worker.
   ~Supervisor();
 
@@ -43,6 +44,7 @@ class Supervisor {
   void ReleaseJobs(const std::string& worker_id, const std::string& why);
 
   const std::vector<std::string> arguments_;
+  const std::string device_;
   JobStore& store_;
   std::mutex mutex_;  // of the signals sent to pid_, so that none goes to a successor of the number
   std::condition_variable wake_;

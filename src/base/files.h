@@ -25,6 +25,8 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::string& path() const { return path_; }
+  // Asks the system to read these bytes ahead; a view into the map.
+  static void WillNeed(std::span<const std::byte> bytes);
 
  private:
   const std::byte* data_ = nullptr;

@@ -102,7 +102,7 @@ bool Worker::Sleep(int64_t ms) {
   return wake_.wait_for(lock, std::chrono::milliseconds(ms), [this] { return stopping_.load(); });
 }
 
-void Worker::Run() {
+absl::Status Worker::Run() {
   // A claim takes the store's write lock, so an idle worker claims when something has changed, and
   // once a second for jobs whose pause has passed.
   int64_t version = -1;
@@ -121,20 +121,26 @@ void Worker::Run() {
       Log(LogLevel::kWarning, "no job could be claimed", {{"error", claimed.status().ToString()}});
       Sleep(1000);
     } else if (claimed->has_value()) {
-      RunJob(std::move(**claimed));
+      const absl::Status status = RunJob(std::move(**claimed));
+      if (!status.ok() && options_.check_after_failure) {
+        RETURN_IF_ERROR(options_.check_after_failure());
+      }
       version = -1;  // the next one may be waiting
     }
   }
+  return absl::OkStatus();
 }
 
-void Worker::RunJob(ClaimedJob claimed) {
+absl::Status Worker::RunJob(ClaimedJob claimed) {
   JobContext context(store_, std::move(claimed), stopping_);
   Log(LogLevel::kInfo, "attempt started", Fields(context));
   std::thread keeper([&] { KeepLease(context); });
   auto result = RunHandler(handler_, context);
+  const absl::Status status = result.status();
   EndAttempt(context, std::move(result));
   context.ended_ = true;
   keeper.join();
+  return status;
 }
 
 void Worker::KeepLease(JobContext& context) {

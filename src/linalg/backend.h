@@ -22,15 +22,38 @@ struct EigenProblem {
       vectors;  // F64 [n, n], row j the unit eigenvector of values[j]; data == nullptr: values only
 };
 
-// Not thread-safe: one worker owns one. Activations and weights are F32, statistics and
-// decompositions F64. Shapes and dtypes are the caller's promise: a violation is INTERNAL, naming
-// the operation. Operations are asynchronous where the device is; Download waits.
+// A batch of eigenproblems on its way. Waits when it goes; must not outlive its backend.
+class PendingEigen {
+ public:
+  virtual ~PendingEigen() = default;
+  // Waits, and says how it went. To be called once.
+  virtual absl::Status Finish() = 0;
+};
+
+// Bytes of the memory that New hands out and that operations take while they run.
+struct MemoryUse {
+  int64_t now = 0;
+  int64_t peak = 0;   // since the start, or since ResetPeak
+  int64_t limit = 0;  // more is refused; 0: there is none but the machine's
+};
+
+// Not thread-safe: one worker owns one. Activations are F32, statistics and decompositions F64,
+// weights F32 or what WeightType says. Shapes and dtypes are the caller's promise: a violation is
+// INTERNAL, naming the operation. Operations are asynchronous where the device is; Download waits.
 class Backend {
  public:
   virtual ~Backend() = default;
 
-  virtual std::string Name() const = 0;   // "cpu: <model>, 2 threads"
-  virtual int64_t PeakBytes() const = 0;  // of memory obtained through New since the start
+  virtual std::string Name() const = 0;  // "cpu: <model>, 2 threads"
+  virtual bool OnDevice() const = 0;     // whether its memory is another than the host's
+  virtual MemoryUse Memory() const = 0;
+  virtual void ResetPeak() = 0;
+  // False: nothing is computed, only memory counted (counting_backend.h). What would be read for
+  // such a backend need not be.
+  virtual bool Computes() const { return true; }
+  // The type in which weights that are stored as this are best held: F32, or F16 or BF16 where
+  // products of these are faster. Never less precise than what is stored.
+  virtual DType WeightType(DType stored) const = 0;
 
   // Memory. New returns zeros; RESOURCE_EXHAUSTED with reason HOST_OUT_OF_MEMORY or
   // DEVICE_OUT_OF_MEMORY where there is not enough.
@@ -38,21 +61,34 @@ class Backend {
   // host: to.rows × to.cols contiguous elements of host_dtype, converted to to.dtype.
   virtual absl::Status Upload(const void* host, DType host_dtype, MatrixRef to) = 0;
   virtual absl::Status Download(MatrixRef from, void* host, DType host_dtype) = 0;
-  // Same shape; F32 and F64 convert into each other. I32 converts to nothing else, here and above.
+  // Same shape; the floating-point types convert into each other. I32 converts to nothing else,
+  // here and above.
   virtual absl::Status Copy(MatrixRef from, MatrixRef to) = 0;
+  // Between these two, New and Upload (and nothing else may be called but Memory) go beside the
+  // operations that are under way instead of behind them; whatever is called afterwards finds what
+  // was uploaded.
+  virtual absl::Status BeginUploads() = 0;
+  virtual absl::Status EndUploads() = 0;
 
   // to[j, i] = from[i, j]; F64.
   virtual absl::Status Transpose(MatrixRef from, MatrixRef to) = 0;
 
-  // Products. c = alpha · op(a) op(b) + beta · c; all F32 or all F64; op transposes where asked.
+  // to[i, j] = from[rows[i], j]; F64, rows in [0, from.rows).
+  virtual absl::Status GatherRows(MatrixRef from, std::span<const int32_t> rows, MatrixRef to) = 0;
+
+  // Products. c = alpha · op(a) op(b) + beta · c; op transposes where asked. All F32, or all F64,
+  // or, with a as it is and b transposed, a and c F32 and b F16 or BF16: then a is rounded to b's
+  // type first, and the sums are F32.
   virtual absl::Status Gemm(bool transpose_a, bool transpose_b, double alpha, MatrixRef a,
                             MatrixRef b, double beta, MatrixRef c) = 0;
-  // gram += xᵀ x, its lower triangle only: x F32 [tokens, n], gram F64 [n, n]. Products are F32
-  // over chunks of tokens, their sum is F64 (an F32 sum loses the small eigenvalues that decide
-  // what is dropped).
-  virtual absl::Status AccumulateGram(MatrixRef x, MatrixRef gram) = 0;
-  // cross += xᵀ y, with the same precision: x F32 [tokens, p], y F32 [tokens, n], cross F64 [p, n].
-  virtual absl::Status AccumulateCross(MatrixRef x, MatrixRef y, MatrixRef cross) = 0;
+  // gram += xᵀ x, its lower triangle only: x F32 [tokens, n], gram F64 [n, n]. x is first rounded
+  // to precision (F32: left as it is; F16, BF16: faster on tensor cores). Products are F32 over
+  // chunks of tokens, their sum is F64 (an F32 sum loses the small eigenvalues that decide what is
+  // dropped).
+  virtual absl::Status AccumulateGram(MatrixRef x, DType precision, MatrixRef gram) = 0;
+  // cross += xᵀ y, likewise: x F32 [tokens, p], y F32 [tokens, n], cross F64 [p, n].
+  virtual absl::Status AccumulateCross(MatrixRef x, MatrixRef y, DType precision,
+                                       MatrixRef cross) = 0;
   // Copies the lower triangle of a [n, n] over the upper one.
   virtual absl::Status MirrorLower(MatrixRef a) = 0;
   // sum[j] += Σ_t |x[t, j]|: x F32 [tokens, n], sum F64 [1, n].
@@ -61,7 +97,14 @@ class Backend {
   // Decompositions, F64.
   // Every problem of the batch; they are independent and run at the same time where that is
   // faster. The sign of a vector makes its largest component positive. Deterministic.
-  virtual absl::Status SymmetricEigen(std::span<const EigenProblem> problems) = 0;
+  absl::Status SymmetricEigen(std::span<const EigenProblem> problems) {
+    ASSIGN_OR_RETURN(const std::unique_ptr<PendingEigen> pending, StartEigen(problems));
+    return pending->Finish();
+  }
+  // Begins them: what they read and write stays untouched until Finish. Other operations, another
+  // batch among them, may be called meanwhile. A backend that has nothing to gain is done at once.
+  virtual absl::StatusOr<std::unique_ptr<PendingEigen>> StartEigen(
+      std::span<const EigenProblem> problems) = 0;
   // w = q r with qᵀ q = I: w [m, n] with m >= n (destroyed), q [m, n], r [n, n] upper triangular.
   virtual absl::Status ThinQr(MatrixRef w, MatrixRef q, MatrixRef r) = 0;
   // Solves x · a = b for x: a [k, k] symmetric positive definite (destroyed), b [m, k] is
@@ -77,6 +120,8 @@ class Backend {
   // x[i, j] *= scale[i] (rows) or scale[j] (columns); scale F64 [1, rows or cols], x F64.
   virtual absl::Status ScaleRows(MatrixRef x, MatrixRef scale) = 0;
   virtual absl::Status ScaleCols(MatrixRef x, MatrixRef scale) = 0;
+  // sums[0, i] = Σ_j a[i, j] b[i, j], F64.
+  virtual absl::Status RowDots(MatrixRef a, MatrixRef b, MatrixRef sums) = 0;
   // Σ_ij a[i, j] b[i, j], F64.
   virtual absl::StatusOr<double> Dot(MatrixRef a, MatrixRef b) = 0;
 
@@ -120,7 +165,7 @@ class Backend {
 };
 
 // threads: 0 takes the machine's (or OMP_NUM_THREADS). Results are bit-identical for a fixed thread
-// count and processor type; both are in Name().
-std::unique_ptr<Backend> NewCpuBackend(int threads = 0);
+// count and processor type; both are in Name(). memory_limit in bytes; 0: none.
+std::unique_ptr<Backend> NewCpuBackend(int threads = 0, int64_t memory_limit = 0);
 
 }  // namespace svdllm

@@ -31,6 +31,8 @@ bool Are(DType dtype, std::initializer_list<MatrixRef> operands) {
 
 constexpr DType kF32 = DType::kF32, kF64 = DType::kF64;
 
+bool IsPrecision(DType dtype) { return dtype == kF32 || IsHalf(dtype); }
+
 bool SameShape(const MatrixRef& a, const MatrixRef& b) {
   return a.rows == b.rows && a.cols == b.cols;
 }
@@ -67,22 +69,32 @@ absl::Status Transpose(MatrixRef from, MatrixRef to) {
                 {from, to});
 }
 
+absl::Status GatherRows(MatrixRef from, std::span<const int32_t> rows, MatrixRef to) {
+  bool inside = true;
+  for (const int32_t row : rows) inside = inside && row >= 0 && row < from.rows;
+  return Expect(inside && static_cast<int64_t>(rows.size()) == to.rows && from.cols == to.cols &&
+                    Are(kF64, {from, to}),
+                "GatherRows", {from, to});
+}
+
 absl::Status Gemm(bool transpose_a, bool transpose_b, MatrixRef a, MatrixRef b, MatrixRef c) {
   const int64_t m = transpose_a ? a.cols : a.rows, k = transpose_a ? a.rows : a.cols;
   const int64_t kb = transpose_b ? b.cols : b.rows, n = transpose_b ? b.rows : b.cols;
-  return Expect(
-      k == kb && c.rows == m && c.cols == n && (Are(kF32, {a, b, c}) || Are(kF64, {a, b, c})),
-      "Gemm", {a, b, c});
+  const bool narrow = IsHalf(b.dtype) && !transpose_a && transpose_b && Are(kF32, {a, c});
+  return Expect(k == kb && c.rows == m && c.cols == n &&
+                    (Are(kF32, {a, b, c}) || Are(kF64, {a, b, c}) || narrow),
+                "Gemm", {a, b, c});
 }
 
-absl::Status AccumulateGram(MatrixRef x, MatrixRef gram) {
-  return Expect(Are(kF32, {x}) && Are(kF64, {gram}) && gram.rows == x.cols && gram.cols == x.cols,
+absl::Status AccumulateGram(MatrixRef x, DType precision, MatrixRef gram) {
+  return Expect(Are(kF32, {x}) && IsPrecision(precision) && Are(kF64, {gram}) &&
+                    gram.rows == x.cols && gram.cols == x.cols,
                 "AccumulateGram", {x, gram});
 }
 
-absl::Status AccumulateCross(MatrixRef x, MatrixRef y, MatrixRef cross) {
+absl::Status AccumulateCross(MatrixRef x, MatrixRef y, DType precision, MatrixRef cross) {
   return Expect(x.rows == y.rows && cross.rows == x.cols && cross.cols == y.cols &&
-                    Are(kF32, {x, y}) && Are(kF64, {cross}),
+                    IsPrecision(precision) && Are(kF32, {x, y}) && Are(kF64, {cross}),
                 "AccumulateCross", {x, y, cross});
 }
 
@@ -129,6 +141,11 @@ absl::Status ScaleRows(MatrixRef x, MatrixRef scale) {
 
 absl::Status ScaleCols(MatrixRef x, MatrixRef scale) {
   return Expect(Are(kF64, {x, scale}) && scale.cols == x.cols, "ScaleCols", {x, scale});
+}
+
+absl::Status RowDots(MatrixRef a, MatrixRef b, MatrixRef sums) {
+  return Expect(SameShape(a, b) && Are(kF64, {a, b, sums}) && sums.cols == a.rows, "RowDots",
+                {a, b, sums});
 }
 
 absl::Status Dot(MatrixRef a, MatrixRef b) {

@@ -57,16 +57,36 @@ void FewRows(float alpha, const MatrixRef& a, const MatrixRef& b, float beta, co
   }
 }
 
+// x as contiguous floats, rounded to a shorter type. Only weights that were made for another
+// backend, and tests, come this way: it need not be fast.
+std::vector<float> Rounded(const MatrixRef& x, DType dtype) {
+  std::vector<float> rounded(static_cast<size_t>(x.size()));
+  std::vector<uint16_t> row(static_cast<size_t>(x.cols));
+  for (int64_t i = 0; i < x.rows; ++i) {
+    ConvertElements(x.Rows(i, 1).data, x.dtype, row.data(), dtype, row.size());
+    ConvertElements(row.data(), dtype, rounded.data() + i * x.cols, DType::kF32, row.size());
+  }
+  return rounded;
+}
+
+MatrixRef ViewOf(const std::vector<float>& values, const MatrixRef& shape) {
+  return {const_cast<float*>(values.data()), shape.rows, shape.cols, shape.cols, DType::kF32};
+}
+
 class CpuBackend final : public Backend {
  public:
-  explicit CpuBackend(int threads) {
+  CpuBackend(int threads, int64_t memory_limit) {
+    usage_->limit = memory_limit;
     if (threads > 0) omp_set_num_threads(threads);
     name_ = "cpu: " + ProcessorName() + ", " + std::to_string(omp_get_max_threads()) +
             (omp_get_max_threads() == 1 ? " thread" : " threads");
   }
 
   std::string Name() const override { return name_; }
-  int64_t PeakBytes() const override { return usage_->peak; }
+  bool OnDevice() const override { return false; }
+  MemoryUse Memory() const override { return *usage_; }
+  void ResetPeak() override { usage_->peak = usage_->now; }
+  DType WeightType(DType) const override { return DType::kF32; }
 
   absl::StatusOr<Matrix> New(int64_t rows, int64_t cols, DType dtype) override {
     RETURN_IF_ERROR(checks::New(rows, cols));
@@ -76,10 +96,14 @@ class CpuBackend final : public Backend {
     // one.
     constexpr size_t kAlignment = 64;
     const size_t padded = bytes + kAlignment;
-    void* block = bytes == 0 ? nullptr : std::malloc(padded);
+    const bool within =
+        usage_->limit == 0 || usage_->now + static_cast<int64_t>(padded) <= usage_->limit;
+    void* block = bytes == 0 || !within ? nullptr : std::malloc(padded);
     if (bytes > 0 && block == nullptr) {
       return MakeError(absl::StatusCode::kResourceExhausted, kHostOutOfMemory,
-                       "no memory for " + std::to_string(bytes) + " bytes");
+                       "no memory for " + std::to_string(bytes) +
+                           " bytes: " + std::to_string(usage_->now) + " are in use" +
+                           (within ? "" : ", the limit is " + std::to_string(usage_->limit)));
     }
     void* data = block;
     size_t space = padded;
@@ -136,10 +160,21 @@ class CpuBackend final : public Backend {
     return absl::OkStatus();
   }
 
+  absl::Status BeginUploads() override { return absl::OkStatus(); }
+  absl::Status EndUploads() override { return absl::OkStatus(); }
+
   absl::Status Transpose(MatrixRef from, MatrixRef to) override {
     RETURN_IF_ERROR(checks::Transpose(from, to));
     ForRows(to, [&](int64_t j) {
       for (int64_t i = 0; i < from.rows; ++i) to.row<double>(j)[i] = from.row<double>(i)[j];
+    });
+    return absl::OkStatus();
+  }
+
+  absl::Status GatherRows(MatrixRef from, std::span<const int32_t> rows, MatrixRef to) override {
+    RETURN_IF_ERROR(checks::GatherRows(from, rows, to));
+    ForRows(to, [&](int64_t i) {
+      std::copy_n(from.row<double>(rows[static_cast<size_t>(i)]), to.cols, to.row<double>(i));
     });
     return absl::OkStatus();
   }
@@ -150,6 +185,10 @@ class CpuBackend final : public Backend {
     const int64_t n = transpose_b ? b.rows : b.cols;
     RETURN_IF_ERROR(checks::Gemm(transpose_a, transpose_b, a, b, c));
     if (m == 0 || n == 0) return absl::OkStatus();
+    if (IsHalf(b.dtype)) {
+      const std::vector<float> rounded = Rounded(a, b.dtype), wide = Rounded(b, b.dtype);
+      return Gemm(false, true, alpha, ViewOf(rounded, a), ViewOf(wide, b), beta, c);
+    }
     if (Is(a, DType::kF32) && !transpose_a && transpose_b && m <= cpu::kFewRows) {
       FewRows(static_cast<float>(alpha), a, b, static_cast<float>(beta), c);
       return absl::OkStatus();
@@ -172,9 +211,13 @@ class CpuBackend final : public Backend {
     return absl::OkStatus();
   }
 
-  absl::Status AccumulateGram(MatrixRef x, MatrixRef gram) override {
+  absl::Status AccumulateGram(MatrixRef x, DType precision, MatrixRef gram) override {
     const int64_t n = x.cols;
-    RETURN_IF_ERROR(checks::AccumulateGram(x, gram));
+    RETURN_IF_ERROR(checks::AccumulateGram(x, precision, gram));
+    if (precision != DType::kF32) {
+      const std::vector<float> rounded = Rounded(x, precision);
+      return AccumulateGram(ViewOf(rounded, x), DType::kF32, gram);
+    }
     gram_chunk_.resize(static_cast<size_t>(n * n));
     float* chunk = gram_chunk_.data();
     for (int64_t begin = 0; begin < x.rows; begin += kGramChunk) {
@@ -191,8 +234,13 @@ class CpuBackend final : public Backend {
     return absl::OkStatus();
   }
 
-  absl::Status AccumulateCross(MatrixRef x, MatrixRef y, MatrixRef cross) override {
-    RETURN_IF_ERROR(checks::AccumulateCross(x, y, cross));
+  absl::Status AccumulateCross(MatrixRef x, MatrixRef y, DType precision,
+                               MatrixRef cross) override {
+    RETURN_IF_ERROR(checks::AccumulateCross(x, y, precision, cross));
+    if (precision != DType::kF32) {
+      const std::vector<float> rounded_x = Rounded(x, precision), rounded_y = Rounded(y, precision);
+      return AccumulateCross(ViewOf(rounded_x, x), ViewOf(rounded_y, y), DType::kF32, cross);
+    }
     gram_chunk_.resize(static_cast<size_t>(cross.size()));
     const MatrixRef chunk{gram_chunk_.data(), cross.rows, cross.cols, cross.cols, DType::kF32};
     for (int64_t begin = 0; begin < x.rows; begin += kGramChunk) {
@@ -221,7 +269,8 @@ class CpuBackend final : public Backend {
     return absl::OkStatus();
   }
 
-  absl::Status SymmetricEigen(std::span<const EigenProblem> problems) override {
+  absl::StatusOr<std::unique_ptr<PendingEigen>> StartEigen(
+      std::span<const EigenProblem> problems) override {
     RETURN_IF_ERROR(checks::SymmetricEigen(problems));
     // The reduction to tridiagonal form is bound by memory and hardly gains from a second thread:
     // several problems at a time, one thread each, largest first, do.
@@ -235,7 +284,7 @@ class CpuBackend final : public Backend {
       results[order[i]] = cpu::SymmetricEigen(problems[order[i]]);
     }
     for (const absl::Status& status : results) RETURN_IF_ERROR(status);
-    return absl::OkStatus();
+    return std::make_unique<Done>();
   }
 
   absl::Status ThinQr(MatrixRef w, MatrixRef q, MatrixRef r) override {
@@ -267,6 +316,15 @@ class CpuBackend final : public Backend {
     RETURN_IF_ERROR(checks::ScaleCols(x, scale));
     ForRows(x, [&](int64_t i) {
       for (int64_t j = 0; j < x.cols; ++j) x.row<double>(i)[j] *= scale.as<double>()[j];
+    });
+    return absl::OkStatus();
+  }
+
+  absl::Status RowDots(MatrixRef a, MatrixRef b, MatrixRef sums) override {
+    RETURN_IF_ERROR(checks::RowDots(a, b, sums));
+    ForRows(a, [&](int64_t i) {
+      sums.as<double>()[i] =
+          cblas_ddot(static_cast<blasint>(a.cols), a.row<double>(i), 1, b.row<double>(i), 1);
     });
     return absl::OkStatus();
   }
@@ -345,7 +403,16 @@ class CpuBackend final : public Backend {
                          std::span<const int64_t> offsets, std::span<const KeyRange> keys,
                          MatrixRef out) override {
     RETURN_IF_ERROR(checks::Attention(q, k, v, shape, offsets, keys, out));
-    cpu::Attention(q, k, v, shape, offsets, checks::KeysOf(offsets, keys), out);
+    const std::vector<KeyRange> ranges = checks::KeysOf(offsets, keys);
+    if (shape.precision == DType::kF32) {
+      cpu::Attention(q, k, v, shape, offsets, ranges, out);
+      return absl::OkStatus();
+    }
+    const std::vector<float> rounded_q = Rounded(q, shape.precision),
+                             rounded_k = Rounded(k, shape.precision),
+                             rounded_v = Rounded(v, shape.precision);
+    cpu::Attention(ViewOf(rounded_q, q), ViewOf(rounded_k, k), ViewOf(rounded_v, v), shape, offsets,
+                   ranges, out);
     return absl::OkStatus();
   }
 
@@ -401,19 +468,19 @@ class CpuBackend final : public Backend {
   }
 
  private:
-  struct Usage {
-    int64_t now = 0;
-    int64_t peak = 0;
+  struct Done : PendingEigen {
+    absl::Status Finish() override { return absl::OkStatus(); }
   };
+
   std::string name_;
-  std::shared_ptr<Usage> usage_ = std::make_shared<Usage>();
+  std::shared_ptr<MemoryUse> usage_ = std::make_shared<MemoryUse>();
   std::vector<float> gram_chunk_;
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> NewCpuBackend(int threads) {
-  return std::make_unique<CpuBackend>(threads);
+std::unique_ptr<Backend> NewCpuBackend(int threads, int64_t memory_limit) {
+  return std::make_unique<CpuBackend>(threads, memory_limit);
 }
 
 }  // namespace svdllm

@@ -1,3 +1,6 @@
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
 #include <algorithm>
 
 #include "linalg/cuda_kernels.h"
@@ -9,6 +12,7 @@ namespace {
 // A block of threads is 16 × 16: ty picks query rows, tx keys or features. The 16 threads of a row
 // are half a warp.
 constexpr int kSide = 16;
+constexpr int kSoftmaxThreads = 256;
 
 template <typename T>
 Strided<T> At(const MatrixRef& x) {
@@ -29,6 +33,7 @@ struct AttentionArguments {
   Strided<float> q, k, v, out;
   const int64_t* offsets;
   const KeyRange* keys;
+  int64_t sequences;
   int64_t blocks;  // of query rows, of the longest sequence
   int64_t window;  // 0: none
   int group;       // query heads a key head
@@ -70,12 +75,13 @@ __global__ void __launch_bounds__(kSide* kSide) AttentionKernel(AttentionArgumen
   float* const keys = queries + kQueries * kPitch;  // and the values after them
   float* const scores = keys + kKeys * kPitch;
 
-  const int64_t sequence = blockIdx.x / a.blocks;
+  const int64_t of_head = a.blocks * a.sequences;  // blocks
+  const int64_t sequence = blockIdx.x % of_head / a.blocks;
   // The last rows have the most keys: they start first.
   const int64_t first = (a.blocks - 1 - blockIdx.x % a.blocks) * kQueries;
   const int64_t begin = a.offsets[sequence], length = a.offsets[sequence + 1] - begin;
   if (first >= length) return;
-  const int64_t head = blockIdx.y;
+  const int64_t head = blockIdx.x / of_head;
   const int64_t query_column = head * a.head_dim, key_column = head / a.group * a.head_dim;
   const int tx = static_cast<int>(threadIdx.x), ty = static_cast<int>(threadIdx.y);
 
@@ -175,8 +181,7 @@ __global__ void __launch_bounds__(kSide* kSide) AttentionKernel(AttentionArgumen
 }
 
 template <int kQueries, int kKeys, int kDim>
-void LaunchAttention(AttentionArguments a, int64_t heads, int64_t sequences, int64_t longest,
-                     cudaStream_t stream) {
+void LaunchAttention(AttentionArguments a, int64_t heads, int64_t longest, cudaStream_t stream) {
   constexpr int kBytes =
       static_cast<int>(sizeof(float)) * ((kQueries + kKeys) * (kDim + 4) + kQueries * (kKeys + 4));
   const auto kernel = AttentionKernel<kQueries, kKeys, kDim>;
@@ -187,8 +192,8 @@ void LaunchAttention(AttentionArguments a, int64_t heads, int64_t sequences, int
     return;  // the error stays for cudaGetLastError()
   }
   a.blocks = (longest + kQueries - 1) / kQueries;
-  Launch(kernel, dim3(static_cast<unsigned>(a.blocks * sequences), static_cast<unsigned>(heads)),
-         dim3(kSide, kSide), kBytes, stream, a);
+  Launch(kernel, dim3(static_cast<unsigned>(a.blocks * a.sequences * heads)), dim3(kSide, kSide),
+         kBytes, stream, a);
 }
 
 constexpr int kSingleWarps = 16;
@@ -199,7 +204,8 @@ constexpr int kLaneDims = static_cast<int>(kMaxHeadDim) / kWarp;
 __global__ void __launch_bounds__(kSingleWarps* kWarp) SingleAttentionKernel(AttentionArguments a) {
   __shared__ float all_sums[kSingleWarps][kMaxHeadDim];
   __shared__ float all_largest[kSingleWarps], all_weight[kSingleWarps];
-  const int64_t sequence = blockIdx.x, head = blockIdx.y, row = a.offsets[sequence];
+  const int64_t sequence = blockIdx.x % a.sequences, head = blockIdx.x / a.sequences;
+  const int64_t row = a.offsets[sequence];
   if (a.offsets[sequence + 1] == row) return;
   const KeyRange range = a.keys[sequence];
   const int64_t query_column = head * a.head_dim, key_column = head / a.group * a.head_dim;
@@ -245,7 +251,69 @@ __global__ void __launch_bounds__(kSingleWarps* kWarp) SingleAttentionKernel(Att
   }
 }
 
+struct SoftmaxArguments {
+  const float* scores;
+  int64_t heads, before, rows, count, tile_rows, pitch, window;
+  float scale, softcap;
+};
+
+__device__ void Store(float from, float* to) { *to = from; }
+__device__ void Store(float from, __half* to) { *to = __float2half_rn(from); }
+__device__ void Store(float from, __nv_bfloat16* to) { *to = __float2bfloat16_rn(from); }
+
+// A block a row of a head.
+template <typename T>
+__global__ void __launch_bounds__(kSoftmaxThreads) SoftmaxKernel(SoftmaxArguments a, T* weights) {
+  const int64_t row = blockIdx.x % a.rows, head = blockIdx.x / a.rows;
+  const float* scores = a.scores + (head * a.tile_rows + row) * a.pitch;
+  T* to = weights + (head * a.tile_rows + row) * a.pitch;
+  const int64_t last = a.before + row, first = FirstKey(last, a.window);
+  float largest = -INFINITY;
+  for (int64_t t = first + threadIdx.x; t <= last; t += kSoftmaxThreads) {
+    largest = fmaxf(largest, Score(scores[t], a.scale, a.softcap));
+  }
+  largest = BlockReduce(largest, -INFINITY, [](float x, float y) { return fmaxf(x, y); });
+  float sum = 0;
+  for (int64_t t = first + threadIdx.x; t <= last; t += kSoftmaxThreads) {
+    sum += expf(Score(scores[t], a.scale, a.softcap) - largest);
+  }
+  const float by = 1.0f / BlockSum(sum);
+  for (int64_t t = threadIdx.x; t < a.count; t += kSoftmaxThreads) {
+    const bool sees = t >= first && t <= last;
+    Store(sees ? expf(Score(scores[t], a.scale, a.softcap) - largest) * by : 0.0f, to + t);
+  }
+}
+
+template <typename T>
+void LaunchSoftmax(const SoftmaxArguments& a, void* weights, cudaStream_t stream) {
+  Launch(SoftmaxKernel<T>, dim3(static_cast<unsigned>(a.rows * a.heads)), dim3(kSoftmaxThreads), 0,
+         stream, a, static_cast<T*>(weights));
+}
+
 }  // namespace
+
+void Softmax(const float* scores, const AttentionShape& shape, int64_t before, int64_t rows,
+             int64_t count, int64_t tile_rows, int64_t pitch, void* weights, DType dtype,
+             cudaStream_t stream) {
+  const SoftmaxArguments a{scores,
+                           shape.heads,
+                           before,
+                           rows,
+                           count,
+                           tile_rows,
+                           pitch,
+                           shape.window,
+                           static_cast<float>(shape.scale),
+                           static_cast<float>(shape.softcap)};
+  switch (dtype) {
+    case DType::kF16:
+      return LaunchSoftmax<__half>(a, weights, stream);
+    case DType::kBF16:
+      return LaunchSoftmax<__nv_bfloat16>(a, weights, stream);
+    default:
+      return LaunchSoftmax<float>(a, weights, stream);
+  }
+}
 
 void Attention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
                const int64_t* offsets, const KeyRange* keys, int64_t sequences, int64_t longest,
@@ -257,6 +325,7 @@ void Attention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shap
                              At<float>(out),
                              offsets,
                              keys,
+                             sequences,
                              0,
                              shape.window,
                              static_cast<int>(shape.heads / shape.kv_heads),
@@ -264,15 +333,14 @@ void Attention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shap
                              static_cast<float>(shape.scale),
                              static_cast<float>(shape.softcap)};
   if (longest == 1) {
-    Launch(SingleAttentionKernel,
-           dim3(static_cast<unsigned>(sequences), static_cast<unsigned>(shape.heads)),
+    Launch(SingleAttentionKernel, dim3(static_cast<unsigned>(sequences * shape.heads)),
            dim3(kWarp, kSingleWarps), 0, stream, a);
   } else if (shape.head_dim <= 64) {
-    LaunchAttention<64, 64, 64>(a, shape.heads, sequences, longest, stream);
+    LaunchAttention<64, 64, 64>(a, shape.heads, longest, stream);
   } else if (shape.head_dim <= 128) {
-    LaunchAttention<64, 32, 128>(a, shape.heads, sequences, longest, stream);
+    LaunchAttention<64, 32, 128>(a, shape.heads, longest, stream);
   } else {
-    LaunchAttention<32, 16, 256>(a, shape.heads, sequences, longest, stream);
+    LaunchAttention<32, 16, 256>(a, shape.heads, longest, stream);
   }
 }
 

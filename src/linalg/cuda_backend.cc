@@ -1,5 +1,5 @@
-// The CUDA backend and the C interface of its module.
-#include <algorithm>
+#include "linalg/cuda_backend.h"
+
 #include <cmath>
 #include <memory>
 #include <numeric>
@@ -9,42 +9,39 @@
 
 #include "linalg/backend.h"
 #include "linalg/backend_checks.h"
+#include "linalg/cuda_attention_tiles.h"
 #include "linalg/cuda_decompositions.h"
-#include "linalg/cuda_device.h"
 #include "linalg/cuda_kernels.h"
-#include "linalg/cuda_module.h"
+#include "linalg/cuda_products.h"
 
-namespace svdllm {
+namespace svdllm::cuda {
 namespace {
-
-// Tokens of one F32 product of a Gram matrix; their sums are added up in F64.
-constexpr int64_t kGramChunk = 1024;
-
-// A leading dimension of 0 (an empty operand) is refused.
-int64_t Pitch(const MatrixRef& x) { return std::max<int64_t>(x.stride, 1); }
 
 class CudaBackend final : public Backend {
  public:
-  explicit CudaBackend(std::shared_ptr<cuda::Device> device)
-      : device_(std::move(device)), eigen_(device_) {}
+  CudaBackend(std::shared_ptr<Device> device, bool exact)
+      : device_(std::move(device)), exact_(exact), products_(device_), eigen_(device_) {}
 
   std::string Name() const override { return device_->name(); }
-  int64_t PeakBytes() const override { return device_->peak_bytes(); }
+  bool OnDevice() const override { return true; }
+  MemoryUse Memory() const override { return device_->usage(); }
+  void ResetPeak() override { device_->ResetPeak(); }
+  DType WeightType(DType stored) const override {
+    return !exact_ && IsHalf(stored) && device_->Multiplies(stored) ? stored : DType::kF32;
+  }
 
   absl::StatusOr<Matrix> New(int64_t rows, int64_t cols, DType dtype) override {
     RETURN_IF_ERROR(checks::New(rows, cols));
     const int64_t bytes = rows * cols * static_cast<int64_t>(SizeOf(dtype));
-    ASSIGN_OR_RETURN(std::shared_ptr<void> memory, cuda::Device::Allocate(device_, bytes));
+    products_.Forget();
+    ASSIGN_OR_RETURN(std::shared_ptr<void> memory, Device::AllocateZeros(device_, bytes));
     void* const data = memory.get();
-    if (bytes > 0) {
-      RETURN_IF_ERROR(
-          cuda::Check("New", cudaMemsetAsync(data, 0, static_cast<size_t>(bytes), device_->Use())));
-    }
     return Matrix({data, rows, cols, cols, dtype}, std::move(memory));
   }
 
   absl::Status Upload(const void* host, DType host_dtype, MatrixRef to) override {
     RETURN_IF_ERROR(checks::Movable("Upload", host_dtype, to.dtype));
+    products_.Forget();
     return device_->Upload(host, host_dtype, to);
   }
 
@@ -56,19 +53,28 @@ class CudaBackend final : public Backend {
   absl::Status Copy(MatrixRef from, MatrixRef to) override {
     RETURN_IF_ERROR(checks::Copy(from, to));
     if (from.dtype == to.dtype && from.contiguous() && to.contiguous() && from.size() > 0) {
-      return cuda::Check(
-          "Copy",
-          cudaMemcpyAsync(to.data, from.data, static_cast<size_t>(from.size()) * SizeOf(from.dtype),
-                          cudaMemcpyDeviceToDevice, device_->Use()));
+      return Check("Copy", cudaMemcpyAsync(to.data, from.data,
+                                           static_cast<size_t>(from.size()) * SizeOf(from.dtype),
+                                           cudaMemcpyDeviceToDevice, Stream()));
     }
-    cuda::Convert(from, 0, to, 0, from.size(), device_->Use());
+    cuda::Convert(from, 0, to, 0, from.size(), Stream());
     return device_->Launched("Copy");
   }
 
+  absl::Status BeginUploads() override { return device_->BeginUploads(); }
+  absl::Status EndUploads() override { return device_->EndUploads(); }
+
   absl::Status Transpose(MatrixRef from, MatrixRef to) override {
     RETURN_IF_ERROR(checks::Transpose(from, to));
-    cuda::Transpose(from, to, device_->Use());
+    cuda::Transpose(from, to, Stream());
     return device_->Launched("Transpose");
+  }
+
+  absl::Status GatherRows(MatrixRef from, std::span<const int32_t> rows, MatrixRef to) override {
+    RETURN_IF_ERROR(checks::GatherRows(from, rows, to));
+    ASSIGN_OR_RETURN(const std::shared_ptr<void> picked, Put(rows));
+    cuda::PickRows(from, static_cast<const int32_t*>(picked.get()), to, device_->Use());
+    return device_->Launched("GatherRows");
   }
 
   absl::Status Gemm(bool transpose_a, bool transpose_b, double alpha, MatrixRef a, MatrixRef b,
@@ -78,96 +84,74 @@ class CudaBackend final : public Backend {
     if (c.size() == 0) return absl::OkStatus();
     // No terms: c = beta · c. The library has not always seen to that.
     if (k == 0) return beta == 0 ? Zero(c) : beta == 1 ? absl::OkStatus() : Add(beta - 1, c, c);
-    device_->Use();
-    // To the library a row-major matrix is its transpose: cᵀ = op(b)ᵀ op(a)ᵀ.
-    const auto first = transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
-    const auto second = transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
-    if (a.dtype == DType::kF64) {
-      return cuda::Check("Gemm", cublasDgemm_64(device_->blas(), first, second, c.cols, c.rows, k,
-                                                &alpha, b.as<double>(), Pitch(b), a.as<double>(),
-                                                Pitch(a), &beta, c.as<double>(), Pitch(c)));
-    }
-    const auto factor = static_cast<float>(alpha), keep = static_cast<float>(beta);
-    return cuda::Check("Gemm", cublasSgemm_64(device_->blas(), first, second, c.cols, c.rows, k,
-                                              &factor, b.as<float>(), Pitch(b), a.as<float>(),
-                                              Pitch(a), &keep, c.as<float>(), Pitch(c)));
+    return products_.Gemm(transpose_a, transpose_b, alpha, a, b, beta, c);
   }
 
-  absl::Status AccumulateGram(MatrixRef x, MatrixRef gram) override {
-    RETURN_IF_ERROR(checks::AccumulateGram(x, gram));
-    const int64_t n = x.cols;
-    if (x.size() == 0) return absl::OkStatus();
-    ASSIGN_OR_RETURN(const MatrixRef chunk, GramChunk(n, n));
-    for (int64_t begin = 0; begin < x.rows; begin += kGramChunk) {
-      const int64_t count = std::min(kGramChunk, x.rows - begin);
-      const float one = 1, zero = 0;
-      const MatrixRef part = x.Rows(begin, count);
-      // The row-major lower triangle is the library's upper one.
-      RETURN_IF_ERROR(cuda::Check(
-          "AccumulateGram",
-          cublasSsyrk_64(device_->blas(), CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_N, n, count, &one,
-                         part.as<float>(), std::max(x.stride, n), &zero, chunk.as<float>(), n)));
-      cuda::AddToDouble(chunk, gram, /*lower=*/true, device_->Use());
-      RETURN_IF_ERROR(device_->Launched("AccumulateGram"));
-    }
-    return absl::OkStatus();
+  absl::Status AccumulateGram(MatrixRef x, DType precision, MatrixRef gram) override {
+    RETURN_IF_ERROR(checks::AccumulateGram(x, precision, gram));
+    return x.size() == 0 ? absl::OkStatus() : products_.AccumulateGram(x, precision, gram);
   }
 
-  absl::Status AccumulateCross(MatrixRef x, MatrixRef y, MatrixRef cross) override {
-    RETURN_IF_ERROR(checks::AccumulateCross(x, y, cross));
-    if (cross.size() == 0) return absl::OkStatus();
-    ASSIGN_OR_RETURN(const MatrixRef chunk, GramChunk(cross.rows, cross.cols));
-    for (int64_t begin = 0; begin < x.rows; begin += kGramChunk) {
-      const int64_t count = std::min(kGramChunk, x.rows - begin);
-      RETURN_IF_ERROR(Gemm(true, false, 1, x.Rows(begin, count), y.Rows(begin, count), 0, chunk));
-      cuda::AddToDouble(chunk, cross, /*lower=*/false, device_->Use());
-      RETURN_IF_ERROR(device_->Launched("AccumulateCross"));
-    }
-    return absl::OkStatus();
+  absl::Status AccumulateCross(MatrixRef x, MatrixRef y, DType precision,
+                               MatrixRef cross) override {
+    RETURN_IF_ERROR(checks::AccumulateCross(x, y, precision, cross));
+    if (x.rows == 0 || cross.size() == 0) return absl::OkStatus();
+    return products_.AccumulateCross(x, y, precision, cross);
   }
 
   absl::Status MirrorLower(MatrixRef a) override {
     RETURN_IF_ERROR(checks::MirrorLower(a));
-    cuda::MirrorLower(a, device_->Use());
+    cuda::MirrorLower(a, Stream());
     return device_->Launched("MirrorLower");
   }
 
   absl::Status AccumulateAbs(MatrixRef x, MatrixRef sum) override {
     RETURN_IF_ERROR(checks::AccumulateAbs(x, sum));
-    cuda::AccumulateAbs(x, sum, device_->Use());
+    cuda::AccumulateAbs(x, sum, Stream());
     return device_->Launched("AccumulateAbs");
   }
 
-  absl::Status SymmetricEigen(std::span<const EigenProblem> problems) override {
+  absl::StatusOr<std::unique_ptr<PendingEigen>> StartEigen(
+      std::span<const EigenProblem> problems) override {
     RETURN_IF_ERROR(checks::SymmetricEigen(problems));
-    return eigen_.Solve(problems);
+    Stream();
+    return eigen_.Start(problems);
   }
 
   absl::Status ThinQr(MatrixRef w, MatrixRef q, MatrixRef r) override {
     RETURN_IF_ERROR(checks::ThinQr(w, q, r));
+    Stream();
     return cuda::ThinQr(device_, w, q, r);
   }
 
   absl::Status SolveSpd(MatrixRef a, MatrixRef b) override {
     RETURN_IF_ERROR(checks::SolveSpd(a, b));
+    Stream();
     return cuda::SolveSpd(device_, a, b);
   }
 
   absl::Status Interpolative(MatrixRef x, std::span<int32_t> pivots, MatrixRef t) override {
     RETURN_IF_ERROR(checks::Interpolative(x, pivots, t));
+    Stream();
     return cuda::Interpolative(device_, x, pivots, t);
   }
 
   absl::Status ScaleRows(MatrixRef x, MatrixRef scale) override {
     RETURN_IF_ERROR(checks::ScaleRows(x, scale));
-    cuda::ScaleRows(x, scale, device_->Use());
+    cuda::ScaleRows(x, scale, Stream());
     return device_->Launched("ScaleRows");
   }
 
   absl::Status ScaleCols(MatrixRef x, MatrixRef scale) override {
     RETURN_IF_ERROR(checks::ScaleCols(x, scale));
-    cuda::ScaleCols(x, scale, device_->Use());
+    cuda::ScaleCols(x, scale, Stream());
     return device_->Launched("ScaleCols");
+  }
+
+  absl::Status RowDots(MatrixRef a, MatrixRef b, MatrixRef sums) override {
+    RETURN_IF_ERROR(checks::RowDots(a, b, sums));
+    cuda::Dot(a, b, sums.as<double>(), Stream());
+    return device_->Launched("RowDots");
   }
 
   absl::StatusOr<double> Dot(MatrixRef a, MatrixRef b) override {
@@ -178,32 +162,32 @@ class CudaBackend final : public Backend {
 
   absl::Status RmsNorm(MatrixRef x, MatrixRef weight, double eps, MatrixRef y) override {
     RETURN_IF_ERROR(checks::RmsNorm(x, weight, y));
-    cuda::RmsNorm(x, weight, eps, y, device_->Use());
+    cuda::RmsNorm(x, weight, eps, y, Stream());
     return device_->Launched("RmsNorm");
   }
 
   absl::Status LayerNorm(MatrixRef x, MatrixRef weight, MatrixRef bias, double eps,
                          MatrixRef y) override {
     RETURN_IF_ERROR(checks::LayerNorm(x, weight, bias, y));
-    cuda::LayerNorm(x, weight, bias, eps, y, device_->Use());
+    cuda::LayerNorm(x, weight, bias, eps, y, Stream());
     return device_->Launched("LayerNorm");
   }
 
   absl::Status GatherCols(MatrixRef x, MatrixRef order, MatrixRef y) override {
     RETURN_IF_ERROR(checks::GatherCols(x, order, y));
-    cuda::GatherCols(x, order, y, device_->Use());
+    cuda::GatherCols(x, order, y, Stream());
     return device_->Launched("GatherCols");
   }
 
   absl::Status AddBias(MatrixRef y, MatrixRef bias) override {
     RETURN_IF_ERROR(checks::AddBias(y, bias));
-    cuda::AddBias(y, bias, device_->Use());
+    cuda::AddBias(y, bias, Stream());
     return device_->Launched("AddBias");
   }
 
   absl::Status Add(double alpha, MatrixRef x, MatrixRef y) override {
     RETURN_IF_ERROR(checks::Add(x, y));
-    cuda::Add(alpha, x, y, device_->Use());
+    cuda::Add(alpha, x, y, Stream());
     return device_->Launched("Add");
   }
 
@@ -217,7 +201,7 @@ class CudaBackend final : public Backend {
     }
     cuda::Rope(x, heads, cosines, sines, static_cast<const int64_t*>(begins.get()),
                static_cast<const int64_t*>(positions.get()),
-               static_cast<int64_t>(offsets.size()) - 1, device_->Use());
+               static_cast<int64_t>(offsets.size()) - 1, Stream());
     return device_->Launched("Rope");
   }
 
@@ -225,31 +209,33 @@ class CudaBackend final : public Backend {
                          std::span<const int64_t> offsets, std::span<const KeyRange> keys,
                          MatrixRef out) override {
     RETURN_IF_ERROR(checks::Attention(q, k, v, shape, offsets, keys, out));
-    RETURN_IF_ERROR(CheckHeadDim("Attention", shape));
-    int64_t longest = 0;
-    for (size_t s = 1; s < offsets.size(); ++s) {
-      longest = std::max(longest, offsets[s] - offsets[s - 1]);
-    }
-    AttentionShape scaled = shape;
-    if (shape.scale == 0) scaled.scale = 1 / std::sqrt(static_cast<double>(shape.head_dim));
+    if (q.size() == 0) return absl::OkStatus();
+    AttentionShape filled = shape;
+    if (shape.scale == 0) filled.scale = 1 / std::sqrt(static_cast<double>(shape.head_dim));
+    if (!device_->Multiplies(shape.precision)) filled.precision = DType::kF32;
     const std::vector<KeyRange> ranges = checks::KeysOf(offsets, keys);
+    const device::AttentionTiles tiles = device::TilesOf(filled, offsets, ranges);
+    const cudaStream_t stream = Stream();
+    if (tiles.tiled) {
+      return TiledAttention(device_, q, k, v, filled, tiles, offsets, ranges, out);
+    }
     ASSIGN_OR_RETURN(const std::shared_ptr<void> begins, Put(offsets));
     ASSIGN_OR_RETURN(const std::shared_ptr<void> seen, Put(std::span<const KeyRange>(ranges)));
-    cuda::Attention(q, k, v, scaled, static_cast<const int64_t*>(begins.get()),
+    cuda::Attention(q, k, v, filled, static_cast<const int64_t*>(begins.get()),
                     static_cast<const KeyRange*>(seen.get()),
-                    static_cast<int64_t>(offsets.size()) - 1, longest, out, device_->Use());
+                    static_cast<int64_t>(offsets.size()) - 1, tiles.queries, out, stream);
     return device_->Launched("Attention");
   }
 
   absl::Status Activate(Activation activation, MatrixRef gate, MatrixRef up) override {
     RETURN_IF_ERROR(checks::Activate(gate, up));
-    cuda::Activate(activation, gate, up, device_->Use());
+    cuda::Activate(activation, gate, up, Stream());
     return device_->Launched("Activate");
   }
 
   absl::Status SoftCap(MatrixRef x, double cap) override {
     RETURN_IF_ERROR(checks::SoftCap(x, cap));
-    cuda::SoftCap(x, cap, device_->Use());
+    cuda::SoftCap(x, cap, Stream());
     return device_->Launched("SoftCap");
   }
 
@@ -271,7 +257,7 @@ class CudaBackend final : public Backend {
   absl::StatusOr<bool> AllFinite(MatrixRef x) override {
     RETURN_IF_ERROR(checks::AllFinite(x));
     ASSIGN_OR_RETURN(const Matrix bad, New(1, 1, DType::kI32));
-    cuda::FindNonFinite(x, bad.as<int32_t>(), device_->Use());
+    cuda::FindNonFinite(x, bad.as<int32_t>(), Stream());
     RETURN_IF_ERROR(device_->Launched("AllFinite"));
     int32_t found = 0;
     RETURN_IF_ERROR(device_->Download(bad, &found, DType::kI32));
@@ -281,21 +267,14 @@ class CudaBackend final : public Backend {
  private:
   template <typename T>
   absl::StatusOr<std::shared_ptr<void>> Put(std::span<const T> values) {
-    return cuda::Device::Put(device_, values.data(), static_cast<int64_t>(values.size_bytes()));
+    return Device::Put(device_, values.data(), static_cast<int64_t>(values.size_bytes()));
   }
 
   absl::Status Zero(MatrixRef c) {
     const size_t size = SizeOf(c.dtype);
-    return cuda::Check("Gemm", cudaMemset2DAsync(c.data, static_cast<size_t>(c.stride) * size, 0,
-                                                 static_cast<size_t>(c.cols) * size,
-                                                 static_cast<size_t>(c.rows), device_->Use()));
-  }
-
-  static absl::Status CheckHeadDim(const char* operation, const AttentionShape& shape) {
-    if (shape.head_dim <= cuda::kMaxHeadDim) return absl::OkStatus();
-    return absl::UnimplementedError(std::string(operation) + ": heads of " +
-                                    std::to_string(shape.head_dim) + " dimensions, at most " +
-                                    std::to_string(cuda::kMaxHeadDim));
+    return Check("Gemm", cudaMemset2DAsync(c.data, static_cast<size_t>(c.stride) * size, 0,
+                                           static_cast<size_t>(c.cols) * size,
+                                           static_cast<size_t>(c.rows), Stream()));
   }
 
   // Σ over rows of what launch leaves for each.
@@ -303,56 +282,30 @@ class CudaBackend final : public Backend {
   absl::StatusOr<double> SumOfRows(const char* operation, int64_t rows, F launch) {
     if (rows == 0) return 0.0;
     ASSIGN_OR_RETURN(const Matrix sums, New(1, rows, DType::kF64));
-    launch(sums.as<double>(), device_->Use());
+    launch(sums.as<double>(), Stream());
     RETURN_IF_ERROR(device_->Launched(operation));
     std::vector<double> host(static_cast<size_t>(rows));
     RETURN_IF_ERROR(device_->Download(sums, host.data(), DType::kF64));
     return std::accumulate(host.begin(), host.end(), 0.0);
   }
 
-  // Room for one product of a Gram matrix; kept, for there will be another.
-  absl::StatusOr<MatrixRef> GramChunk(int64_t rows, int64_t cols) {
-    if (gram_chunk_.empty() || gram_chunk_.ref().size() < rows * cols) {
-      gram_chunk_ = Matrix();  // before there are two
-      ASSIGN_OR_RETURN(gram_chunk_, New(1, rows * cols, DType::kF32));
-    }
-    device_->Use();
-    return MatrixRef{gram_chunk_.ref().data, rows, cols, cols, DType::kF32};
+  // The stream, for anything but a product.
+  cudaStream_t Stream() {
+    products_.Forget();
+    return device_->Use();
   }
 
-  std::shared_ptr<cuda::Device> device_;
-  cuda::EigenSolver eigen_;
-  Matrix gram_chunk_;
+  std::shared_ptr<Device> device_;
+  const bool exact_;
+  Products products_;
+  EigenSolver eigen_;
 };
 
-void Devices(void (*on_device)(void*, const CudaDevice*), void (*on_error)(void*, const char*),
-             void* context) {
-  const absl::StatusOr<int> count = cuda::DeviceCount();
-  if (!count.ok()) return on_error(context, std::string(count.status().message()).c_str());
-  int driver = 0;
-  cudaDriverGetVersion(&driver);
-  for (int i = 0; i < *count; ++i) {
-    cudaDeviceProp properties;
-    const cudaError_t error = cudaGetDeviceProperties(&properties, i);
-    if (error != cudaSuccess) return on_error(context, cudaGetErrorString(error));
-    const CudaDevice device{properties.name, static_cast<int64_t>(properties.totalGlobalMem),
-                            properties.major, properties.minor, driver};
-    on_device(context, &device);
-  }
-}
-
-void* Create(int ordinal, void (*on_error)(void*, const char*), void* context) {
-  auto device = cuda::Device::Open(ordinal);
-  if (!device.ok()) {
-    on_error(context, std::string(device.status().message()).c_str());
-    return nullptr;
-  }
-  Backend* const backend = new CudaBackend(*std::move(device));
-  return backend;
-}
-
 }  // namespace
-}  // namespace svdllm
 
-extern "C" __attribute__((visibility("default")))
-const svdllm::CudaApi svdllm_cuda_api = {svdllm::kCudaApiVersion, svdllm::Devices, svdllm::Create};
+absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(int ordinal, const CudaOptions& options) {
+  ASSIGN_OR_RETURN(std::shared_ptr<Device> device, Device::Open(ordinal, options.memory_limit));
+  return std::make_unique<CudaBackend>(std::move(device), options.exact != 0);
+}
+
+}  // namespace svdllm::cuda

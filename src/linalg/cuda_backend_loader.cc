@@ -1,7 +1,6 @@
 #include "linalg/cuda_backend_loader.h"
 
 #include "base/module.h"
-#include "linalg/cuda_module.h"
 
 namespace svdllm {
 namespace {
@@ -32,7 +31,7 @@ void OnError(void* answer, const char* message) { static_cast<Answer*>(answer)->
 void OnDevice(void* answer, const CudaDevice* device) {
   static_cast<Answer*>(answer)->devices.push_back(
       {device->name, device->memory_bytes, Pair(device->major, device->minor),
-       Pair(device->driver / 1000, device->driver % 1000 / 10)});
+       Pair(device->driver / 1000, device->driver % 1000 / 10), device->pci_bus_id});
 }
 
 }  // namespace
@@ -45,7 +44,7 @@ absl::StatusOr<std::vector<CudaDeviceInfo>> CudaDevices() {
   return std::move(answer.devices);
 }
 
-absl::StatusOr<std::unique_ptr<Backend>> NewCudaBackend(int device) {
+absl::StatusOr<std::unique_ptr<Backend>> NewCudaBackend(int device, const CudaOptions& options) {
   ASSIGN_OR_RETURN(const auto devices, CudaDevices());
   const std::string name = "CUDA: cuda:" + std::to_string(device);
   if (device < 0 || static_cast<size_t>(device) >= devices.size()) {
@@ -54,7 +53,7 @@ absl::StatusOr<std::unique_ptr<Backend>> NewCudaBackend(int device) {
   }
   ASSIGN_OR_RETURN(const CudaApi* api, Api());
   Answer answer;
-  void* backend = api->create(device, OnError, &answer);
+  void* backend = api->create(device, &options, OnError, &answer);
   if (backend == nullptr) return absl::InternalError(name + ": " + answer.error);
   return std::unique_ptr<Backend>(static_cast<Backend*>(backend));
 }

@@ -9,6 +9,7 @@
 
 #include "base/status.h"
 #include "linalg/backend.h"
+#include "linalg/cuda_module.h"
 
 namespace svdllm {
 
@@ -17,6 +18,7 @@ struct CudaDeviceInfo {
   int64_t memory_bytes = 0;
   std::string capability;  // "9.0"
   std::string driver;      // the CUDA version that it is for, "13.0"
+  std::string pci_bus_id;  // "0000:3b:00.0"
 };
 
 // The devices by their numbers, at least one. UNAVAILABLE, naming what is missing, where the module
@@ -25,6 +27,7 @@ absl::StatusOr<std::vector<CudaDeviceInfo>> CudaDevices();
 
 // A backend on a device, used by one thread at a time. UNAVAILABLE as above or where there is no
 // such device; INTERNAL where it is there and cannot be used.
-absl::StatusOr<std::unique_ptr<Backend>> NewCudaBackend(int device = 0);
+absl::StatusOr<std::unique_ptr<Backend>> NewCudaBackend(int device = 0,
+                                                        const CudaOptions& options = {});
 
 }  // namespace svdllm

@@ -53,6 +53,12 @@ absl::Status Failed(const char* routine, int info) {
                    std::string(routine) + " failed with info " + std::to_string(info));
 }
 
+// status; where it is an error, when the device is done with the host memory of a call before.
+absl::Status Settled(const Device& device, absl::Status status) {
+  if (!status.ok()) device.Synchronize("decomposition").IgnoreError();
+  return status;
+}
+
 // The 1-norm of a's inverse from its factor, by Hager's and Higham's method: a lower bound that is
 // rarely far off. vector: k elements on the device.
 absl::StatusOr<double> InverseNorm(Device& device, MatrixRef factor, double* vector, int* info) {
@@ -67,11 +73,15 @@ absl::StatusOr<double> InverseNorm(Device& device, MatrixRef factor, double* vec
                                factor.data, factor.stride, CUDA_R_64F, vector, k, info)));
     return device.Download(ref, x.data(), DType::kF64);
   };
+  const auto sum_of_solution = [&] {
+    double sum = 0;
+    for (const double value : x) sum += std::fabs(value);
+    return sum;
+  };
   double norm = 0;
   for (int step = 0; step < kConditionSteps; ++step) {
     RETURN_IF_ERROR(solve());
-    double sum = 0;
-    for (const double value : x) sum += std::fabs(value);
+    const double sum = sum_of_solution();
     if (!std::isfinite(sum)) return std::numeric_limits<double>::infinity();
     if (sum <= norm) break;
     norm = sum;
@@ -83,7 +93,17 @@ absl::StatusOr<double> InverseNorm(Device& device, MatrixRef factor, double* vec
     std::fill(x.begin(), x.end(), 0.0);
     x[at] = 1;
   }
-  return norm;
+  // Where cancellation has hidden the growth from the steps, an alternating vector finds it, as
+  // LAPACK's does.
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double size =
+        1 + static_cast<double>(i) / static_cast<double>(std::max<int64_t>(k - 1, 1));
+    x[i] = i % 2 == 0 ? size : -size;
+  }
+  RETURN_IF_ERROR(solve());
+  const double alternating = 2 * sum_of_solution() / (3 * static_cast<double>(k));
+  if (!std::isfinite(alternating)) return std::numeric_limits<double>::infinity();
+  return std::max(norm, alternating);
 }
 
 }  // namespace
@@ -116,16 +136,17 @@ absl::Status ThinQr(const std::shared_ptr<Device>& device, MatrixRef w, MatrixRe
                    scratch.Get<double>(std::max<int64_t>(
                        {int64_t{lwork}, static_cast<int64_t>(device_bytes + 7) / 8, 1})));
   std::vector<char> host(host_bytes);
-  RETURN_IF_ERROR(
-      Check("cusolverDnXgeqrf",
-            cusolverDnXgeqrf(solver, device->params(), m, n, CUDA_R_64F, data, m, CUDA_R_64F, tau,
-                             CUDA_R_64F, work, device_bytes, host.data(), host_bytes, info)));
+  RETURN_IF_ERROR(Settled(*device, device->Call("cusolverDnXgeqrf", [&] {
+    return cusolverDnXgeqrf(solver, device->params(), m, n, CUDA_R_64F, data, m, CUDA_R_64F, tau,
+                            CUDA_R_64F, work, device_bytes, host.data(), host_bytes, info);
+  })));
   ASSIGN_OR_RETURN(const int factored, ReadInfo(*device, info));
   if (factored != 0) return Failed("cusolverDnXgeqrf", factored);
   UpperOfTranspose(columns, r, stream);
   RETURN_IF_ERROR(device->Launched("ThinQr"));
-  RETURN_IF_ERROR(Check("cusolverDnDorgqr", cusolverDnDorgqr(solver, rows, cols, cols, data, rows,
-                                                             tau, work, lwork, info)));
+  RETURN_IF_ERROR(device->Call("cusolverDnDorgqr", [&] {
+    return cusolverDnDorgqr(solver, rows, cols, cols, data, rows, tau, work, lwork, info);
+  }));
   Transpose(columns, q, stream);
   RETURN_IF_ERROR(device->Launched("ThinQr"));
   ASSIGN_OR_RETURN(const int formed, ReadInfo(*device, info));
@@ -153,10 +174,10 @@ absl::Status SolveSpd(const std::shared_ptr<Device>& device, MatrixRef a, Matrix
   ASSIGN_OR_RETURN(char* const work,
                    scratch.Get<char>(std::max<int64_t>(static_cast<int64_t>(device_bytes), 1)));
   std::vector<char> host(host_bytes);
-  RETURN_IF_ERROR(
-      Check("cusolverDnXpotrf",
-            cusolverDnXpotrf(solver, device->params(), kLower, k, CUDA_R_64F, a.data, a.stride,
-                             CUDA_R_64F, work, device_bytes, host.data(), host_bytes, info)));
+  RETURN_IF_ERROR(Settled(*device, device->Call("cusolverDnXpotrf", [&] {
+    return cusolverDnXpotrf(solver, device->params(), kLower, k, CUDA_R_64F, a.data, a.stride,
+                            CUDA_R_64F, work, device_bytes, host.data(), host_bytes, info);
+  })));
   ASSIGN_OR_RETURN(const int factored, ReadInfo(*device, info));
   if (factored < 0) return Failed("cusolverDnXpotrf", factored);
   const absl::Status singular =
@@ -227,10 +248,10 @@ absl::Status Interpolative(const std::shared_ptr<Device>& device, MatrixRef x,
   RETURN_IF_ERROR(device->Launched("Interpolative"));
   // To the library R1 is R1ᵀ, a lower triangle, and R2 is R2ᵀ: y R1ᵀ = R2ᵀ.
   const double one = 1;
-  RETURN_IF_ERROR(
-      Check("cublasDtrsm",
-            cublasDtrsm_64(device->blas(), CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_LOWER, CUBLAS_OP_N,
-                           CUBLAS_DIAG_NON_UNIT, m - k, k, &one, data, m, rest.as<double>(), m)));
+  RETURN_IF_ERROR(device->Call("cublasDtrsm", [&] {
+    return cublasDtrsm_64(device->blas(), CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_LOWER, CUBLAS_OP_N,
+                          CUBLAS_DIAG_NON_UNIT, m - k, k, &one, data, m, rest.as<double>(), m);
+  }));
   PickRowsTransposed(rest, static_cast<const int32_t*>(device_steps.get()), t, stream);
   return device->Launched("Interpolative");
 }

@@ -11,8 +11,9 @@
 
 namespace svdllm::cuda {
 
-// Solves a batch of symmetric eigenproblems on several streams at once: the solver's reduction to
-// tridiagonal form leaves most of a device idle, and a part of it runs on the host.
+// Solves batches of symmetric eigenproblems beside the compute stream, several problems at a time:
+// the solver's reduction to tridiagonal form leaves most of a device idle, and a part of it runs on
+// the host.
 class EigenSolver {
  public:
   explicit EigenSolver(std::shared_ptr<Device> device);
@@ -20,16 +21,19 @@ class EigenSolver {
   EigenSolver(const EigenSolver&) = delete;
   EigenSolver& operator=(const EigenSolver&) = delete;
 
-  absl::Status Solve(std::span<const EigenProblem> problems);
+  // Begins where the compute stream stands. What it returns must not outlive this.
+  absl::StatusOr<std::unique_ptr<PendingEigen>> Start(std::span<const EigenProblem> problems);
 
  private:
   struct Lane;
+  class Batch;
 
-  // At most count lanes, with memory for the largest problem: one at least, or an error.
-  absl::Status Prepare(std::span<const EigenProblem> problems, size_t count);
+  absl::StatusOr<std::unique_ptr<Lane>> TakeLane();
+  // Lanes for a batch, with memory for its largest problem: one at least, or an error.
+  absl::Status Prepare(Batch& batch);
 
   std::shared_ptr<Device> device_;
-  std::vector<std::unique_ptr<Lane>> lanes_;
+  std::vector<std::unique_ptr<Lane>> idle_;
 };
 
 absl::Status ThinQr(const std::shared_ptr<Device>& device, MatrixRef w, MatrixRef q, MatrixRef r);

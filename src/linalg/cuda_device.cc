@@ -1,43 +1,21 @@
 #include "linalg/cuda_device.h"
 
 #include <algorithm>
-#include <cstring>
+#include <utility>
 
-#include "linalg/cuda_kernels.h"
+#include "linalg/device_scratch.h"
 
 namespace svdllm::cuda {
 namespace {
 
-// Of each staging buffer: long enough for the bus's full speed, short enough that filling one hides
-// behind moving the other.
-constexpr int64_t kStagingBytes = int64_t{8} << 20;
+// Turing: what the kernels are built for, and the first with everything that they use.
+constexpr int kOldest = 75;
 
-absl::Status LibraryError(const char* operation, const std::string& what, bool out_of_memory) {
-  const std::string message = std::string(operation) + ": " + what;
-  if (!out_of_memory) return absl::InternalError(message);
-  return MakeError(absl::StatusCode::kResourceExhausted, kDeviceOutOfMemory, message);
+std::string Capability(const cudaDeviceProp& properties) {
+  return std::to_string(properties.major) + "." + std::to_string(properties.minor);
 }
 
 }  // namespace
-
-absl::Status Check(const char* operation, cudaError_t error) {
-  if (error == cudaSuccess) return absl::OkStatus();
-  return LibraryError(operation,
-                      std::string(cudaGetErrorName(error)) + ": " + cudaGetErrorString(error),
-                      error == cudaErrorMemoryAllocation);
-}
-
-absl::Status Check(const char* operation, cublasStatus_t status) {
-  if (status == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
-  return LibraryError(operation, cublasGetStatusString(status),
-                      status == CUBLAS_STATUS_ALLOC_FAILED);
-}
-
-absl::Status Check(const char* operation, cusolverStatus_t status) {
-  if (status == CUSOLVER_STATUS_SUCCESS) return absl::OkStatus();
-  return LibraryError(operation, "cuSOLVER status " + std::to_string(static_cast<int>(status)),
-                      status == CUSOLVER_STATUS_ALLOC_FAILED);
-}
 
 absl::StatusOr<int> DeviceCount() {
   int driver = 0, count = 0;
@@ -51,8 +29,9 @@ absl::StatusOr<int> DeviceCount() {
   return count;
 }
 
-absl::StatusOr<std::shared_ptr<Device>> Device::Open(int ordinal) {
+absl::StatusOr<std::shared_ptr<Device>> Device::Open(int ordinal, int64_t memory_limit) {
   std::shared_ptr<Device> device(new Device(ordinal));
+  device->usage_.limit = memory_limit;
   RETURN_IF_ERROR(device->Init());
   return device;
 }
@@ -62,17 +41,40 @@ absl::Status Device::Init() {
   if (ordinal_ < 0 || ordinal_ >= count) {
     return absl::UnavailableError("there is no such device, only " + std::to_string(count));
   }
-  int driver = 0, pools = 0;
-  RETURN_IF_ERROR(Check("cudaSetDevice", cudaSetDevice(ordinal_)));
+  int driver = 0;
   cudaDeviceProp properties;
   RETURN_IF_ERROR(Check("cudaGetDeviceProperties", cudaGetDeviceProperties(&properties, ordinal_)));
   RETURN_IF_ERROR(Check("cudaDriverGetVersion", cudaDriverGetVersion(&driver)));
   name_ = "cuda:" + std::to_string(ordinal_) + ": " + properties.name + ", driver " +
           std::to_string(driver / 1000) + "." + std::to_string(driver % 1000 / 10);
+  if (10 * properties.major + properties.minor < kOldest) {
+    return absl::UnavailableError(name_ + " has compute capability " + Capability(properties) +
+                                  ", at least 7.5 (Turing) is needed");
+  }
+  has_bf16_ = properties.major >= 8;
+  RETURN_IF_ERROR(Check("cudaSetDevice", cudaSetDevice(ordinal_)));
+  RETURN_IF_ERROR(InitPool());
+  for (cudaStream_t* stream : {&stream_, &upload_stream_}) {
+    RETURN_IF_ERROR(
+        Check("cudaStreamCreate", cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking)));
+  }
+  RETURN_IF_ERROR(
+      Check("cudaEventCreate", cudaEventCreateWithFlags(&uploaded_, cudaEventDisableTiming)));
+  RETURN_IF_ERROR(InitLibraries());
+  for (const auto& [transfers, stream] :
+       {std::pair{&transfers_, stream_}, std::pair{&uploads_, upload_stream_}}) {
+    *transfers = std::make_unique<Transfers>();
+    RETURN_IF_ERROR((*transfers)->Init(stream));
+  }
+  Count(device::kFixedBytes);
+  return absl::OkStatus();
+}
+
+absl::Status Device::InitPool() {
+  int pools = 0;
   RETURN_IF_ERROR(Check("cudaDeviceGetAttribute",
                         cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, ordinal_)));
   if (pools == 0) return absl::UnavailableError(name_ + " has no memory pools");
-
   cudaMemPoolProps pool = {};
   pool.allocType = cudaMemAllocationTypePinned;
   pool.handleTypes = cudaMemHandleTypeNone;
@@ -83,91 +85,124 @@ absl::Status Device::Init() {
   uint64_t keep = UINT64_MAX;
   RETURN_IF_ERROR(Check("cudaMemPoolSetAttribute",
                         cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep)));
-  RETURN_IF_ERROR(
-      Check("cudaStreamCreate", cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)));
+  // An upload must not wait for the compute stream to have done with memory that it might use.
+  int wait = 0;
+  return Check("cudaMemPoolSetAttribute",
+               cudaMemPoolSetAttribute(pool_, cudaMemPoolReuseAllowInternalDependencies, &wait));
+}
 
+absl::Status Device::InitLibraries() {
   RETURN_IF_ERROR(Check("cublasCreate", cublasCreate(&blas_)));
   RETURN_IF_ERROR(Check("cublasSetStream", cublasSetStream(blas_, stream_)));
-  // Full F32: TF32 keeps 10 bits of the mantissa.
-  RETURN_IF_ERROR(Check("cublasSetMathMode", cublasSetMathMode(blas_, CUBLAS_DEFAULT_MATH)));
+  // After the stream, which brings a workspace of the library's own.
+  RETURN_IF_ERROR(Check("cudaMalloc", cudaMalloc(&blas_workspace_, device::kBlasWorkspaceBytes)));
+  RETURN_IF_ERROR(Check("cublasSetWorkspace",
+                        cublasSetWorkspace(blas_, blas_workspace_, device::kBlasWorkspaceBytes)));
+  // Full F32: TF32 keeps 10 bits of the mantissa. Sums of 16-bit products are F32 to the end.
+  RETURN_IF_ERROR(Check(
+      "cublasSetMathMode",
+      cublasSetMathMode(
+          blas_, static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH |
+                                           CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION))));
   RETURN_IF_ERROR(Check("cusolverDnCreate", cusolverDnCreate(&solver_)));
   RETURN_IF_ERROR(Check("cusolverDnSetStream", cusolverDnSetStream(solver_, stream_)));
-  RETURN_IF_ERROR(Check("cusolverDnCreateParams", cusolverDnCreateParams(&params_)));
-
-  for (Pinned& pinned : pinned_) {
-    RETURN_IF_ERROR(Check("cudaMallocHost", cudaMallocHost(&pinned.data, kStagingBytes)));
-    RETURN_IF_ERROR(
-        Check("cudaEventCreate", cudaEventCreateWithFlags(&pinned.moved, cudaEventDisableTiming)));
-  }
-  RETURN_IF_ERROR(Check("cudaMalloc", cudaMalloc(&staging_, kStagingBytes)));
-  return absl::OkStatus();
+  return Check("cusolverDnCreateParams", cusolverDnCreateParams(&params_));
 }
 
 Device::~Device() {
   cudaSetDevice(ordinal_);
+  if (upload_stream_ != nullptr) cudaStreamSynchronize(upload_stream_);
   if (stream_ != nullptr) cudaStreamSynchronize(stream_);
-  for (Pinned& pinned : pinned_) {
-    if (pinned.moved != nullptr) cudaEventDestroy(pinned.moved);
-    if (pinned.data != nullptr) cudaFreeHost(pinned.data);
-  }
-  if (staging_ != nullptr) cudaFree(staging_);
+  uploads_.reset();
+  transfers_.reset();
   if (params_ != nullptr) cusolverDnDestroyParams(params_);
   if (solver_ != nullptr) cusolverDnDestroy(solver_);
   if (blas_ != nullptr) cublasDestroy(blas_);
+  if (blas_workspace_ != nullptr) cudaFree(blas_workspace_);
+  if (uploaded_ != nullptr) cudaEventDestroy(uploaded_);
+  if (upload_stream_ != nullptr) cudaStreamDestroy(upload_stream_);
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
   if (pool_ != nullptr) cudaMemPoolDestroy(pool_);
 }
 
-cudaStream_t Device::Use() {
+cudaStream_t Device::Use() const {
   cudaSetDevice(ordinal_);
   return stream_;
 }
 
-absl::Status Device::Launched(const char* operation) {
+absl::Status Device::Launched(const char* operation) const {
   return Check(operation, cudaGetLastError());
 }
 
-absl::Status Device::Synchronize(const char* operation) {
+absl::Status Device::Synchronize(const char* operation) const {
   return Check(operation, cudaStreamSynchronize(Use()));
 }
 
-absl::Status Device::OutOfMemory(int64_t bytes) {
+absl::Status Device::Trim(const char* operation) const {
+  cudaGetLastError();  // is not the next kernel's
+  RETURN_IF_ERROR(Synchronize(operation));
+  return Check("cudaMemPoolTrimTo", cudaMemPoolTrimTo(pool_, 0));
+}
+
+absl::Status Device::OutOfMemory(int64_t bytes) const {
   size_t available = 0, total = 0;
   cudaMemGetInfo(&available, &total);
+  const std::string why = usage_.limit > 0 && usage_.now + bytes > usage_.limit
+                              ? "the limit is " + std::to_string(usage_.limit)
+                              : "the device has " + std::to_string(total) + ", of them " +
+                                    std::to_string(available) + " free";
   return MakeError(absl::StatusCode::kResourceExhausted, kDeviceOutOfMemory,
                    "no device memory for " + std::to_string(bytes) +
-                       " bytes: " + std::to_string(usage_.now) + " are in use, the device has " +
-                       std::to_string(total) + ", of them " + std::to_string(available) + " free");
+                       " bytes: " + std::to_string(usage_.now) + " are in use, " + why);
+}
+
+void Device::Count(int64_t bytes) {
+  usage_.now += bytes;
+  usage_.peak = std::max(usage_.peak, usage_.now);
+}
+
+void Device::Free(void* memory, int64_t bytes, int64_t session) {
+  Count(-bytes);
+  Use();
+  if (session != 0 && session == session_) {
+    // What is being written by the uploads under way is dropped before they end.
+    cudaEventRecord(uploaded_, upload_stream_);
+    cudaStreamWaitEvent(stream_, uploaded_, 0);
+  }
+  cudaFreeAsync(memory, stream_);
 }
 
 absl::StatusOr<std::shared_ptr<void>> Device::Allocate(const std::shared_ptr<Device>& device,
                                                        int64_t bytes) {
   if (bytes == 0) return std::shared_ptr<void>();
-  const cudaStream_t stream = device->Use();
+  const MemoryUse& usage = device->usage_;
+  if (usage.limit > 0 && usage.now + bytes > usage.limit) return device->OutOfMemory(bytes);
+  device->Use();
+  const int64_t session = device->session_;
+  const cudaStream_t stream = session == 0 ? device->stream_ : device->upload_stream_;
   void* data = nullptr;
-  const auto allocate = [&] {
+  // What the pool keeps may lie in pieces of the wrong sizes: it is given back for a second try.
+  const absl::Status made = device->Call("cudaMallocFromPoolAsync", [&] {
     return cudaMallocFromPoolAsync(&data, static_cast<size_t>(bytes), device->pool_, stream);
-  };
-  cudaError_t error = allocate();
-  if (error == cudaErrorMemoryAllocation) {
-    // What the pool keeps may lie in pieces of the wrong sizes: give them back, and try again.
-    cudaGetLastError();
-    RETURN_IF_ERROR(device->Synchronize("Allocate"));
-    RETURN_IF_ERROR(Check("cudaMemPoolTrimTo", cudaMemPoolTrimTo(device->pool_, 0)));
-    error = allocate();
-  }
-  if (error == cudaErrorMemoryAllocation) {
+  });
+  if (absl::IsResourceExhausted(made)) {
     cudaGetLastError();
     return device->OutOfMemory(bytes);
   }
-  RETURN_IF_ERROR(Check("cudaMallocFromPoolAsync", error));
-  Usage& usage = device->usage_;
-  usage.now += bytes;
-  usage.peak = std::max(usage.peak, usage.now);
-  return std::shared_ptr<void>(data, [device, bytes](void* p) {
-    device->usage_.now -= bytes;
-    cudaFreeAsync(p, device->Use());
-  });
+  RETURN_IF_ERROR(made);
+  device->Count(bytes);
+  return std::shared_ptr<void>(
+      data, [device, bytes, session](void* memory) { device->Free(memory, bytes, session); });
+}
+
+absl::StatusOr<std::shared_ptr<void>> Device::AllocateZeros(const std::shared_ptr<Device>& device,
+                                                            int64_t bytes) {
+  ASSIGN_OR_RETURN(std::shared_ptr<void> memory, Allocate(device, bytes));
+  if (bytes == 0) return memory;
+  const cudaStream_t stream = device->session_ == 0 ? device->stream_ : device->upload_stream_;
+  RETURN_IF_ERROR(
+      Check("New", cudaMemsetAsync(memory.get(), 0, static_cast<size_t>(bytes), stream)));
+  return memory;
 }
 
 absl::StatusOr<std::shared_ptr<void>> Device::Put(const std::shared_ptr<Device>& device,
@@ -179,63 +214,27 @@ absl::StatusOr<std::shared_ptr<void>> Device::Put(const std::shared_ptr<Device>&
 }
 
 absl::Status Device::Upload(const void* host, DType host_dtype, MatrixRef to) {
-  const cudaStream_t stream = Use();
-  const auto size = static_cast<int64_t>(SizeOf(host_dtype));
-  const int64_t chunk = kStagingBytes / size;
-  const bool direct = host_dtype == to.dtype && to.contiguous();
-  for (int64_t begin = 0; begin < to.size(); begin += chunk) {
-    const int64_t count = std::min(chunk, to.size() - begin);
-    const auto bytes = static_cast<size_t>(count * size);
-    Pinned& pinned = NextPinned();
-    RETURN_IF_ERROR(Check("Upload", cudaEventSynchronize(pinned.moved)));
-    std::memcpy(pinned.data, static_cast<const char*>(host) + begin * size, bytes);
-    void* target = direct ? static_cast<char*>(to.data) + begin * size : staging_;
-    RETURN_IF_ERROR(Check(
-        "Upload", cudaMemcpyAsync(target, pinned.data, bytes, cudaMemcpyHostToDevice, stream)));
-    RETURN_IF_ERROR(Check("Upload", cudaEventRecord(pinned.moved, stream)));
-    if (!direct) {
-      Convert({staging_, 1, count, count, host_dtype}, 0, to, begin, count, stream);
-      RETURN_IF_ERROR(Launched("Upload"));
-    }
-  }
-  return absl::OkStatus();
+  Use();
+  return (session_ == 0 ? transfers_ : uploads_)->Upload(host, host_dtype, to);
 }
 
 absl::Status Device::Download(MatrixRef from, void* host, DType host_dtype) {
-  const cudaStream_t stream = Use();
-  const auto size = static_cast<int64_t>(SizeOf(host_dtype));
-  const int64_t chunk = kStagingBytes / size;
-  const bool direct = host_dtype == from.dtype && from.contiguous();
-  const int64_t chunks = (from.size() + chunk - 1) / chunk;
-  if (chunks == 0) return Synchronize("Download");
-  // A chunk is on its way while the one before, already here, is copied out.
-  Pinned* before = nullptr;
-  for (int64_t c = 0; c <= chunks; ++c) {
-    Pinned* now = nullptr;
-    if (c < chunks) {
-      const int64_t begin = c * chunk, count = std::min(chunk, from.size() - begin);
-      const void* source = static_cast<const char*>(from.data) + begin * size;
-      if (!direct) {
-        Convert(from, begin, {staging_, 1, count, count, host_dtype}, 0, count, stream);
-        RETURN_IF_ERROR(Launched("Download"));
-        source = staging_;
-      }
-      // An upload that still reads this buffer stands before this copy in the stream.
-      now = &NextPinned();
-      RETURN_IF_ERROR(
-          Check("Download", cudaMemcpyAsync(now->data, source, static_cast<size_t>(count * size),
-                                            cudaMemcpyDeviceToHost, stream)));
-      RETURN_IF_ERROR(Check("Download", cudaEventRecord(now->moved, stream)));
-    }
-    if (before != nullptr) {
-      const int64_t begin = (c - 1) * chunk, count = std::min(chunk, from.size() - begin);
-      RETURN_IF_ERROR(Check("Download", cudaEventSynchronize(before->moved)));
-      std::memcpy(static_cast<char*>(host) + begin * size, before->data,
-                  static_cast<size_t>(count * size));
-    }
-    before = now;
-  }
+  Use();
+  return transfers_->Download(from, host, host_dtype);
+}
+
+absl::Status Device::BeginUploads() {
+  if (session_ != 0) return absl::InternalError("BeginUploads: they have begun");
+  session_ = ++sessions_;
   return absl::OkStatus();
+}
+
+absl::Status Device::EndUploads() {
+  if (session_ == 0) return absl::InternalError("EndUploads: they have not begun");
+  session_ = 0;
+  Use();
+  RETURN_IF_ERROR(Check("EndUploads", cudaEventRecord(uploaded_, upload_stream_)));
+  return Check("EndUploads", cudaStreamWaitEvent(stream_, uploaded_, 0));
 }
 
 }  // namespace svdllm::cuda

@@ -126,6 +126,43 @@ void ConvertFrom(const MatrixRef& from, int64_t from_begin, const MatrixRef& to,
   }
 }
 
+// An infinity in a row would spoil the whole product; a NaN shall.
+__device__ float Saturated(float x, const __half*) {
+  constexpr float kMost = 65504.0f;
+  return x > kMost ? kMost : x < -kMost ? -kMost : x;
+}
+__device__ float Saturated(float x, const __nv_bfloat16*) { return x; }
+
+template <typename T>
+struct alignas(4 * sizeof(T)) Four {
+  T x, y, z, w;
+};
+
+template <typename T>
+void RoundAs(const MatrixRef& from, const MatrixRef& to, cudaStream_t stream) {
+  const auto at = At<float>(from);
+  const auto out = At<T>(to);
+  const bool fours = from.cols % 4 == 0 && from.stride % 4 == 0 && to.stride % 4 == 0 &&
+                     reinterpret_cast<uintptr_t>(from.data) % sizeof(float4) == 0 &&
+                     reinterpret_cast<uintptr_t>(to.data) % sizeof(Four<T>) == 0;
+  if (!fours) {
+    ForEach(from.rows, from.cols, stream, [=] __device__(int64_t i, int64_t j) {
+      Cast(Saturated(at(i, j), static_cast<const T*>(nullptr)), &out(i, j));
+    });
+    return;
+  }
+  ForEach(from.rows, from.cols / 4, stream, [=] __device__(int64_t i, int64_t j) {
+    const float4 in = reinterpret_cast<const float4*>(at.row(i))[j];
+    const T* const type = nullptr;
+    Four<T> four;
+    Cast(Saturated(in.x, type), &four.x);
+    Cast(Saturated(in.y, type), &four.y);
+    Cast(Saturated(in.z, type), &four.z);
+    Cast(Saturated(in.w, type), &four.w);
+    reinterpret_cast<Four<T>*>(out.row(i))[j] = four;
+  });
+}
+
 // to[j, i] = from[i, j] through a tile, so that both sides go along rows.
 __global__ void TransposeKernel(Strided<double> from, int64_t rows, int64_t cols,
                                 Strided<double> to) {
@@ -219,11 +256,19 @@ void MirrorLower(MatrixRef a, cudaStream_t stream) {
          a.rows);
 }
 
-void AddToDouble(MatrixRef x, MatrixRef sum, bool lower, cudaStream_t stream) {
+void Round(MatrixRef from, MatrixRef to, cudaStream_t stream) {
+  if (to.dtype == DType::kF16) {
+    RoundAs<__half>(from, to, stream);
+  } else {
+    RoundAs<__nv_bfloat16>(from, to, stream);
+  }
+}
+
+void AddToDouble(MatrixRef x, MatrixRef sum, int64_t diagonal, cudaStream_t stream) {
   const auto from = At<float>(x);
   const auto to = At<double>(sum);
   ForEach(x.rows, x.cols, stream, [=] __device__(int64_t i, int64_t j) {
-    if (!lower || j <= i) to(i, j) += from(i, j);
+    if (j <= i + diagonal) to(i, j) += from(i, j);
   });
 }
 
@@ -310,6 +355,12 @@ void PickCols(MatrixRef from, const int32_t* columns, MatrixRef to, cudaStream_t
   const auto at = At<double>(from), out = At<double>(to);
   ForEach(to.rows, to.cols, stream,
           [=] __device__(int64_t i, int64_t j) { out(i, j) = at(i, columns[j]); });
+}
+
+void PickRows(MatrixRef from, const int32_t* rows, MatrixRef to, cudaStream_t stream) {
+  const auto at = At<double>(from), out = At<double>(to);
+  ForEach(to.rows, to.cols, stream,
+          [=] __device__(int64_t i, int64_t j) { out(i, j) = at(rows[i], j); });
 }
 
 void PickRowsTransposed(MatrixRef from, const int32_t* rows, MatrixRef to, cudaStream_t stream) {

@@ -20,8 +20,11 @@ void Convert(MatrixRef from, int64_t from_begin, MatrixRef to, int64_t to_begin,
              cudaStream_t stream);
 void Transpose(MatrixRef from, MatrixRef to, cudaStream_t stream);
 void MirrorLower(MatrixRef a, cudaStream_t stream);
-// sum += x: x F32, sum F64; of lower only what is on and below the diagonal.
-void AddToDouble(MatrixRef x, MatrixRef sum, bool lower, cudaStream_t stream);
+// to = from, rounded to nearest even; F32 to F16, where what is too large becomes the largest, or
+// to BF16.
+void Round(MatrixRef from, MatrixRef to, cudaStream_t stream);
+// sum[i, j] += x[i, j] where j <= i + diagonal: x F32, sum F64.
+void AddToDouble(MatrixRef x, MatrixRef sum, int64_t diagonal, cudaStream_t stream);
 void ScaleRows(MatrixRef x, MatrixRef scale, cudaStream_t stream);
 void ScaleCols(MatrixRef x, MatrixRef scale, cudaStream_t stream);
 void AddBias(MatrixRef y, MatrixRef bias, cudaStream_t stream);
@@ -49,7 +52,16 @@ void AbsSums(MatrixRef a, double* rows, cudaStream_t stream);
 // *bad becomes 1 where an element is not finite, and is left alone otherwise.
 void FindNonFinite(MatrixRef x, int32_t* bad, cudaStream_t stream);
 
-// Attention; heads of at most kMaxHeadDim.
+// Attention.
+
+// Of a tile's scores [heads, tile_rows, pitch], F32, of which rows × count are there: query r sees
+// the keys up to before + r, of them those in shape's window. Its weights, of dtype and laid out
+// like the scores; 0 where it sees nothing.
+void Softmax(const float* scores, const AttentionShape& shape, int64_t before, int64_t rows,
+             int64_t count, int64_t tile_rows, int64_t pitch, void* weights, DType dtype,
+             cudaStream_t stream);
+
+// The rest is for heads of at most kMaxHeadDim.
 
 inline constexpr int64_t kMaxHeadDim = 256;
 // shape: its scale is filled in. offsets and keys on the device, one key range a sequence; longest:
@@ -73,6 +85,8 @@ void PivotedQr(MatrixRef x, int32_t* chosen, double* diagonal, double* norms, do
                int32_t* free, cudaStream_t stream);
 // to[i, j] = from[i, columns[j]], F64, for the columns of to.
 void PickCols(MatrixRef from, const int32_t* columns, MatrixRef to, cudaStream_t stream);
+// to[i, j] = from[rows[i], j], F64, for the rows of to.
+void PickRows(MatrixRef from, const int32_t* rows, MatrixRef to, cudaStream_t stream);
 // to[i, j] = from[rows[j], i], F64.
 void PickRowsTransposed(MatrixRef from, const int32_t* rows, MatrixRef to, cudaStream_t stream);
 

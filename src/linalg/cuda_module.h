@@ -13,8 +13,14 @@ inline constexpr char kCudaSymbol[] = "svdllm_cuda_api";
 struct CudaDevice {
   const char* name;
   int64_t memory_bytes;
-  int major, minor;  // compute capability
-  int driver;        // CUDA version that the driver is for, 1000 · major + 10 · minor
+  int major, minor;        // compute capability
+  int driver;              // CUDA version that the driver is for, 1000 · major + 10 · minor
+  const char* pci_bus_id;  // "0000:3b:00.0"
+};
+
+struct CudaOptions {
+  int64_t memory_limit;  // bytes that the backend may take; 0: what the device has
+  int exact;  // not 0: weights are held and multiplied as F32, whatever they are stored as
 };
 
 // Nothing throws. Results and an error's text are handed to a callback during the call.
@@ -24,11 +30,12 @@ struct CudaApi {
   void (*devices)(void (*on_device)(void*, const CudaDevice*), void (*on_error)(void*, const char*),
                   void* context);
   // A Backend* (linalg/backend.h), which delete ends; nullptr, and on_error, where there is none.
-  void* (*create)(int device, void (*on_error)(void*, const char*), void* context);
+  void* (*create)(int device, const CudaOptions* options, void (*on_error)(void*, const char*),
+                  void* context);
 };
 
-// Rises with every change of this header, of backend.h, operands.h and matrix.h: the backend is
-// called through its virtual functions.
-inline constexpr int kCudaApiVersion = 2;
+// Rises with every change of this header, of backend.h, operands.h, dtype.h and matrix.h: the
+// backend is called through its virtual functions.
+inline constexpr int kCudaApiVersion = 3;
 
 }  // namespace svdllm

@@ -251,6 +251,32 @@ void ThroughF32(Kernel first, Kernel second, const std::byte* from, size_t from_
   }
 }
 
+// An exponent of ones only: infinity or NaN. Without a branch, for the vectoriser.
+template <typename Bits>
+bool NoneHas(const std::byte* elements, Bits exponent, size_t count) {
+  unsigned found = 0;
+  for (size_t i = 0; i < count; ++i) {
+    found |= static_cast<unsigned>((Load<Bits>(elements, i) & exponent) == exponent);
+  }
+  return found == 0;
+}
+
+bool AllFiniteChunk(const std::byte* elements, DType dtype, size_t count) {
+  switch (dtype) {
+    case DType::kF64:
+      return NoneHas<uint64_t>(elements, 0x7ff0000000000000, count);
+    case DType::kF32:
+      return NoneHas<uint32_t>(elements, kF32Infinity, count);
+    case DType::kF16:
+      return NoneHas<uint16_t>(elements, 0x7c00, count);
+    case DType::kBF16:
+      return NoneHas<uint16_t>(elements, 0x7f80, count);
+    case DType::kI32:
+      break;
+  }
+  return true;
+}
+
 }  // namespace
 
 void ConvertElements(const void* from, DType from_dtype, void* to, DType to_dtype, size_t count) {
@@ -280,6 +306,18 @@ void ConvertElements(const void* from, DType from_dtype, void* to, DType to_dtyp
       ThroughF32(first, second, source, from_size, target, to_size, n);
     }
   }
+}
+
+bool AllFiniteElements(const void* elements, DType dtype, size_t count) {
+  const auto chunks = static_cast<int64_t>((count + kChunk - 1) / kChunk);
+  bool finite = true;
+#pragma omp parallel for schedule(static) reduction(&& : finite) if (chunks > 2)
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    const size_t begin = static_cast<size_t>(chunk) * kChunk;
+    const std::byte* from = static_cast<const std::byte*>(elements) + begin * SizeOf(dtype);
+    finite = finite && AllFiniteChunk(from, dtype, std::min(kChunk, count - begin));
+  }
+  return finite;
 }
 
 }  // namespace svdllm

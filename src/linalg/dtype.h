@@ -14,6 +14,8 @@ constexpr size_t SizeOf(DType dtype) {
   return dtype == DType::kF64 ? 8 : dtype == DType::kF32 || dtype == DType::kI32 ? 4 : 2;
 }
 
+constexpr bool IsHalf(DType dtype) { return dtype == DType::kF16 || dtype == DType::kBF16; }
+
 // The safetensors name: "F64", "F32", "F16", "BF16", "I32".
 constexpr std::string_view DTypeName(DType dtype) {
   switch (dtype) {
@@ -35,5 +37,9 @@ constexpr std::string_view DTypeName(DType dtype) {
 // NaN, overflow becomes infinity). Buffers do not overlap and need no alignment. Large counts use
 // OpenMP's threads. I32 converts to itself only; anything else is a bug of the caller's and aborts.
 void ConvertElements(const void* from, DType from_dtype, void* to, DType to_dtype, size_t count);
+
+// Whether none of count floating-point elements is NaN or infinite. No alignment is needed; large
+// counts use OpenMP's threads.
+bool AllFiniteElements(const void* elements, DType dtype, size_t count);
 
 }  // namespace svdllm

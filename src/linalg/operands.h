@@ -1,8 +1,10 @@
-// What the operations of a Backend take beside matrices. Free of other headers, for CUDA's
+// What the operations of a Backend take beside matrices. Free of heavy headers, for CUDA's
 // compiler.
 #pragma once
 
 #include <cstdint>
+
+#include "linalg/dtype.h"
 
 namespace svdllm {
 
@@ -14,6 +16,9 @@ struct AttentionShape {
   double scale = 0;    // of a score; 0: 1 / sqrt(head_dim)
   double softcap = 0;  // a scaled score becomes softcap · tanh(score / softcap); 0: it stays
   int64_t window = 0;  // a query sees itself and window − 1 keys in front of it; 0: all of them
+  // F16, BF16: q, k, v and the softmax's weights may be rounded to it, for products on tensor
+  // cores.
+  DType precision = DType::kF32;
 };
 
 // The rows of k and v that one sequence's queries see: those in front of them, and their own.

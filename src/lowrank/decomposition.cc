@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <string>
 
 #include "lowrank/dense_ops.h"
@@ -15,10 +16,11 @@ double TailSum(const std::vector<double>& spectrum, int64_t rank) {
   return sum;
 }
 
-double Trace(const std::vector<double>& k, int64_t p) {
-  double trace = 0;
-  for (int64_t i = 0; i < p; ++i) trace += k[static_cast<size_t>(i * p + i)];
-  return trace;
+absl::StatusOr<double> Trace(MatrixRef k, Backend& backend) {
+  // The diagonal as a column whose rows are further apart.
+  const MatrixRef diagonal{k.data, k.rows, k.rows > 0 ? 1 : 0, k.stride + 1, k.dtype};
+  ASSIGN_OR_RETURN(const std::vector<double> host, ToHost(diagonal, backend));
+  return std::accumulate(host.begin(), host.end(), 0.0);
 }
 
 // K = C G Cᵀ [p, p].
@@ -66,46 +68,6 @@ absl::Status Verify(const Decomposition& d, MatrixRef k, double trace, Backend& 
                        " against " + std::to_string(tail) + " from the eigenvalues");
 }
 
-absl::StatusOr<std::vector<Decomposition>> DecomposeBatch(std::span<const DecomposeItem> items,
-                                                          bool want_vectors, Backend& backend) {
-  std::vector<Decomposition> decompositions;
-  std::vector<Matrix> ks, destroyed;
-  std::vector<EigenProblem> problems;
-  for (const DecomposeItem& item : items) {
-    ASSIGN_OR_RETURN(Decomposition d, Prepare(item, backend));
-    ASSIGN_OR_RETURN(Matrix k, Project(d, item.metric, backend));
-    ASSIGN_OR_RETURN(const bool finite, backend.AllFinite(k));
-    if (!finite) {
-      return MakeError(absl::StatusCode::kInternal, kNumericalFailure,
-                       "W G Wᵀ is not finite: the weights or activations are too large");
-    }
-    const int64_t p = k.rows();
-    ASSIGN_OR_RETURN(d.values, backend.New(1, p, DType::kF64));
-    if (want_vectors) {
-      ASSIGN_OR_RETURN(d.vectors, backend.New(p, p, DType::kF64));
-      ASSIGN_OR_RETURN(Matrix copy, CopyOf(k, backend));
-      destroyed.push_back(std::move(copy));
-      problems.push_back({destroyed.back(), d.values, d.vectors});
-    } else {
-      problems.push_back({k, d.values, {}});
-    }
-    ks.push_back(std::move(k));
-    decompositions.push_back(std::move(d));
-  }
-  std::vector<double> traces;
-  for (const Matrix& k : ks) {
-    ASSIGN_OR_RETURN(const std::vector<double> host, ToHost(k, backend));
-    traces.push_back(Trace(host, k.rows()));
-  }
-  RETURN_IF_ERROR(backend.SymmetricEigen(problems));
-  for (size_t i = 0; i < decompositions.size(); ++i) {
-    Decomposition& d = decompositions[i];
-    ASSIGN_OR_RETURN(d.spectrum, ToHost(d.values, backend));
-    if (want_vectors) RETURN_IF_ERROR(Verify(d, ks[i], traces[i], backend));
-  }
-  return decompositions;
-}
-
 // b = Q u, a = v: u [p, k], v [k, n].
 absl::StatusOr<Factors> Assemble(const Decomposition& d, Matrix u, Matrix v, Backend& backend) {
   Factors factors;
@@ -128,14 +90,59 @@ absl::StatusOr<Matrix> Residual(const Decomposition& d, MatrixRef approximation,
 
 double Decomposition::Tail(int64_t rank) const { return std::max(TailSum(spectrum, rank), 0.0); }
 
-absl::StatusOr<std::vector<Decomposition>> Decompose(std::span<const DecomposeItem> items,
-                                                     Backend& backend) {
-  return DecomposeBatch(items, true, backend);
+absl::StatusOr<PendingDecompositions> PendingDecompositions::Start(
+    std::span<const DecomposeItem> items, bool values_only, Backend& backend) {
+  PendingDecompositions pending;
+  pending.backend_ = &backend;
+  pending.values_only_ = values_only;
+  std::vector<EigenProblem> eigenproblems;
+  for (const DecomposeItem& item : items) {
+    Problem problem;
+    Decomposition& d = problem.decomposition;
+    ASSIGN_OR_RETURN(d, Prepare(item, backend));
+    ASSIGN_OR_RETURN(problem.k, Project(d, item.metric, backend));
+    ASSIGN_OR_RETURN(const bool finite, backend.AllFinite(problem.k));
+    if (!finite) {
+      return MakeError(absl::StatusCode::kInternal, kNumericalFailure,
+                       "W G Wᵀ is not finite: the weights or activations are too large");
+    }
+    const int64_t p = problem.k.rows();
+    ASSIGN_OR_RETURN(d.values, backend.New(1, p, DType::kF64));
+    if (values_only) {
+      eigenproblems.push_back({problem.k, d.values, {}});
+    } else {
+      ASSIGN_OR_RETURN(problem.trace, Trace(problem.k, backend));
+      ASSIGN_OR_RETURN(d.vectors, backend.New(p, p, DType::kF64));
+      ASSIGN_OR_RETURN(problem.destroyed, CopyOf(problem.k, backend));
+      eigenproblems.push_back({problem.destroyed, d.values, d.vectors});
+    }
+    pending.problems_.push_back(std::move(problem));
+  }
+  ASSIGN_OR_RETURN(pending.pending_, backend.StartEigen(eigenproblems));
+  return pending;
 }
 
-absl::StatusOr<std::vector<Decomposition>> DecomposeValues(std::span<const DecomposeItem> items,
-                                                           Backend& backend) {
-  return DecomposeBatch(items, false, backend);
+absl::StatusOr<std::vector<Decomposition>> PendingDecompositions::Finish() {
+  RETURN_IF_ERROR(pending_->Finish());
+  pending_.reset();
+  std::vector<Decomposition> decompositions;
+  for (Problem& problem : problems_) {
+    Decomposition& d = problem.decomposition;
+    problem.destroyed = Matrix();
+    ASSIGN_OR_RETURN(d.spectrum, ToHost(d.values, *backend_));
+    if (!values_only_) RETURN_IF_ERROR(Verify(d, problem.k, problem.trace, *backend_));
+    problem.k = Matrix();
+    decompositions.push_back(std::move(d));
+  }
+  problems_.clear();
+  return decompositions;
+}
+
+absl::StatusOr<std::vector<Decomposition>> Decompose(std::span<const DecomposeItem> items,
+                                                     Backend& backend) {
+  ASSIGN_OR_RETURN(PendingDecompositions pending,
+                   PendingDecompositions::Start(items, /*values_only=*/false, backend));
+  return pending.Finish();
 }
 
 absl::StatusOr<Factors> Truncate(const Decomposition& d, int64_t rank, Backend& backend) {
@@ -165,8 +172,7 @@ absl::StatusOr<UpdatedFactors> TruncateAndUpdate(const Decomposition& d, int64_t
   RETURN_IF_ERROR(backend.Add(1, correction, updated));
 
   // ‖(I − U*Uᵀ)W X′‖² = tr K′ − 2 tr(U*ᵀ K′U) + tr(U* M U*ᵀ)
-  ASSIGN_OR_RETURN(const std::vector<double> k_host, ToHost(k, backend));
-  const double trace = Trace(k_host, k.rows());
+  ASSIGN_OR_RETURN(const double trace, Trace(k, backend));
   ASSIGN_OR_RETURN(const double cross, backend.Dot(updated, u));
   ASSIGN_OR_RETURN(const Matrix um, MatMul(false, false, updated, m, backend));
   ASSIGN_OR_RETURN(const double square, backend.Dot(um, updated));

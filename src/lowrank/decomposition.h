@@ -8,6 +8,7 @@
 // p = min(m, n). All matrices are F64 and belong to the backend; nothing here is thread-safe.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -21,7 +22,8 @@ struct Decomposition {
   Matrix q;        // [m, p]; empty where m ≤ n, Q = I
   Matrix c;        // [p, n]; empty where m ≤ n, C = W
   Matrix values;   // [1, p] λ, descending
-  Matrix vectors;  // [p, p], row j is u_j (in the coordinates of Q); empty after DecomposeValues
+  Matrix vectors;  // [p, p], row j is u_j (in the coordinates of Q); empty where only values were
+                   // asked for
   // λ on the host. A Gram matrix of fewer tokens than channels has eigenvalues of zero, which the
   // single-precision products behind it turn into small ones of either sign.
   std::vector<double> spectrum;
@@ -32,18 +34,38 @@ struct Decomposition {
 };
 
 struct DecomposeItem {
-  MatrixRef weight;  // F32 or F64 [m, n]
+  MatrixRef weight;  // [m, n] of any floating-point type
   Metric metric;
 };
 
-// Decomposes several matrices, their eigenproblems in one batch. NUMERICAL_FAILURE where a metric
+// Decompositions whose eigenproblems are being solved, in one batch, while the backend does other
+// things. Must not outlive it; what the items refer to is no longer needed.
+class PendingDecompositions {
+ public:
+  // values_only: spectra, a fraction of the work.
+  static absl::StatusOr<PendingDecompositions> Start(std::span<const DecomposeItem> items,
+                                                     bool values_only, Backend& backend);
+  // Waits for them. To be called once; the errors of Decompose.
+  absl::StatusOr<std::vector<Decomposition>> Finish();
+
+ private:
+  struct Problem {
+    Decomposition decomposition;
+    Matrix k;  // with values_only destroyed
+    Matrix destroyed;
+    double trace = 0;
+  };
+  Backend* backend_ = nullptr;
+  bool values_only_ = false;
+  std::vector<Problem> problems_;
+  std::unique_ptr<PendingEigen> pending_;  // goes first: it waits
+};
+
+// Decomposes several matrices. NUMERICAL_FAILURE where a metric
 // is not finite, or where the trace that the eigenvectors explain does not match the eigenvalues to
 // 1e-6.
 absl::StatusOr<std::vector<Decomposition>> Decompose(std::span<const DecomposeItem> items,
                                                      Backend& backend);
-// Spectra only, a fraction of the work.
-absl::StatusOr<std::vector<Decomposition>> DecomposeValues(std::span<const DecomposeItem> items,
-                                                           Backend& backend);
 
 // The optimum of rank k: b a = U_k U_kᵀ W, b = U_k.
 absl::StatusOr<Factors> Truncate(const Decomposition& decomposition, int64_t rank,

@@ -10,24 +10,21 @@ namespace {
 
 // The rows of W′ that a holds, and the others; both ascending.
 struct Split {
-  std::vector<int64_t> pivots, rest;
+  std::vector<int32_t> pivots, rest;
 };
 
-Split SplitOf(const Factors& factors) {
+Split SplitOf(const std::vector<int32_t>& order, int64_t rank) {
   Split split;
-  for (size_t i = 0; i < factors.order.size(); ++i) {
-    auto& side = factors.order[i] < factors.a.rows() ? split.pivots : split.rest;
-    side.push_back(static_cast<int64_t>(i));
+  for (size_t i = 0; i < order.size(); ++i) {
+    (order[i] < rank ? split.pivots : split.rest).push_back(static_cast<int32_t>(i));
   }
   return split;
 }
 
-absl::StatusOr<Matrix> RowsOf(MatrixRef x, const std::vector<int64_t>& rows, Backend& backend) {
+absl::StatusOr<Matrix> RowsOf(MatrixRef x, const std::vector<int32_t>& rows, Backend& backend) {
   ASSIGN_OR_RETURN(Matrix taken,
                    backend.New(static_cast<int64_t>(rows.size()), x.cols, DType::kF64));
-  for (size_t i = 0; i < rows.size(); ++i) {
-    RETURN_IF_ERROR(backend.Copy(x.Rows(rows[i], 1), taken.ref().Rows(static_cast<int64_t>(i), 1)));
-  }
+  RETURN_IF_ERROR(backend.GatherRows(x, rows, taken));
   return taken;
 }
 
@@ -42,17 +39,23 @@ absl::StatusOr<Matrix> TimesMetric(MatrixRef a, const Metric& metric, Backend& b
   return scaled;
 }
 
+absl::StatusOr<std::vector<double>> RowSquares(MatrixRef x, Backend& backend) {
+  ASSIGN_OR_RETURN(const Matrix sums, backend.New(1, x.rows, DType::kF64));
+  RETURN_IF_ERROR(backend.RowDots(x, x, sums));
+  return ToHost(sums, backend);
+}
+
 }  // namespace
 
 absl::Status Balance(Factors& factors, Backend& backend) {
   const int64_t rank = factors.a.rows();
-  ASSIGN_OR_RETURN(const std::vector<double> a, ToHost(factors.a, backend));
-  ASSIGN_OR_RETURN(const std::vector<double> b, ToHost(factors.b, backend));
-  std::vector<double> a_squares(static_cast<size_t>(rank), 0), b_squares(a_squares);
-  for (size_t i = 0; i < a.size(); ++i) {
-    a_squares[i / static_cast<size_t>(factors.a.cols())] += a[i] * a[i];
+  ASSIGN_OR_RETURN(const std::vector<double> a_squares, RowSquares(factors.a, backend));
+  std::vector<double> b_squares;
+  {
+    ASSIGN_OR_RETURN(const Matrix columns, backend.New(rank, factors.b.rows(), DType::kF64));
+    RETURN_IF_ERROR(backend.Transpose(factors.b, columns));
+    ASSIGN_OR_RETURN(b_squares, RowSquares(columns, backend));
   }
-  for (size_t i = 0; i < b.size(); ++i) b_squares[i % static_cast<size_t>(rank)] += b[i] * b[i];
   std::vector<double> to_a(static_cast<size_t>(rank), 1), to_b(to_a);
   for (size_t i = 0; i < to_a.size(); ++i) {
     if (a_squares[i] == 0 || b_squares[i] == 0) continue;
@@ -88,17 +91,15 @@ absl::StatusOr<Factors> Pivot(const Factors& factors, Backend& backend) {
   for (int32_t& place : pivoted.order) {
     if (place < 0) place = next++;
   }
-  ASSIGN_OR_RETURN(
-      const Matrix b,
-      RowsOf(factors.b, SplitOf({.a = factors.a, .b = {}, .order = pivoted.order}).pivots,
-             backend));
+  ASSIGN_OR_RETURN(const Matrix b, RowsOf(factors.b, SplitOf(pivoted.order, rank).pivots, backend));
   ASSIGN_OR_RETURN(pivoted.a, MatMul(false, false, b, factors.a, backend));
   return pivoted;
 }
 
 absl::Status RefitPivoted(MatrixRef w, const Metric& metric, Factors& factors, Backend& backend) {
   if (factors.b.rows() == 0) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const Matrix rest, RowsOf(w, SplitOf(factors).rest, backend));
+  ASSIGN_OR_RETURN(const Matrix rest,
+                   RowsOf(w, SplitOf(factors.order, factors.a.rows()).rest, backend));
   ASSIGN_OR_RETURN(const Matrix ag, TimesMetric(factors.a, metric, backend));
   ASSIGN_OR_RETURN(const Matrix m, MatMul(false, true, ag, factors.a, backend));
   // A correction to the coefficients at hand, so that directions in which the metric is zero stay:
@@ -110,17 +111,14 @@ absl::Status RefitPivoted(MatrixRef w, const Metric& metric, Factors& factors, B
 }
 
 absl::StatusOr<Matrix> Multiply(const Factors& factors, Backend& backend) {
-  ASSIGN_OR_RETURN(Matrix product, MatMul(false, false, factors.b, factors.a, backend));
-  if (!factors.pivoted()) return product;
-  const auto rows = static_cast<int64_t>(factors.order.size());
-  ASSIGN_OR_RETURN(Matrix whole, backend.New(rows, factors.a.cols(), DType::kF64));
-  for (int64_t i = 0; i < rows; ++i) {
-    const int64_t place = factors.order[static_cast<size_t>(i)], rank = factors.a.rows();
-    RETURN_IF_ERROR(backend.Copy(
-        place < rank ? factors.a.ref().Rows(place, 1) : product.ref().Rows(place - rank, 1),
-        whole.ref().Rows(i, 1)));
-  }
-  return whole;
+  if (!factors.pivoted()) return MatMul(false, false, factors.b, factors.a, backend);
+  const int64_t rank = factors.a.rows();
+  ASSIGN_OR_RETURN(const Matrix stacked,
+                   backend.New(rank + factors.b.rows(), factors.a.cols(), DType::kF64));
+  RETURN_IF_ERROR(backend.Copy(factors.a, stacked.ref().Rows(0, rank)));
+  RETURN_IF_ERROR(backend.Gemm(false, false, 1, factors.b, factors.a, 0,
+                               stacked.ref().Rows(rank, factors.b.rows())));
+  return RowsOf(stacked, factors.order, backend);
 }
 
 }  // namespace svdllm

@@ -20,6 +20,10 @@ inline constexpr char kHostMemoryBytes[] = "svdllm_host_memory_bytes";  // {proc
 inline constexpr char kBuildInfo[] = "svdllm_build_info";               // {version}
 inline constexpr char kWatchers[] = "svdllm_watch_streams";
 inline constexpr char kWorkerRestarts[] = "svdllm_worker_restarts_total";
+inline constexpr char kDeviceInfo[] = "svdllm_device_info";  // {device, driver, model}
+inline constexpr char kDeviceMemoryUsed[] = "svdllm_device_memory_used_bytes";    // {device}
+inline constexpr char kDeviceMemoryLimit[] = "svdllm_device_memory_limit_bytes";  // {device}
+inline constexpr char kDeviceUtilization[] = "svdllm_device_utilization_ratio";   // {device}
 
 // Read from the job store.
 inline constexpr char kJobs[] = "svdllm_jobs";  // {state}

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <utility>
 
+#include "metrics/families.h"
 #include "metrics/metrics.h"
 
 namespace svdllm {
@@ -14,33 +15,11 @@ using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using prometheus::MetricType;
 
-MetricFamily Family(const char* name, const char* help, MetricType type) {
-  MetricFamily family;
-  family.name = name;
-  family.help = help;
-  family.type = type;
-  return family;
-}
-
-void AddGauge(MetricFamily& family, double value, std::vector<ClientMetric::Label> labels = {}) {
-  ClientMetric metric;
-  metric.label = std::move(labels);
-  metric.gauge.value = value;
-  family.metric.push_back(std::move(metric));
-}
-
 void AddCounter(MetricFamily& family, double value, std::vector<ClientMetric::Label> labels = {}) {
   ClientMetric metric;
   metric.label = std::move(labels);
   metric.counter.value = value;
   family.metric.push_back(std::move(metric));
-}
-
-ClientMetric::Label Label(const char* name, std::string value) {
-  ClientMetric::Label label;
-  label.name = name;
-  label.value = std::move(value);
-  return label;
 }
 
 double Value(const std::map<std::string, double>& counters, const std::string& key) {
@@ -51,7 +30,7 @@ double Value(const std::map<std::string, double>& counters, const std::string& k
 // Rows "svdllm_stage_duration_seconds|calibrate|sum", "…|count", "…|le3".
 MetricFamily StageHistogram(const std::map<std::string, double>& counters) {
   MetricFamily family =
-      Family(kStageDuration, "Time a stage of a job took.", MetricType::Histogram);
+      MakeFamily(kStageDuration, "Time a stage of a job took.", MetricType::Histogram);
   const std::string prefix = CounterKey(kStageDuration, "");
   for (auto it = counters.lower_bound(prefix); it != counters.end(); ++it) {
     const std::string& key = it->first;
@@ -60,7 +39,7 @@ MetricFamily StageHistogram(const std::map<std::string, double>& counters) {
     if (bar == std::string::npos || key.substr(bar) != "|count") continue;
     const std::string base = key.substr(0, bar);
     ClientMetric metric;
-    metric.label.push_back(Label("stage", key.substr(prefix.size(), bar - prefix.size())));
+    metric.label.push_back(MakeLabel("stage", key.substr(prefix.size(), bar - prefix.size())));
     metric.histogram.sample_count = static_cast<uint64_t>(it->second);
     metric.histogram.sample_sum = Value(counters, base + "|sum");
     for (size_t i = 0; i < kStageBuckets.size(); ++i) {
@@ -76,7 +55,7 @@ MetricFamily StageHistogram(const std::map<std::string, double>& counters) {
 
 MetricFamily PlainCounter(const char* name, const char* help,
                           const std::map<std::string, double>& counters) {
-  MetricFamily family = Family(name, help, MetricType::Counter);
+  MetricFamily family = MakeFamily(name, help, MetricType::Counter);
   AddCounter(family, Value(counters, name));
   return family;
 }
@@ -86,18 +65,20 @@ MetricFamily PlainCounter(const char* name, const char* help,
 std::vector<MetricFamily> StoreCollector::Collect() const {
   StoreSample sample;
   if (!read_(sample)) return {};
-  MetricFamily jobs = Family(kJobs, "Jobs in the store by state.", MetricType::Gauge);
+  MetricFamily jobs = MakeFamily(kJobs, "Jobs in the store by state.", MetricType::Gauge);
   for (const auto& [state, count] : sample.jobs) {
-    AddGauge(jobs, static_cast<double>(count), {Label("state", state)});
+    AddGauge(jobs, static_cast<double>(count), {MakeLabel("state", state)});
   }
-  MetricFamily depth = Family(kQueueDepth, "Jobs that wait for a worker.", MetricType::Gauge);
+  MetricFamily depth = MakeFamily(kQueueDepth, "Jobs that wait for a worker.", MetricType::Gauge);
   AddGauge(depth, static_cast<double>(sample.queue_depth));
-  MetricFamily age = Family(kQueueOldestAge, "Age of the oldest waiting job.", MetricType::Gauge);
+  MetricFamily age =
+      MakeFamily(kQueueOldestAge, "Age of the oldest waiting job.", MetricType::Gauge);
   AddGauge(age, sample.oldest_age_seconds);
-  MetricFamily attempts = Family(kJobAttempts, "Ended attempts by outcome.", MetricType::Counter);
+  MetricFamily attempts =
+      MakeFamily(kJobAttempts, "Ended attempts by outcome.", MetricType::Counter);
   for (const char* outcome : {"succeeded", "failed", "cancelled", "released", "lost"}) {
     AddCounter(attempts, Value(sample.counters, CounterKey(kJobAttempts, outcome)),
-               {Label("outcome", outcome)});
+               {MakeLabel("outcome", outcome)});
   }
   return {std::move(jobs),
           std::move(depth),

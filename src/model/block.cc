@@ -22,18 +22,46 @@ absl::StatusOr<Matrix> LoadOrder(const Checkpoint& checkpoint, const std::string
 
 std::string Weight(std::string_view module) { return std::string(module) + ".weight"; }
 
+// [rows, cols] of the type that is asked for (a vector is one row), plus a number.
+absl::StatusOr<Matrix> Load(const Checkpoint& checkpoint, const std::string& name, DType dtype,
+                            Backend& backend, float plus = 0) {
+  ASSIGN_OR_RETURN(const TensorSpec spec, checkpoint.Spec(name));
+  const int64_t rows = spec.shape.size() == 2 ? spec.shape[0] : 1;
+  const int64_t cols = spec.shape.empty() ? 1 : spec.shape.back();
+  if (!backend.Computes()) return backend.New(rows, cols, dtype);
+  ASSIGN_OR_RETURN(const TensorView tensor, checkpoint.Tensor(name));
+  const auto count = static_cast<size_t>(rows * cols);
+  if (!AllFiniteElements(tensor.bytes.data(), tensor.dtype, count)) return NotFinite(name);
+  ASSIGN_OR_RETURN(Matrix matrix, backend.New(rows, cols, dtype));
+  if (plus == 0) {
+    RETURN_IF_ERROR(backend.Upload(tensor.bytes.data(), tensor.dtype, matrix));
+    return matrix;
+  }
+  std::vector<float> values(count);
+  ConvertElements(tensor.bytes.data(), tensor.dtype, values.data(), DType::kF32, count);
+  for (float& value : values) value += plus;
+  RETURN_IF_ERROR(backend.Upload(values.data(), DType::kF32, matrix));
+  return matrix;
+}
+
+absl::StatusOr<Matrix> LoadVector(const Checkpoint& checkpoint, const std::string& name,
+                                  Backend& backend) {
+  return Load(checkpoint, name, DType::kF32, backend);
+}
+
+absl::StatusOr<Matrix> LoadWeight(const Checkpoint& checkpoint, const std::string& name,
+                                  Backend& backend) {
+  ASSIGN_OR_RETURN(const TensorSpec spec, checkpoint.Spec(name));
+  return Load(checkpoint, name, backend.WeightType(spec.dtype), backend);
+}
+
 absl::StatusOr<Norm> LoadNorm(const Checkpoint& checkpoint, const std::string& module,
                               Backend& backend) {
+  const float plus = checkpoint.arch().norm == NormKind::kRmsPlusOne ? 1 : 0;
   Norm norm;
-  ASSIGN_OR_RETURN(norm.weight, LoadTensor(checkpoint, Weight(module), backend));
+  ASSIGN_OR_RETURN(norm.weight, Load(checkpoint, Weight(module), DType::kF32, backend, plus));
   if (checkpoint.arch().norm == NormKind::kLayer) {
-    ASSIGN_OR_RETURN(norm.bias, LoadTensor(checkpoint, module + ".bias", backend));
-  }
-  if (checkpoint.arch().norm == NormKind::kRmsPlusOne) {
-    const std::vector<float> ones(static_cast<size_t>(norm.weight.cols()), 1.0f);
-    ASSIGN_OR_RETURN(const Matrix one, backend.New(1, norm.weight.cols(), DType::kF32));
-    RETURN_IF_ERROR(backend.Upload(ones.data(), DType::kF32, one));
-    RETURN_IF_ERROR(backend.Add(1, one, norm.weight));
+    ASSIGN_OR_RETURN(norm.bias, LoadVector(checkpoint, module + ".bias", backend));
   }
   return norm;
 }
@@ -53,21 +81,7 @@ absl::Status Lookup(const Checkpoint& checkpoint, std::string_view module,
   return finite ? absl::OkStatus() : NotFinite(name);
 }
 
-}  // namespace
-
-absl::StatusOr<Matrix> LoadTensor(const Checkpoint& checkpoint, const std::string& name,
-                                  Backend& backend) {
-  ASSIGN_OR_RETURN(const TensorView tensor, checkpoint.Tensor(name));
-  const int64_t rows = tensor.shape.size() == 2 ? tensor.shape[0] : 1;
-  const int64_t cols = tensor.shape.empty() ? 1 : tensor.shape.back();
-  ASSIGN_OR_RETURN(Matrix matrix, backend.New(rows, cols, DType::kF32));
-  RETURN_IF_ERROR(backend.Upload(tensor.bytes.data(), tensor.dtype, matrix));
-  ASSIGN_OR_RETURN(const bool finite, backend.AllFinite(matrix));
-  if (!finite) return NotFinite(name);
-  return matrix;
-}
-
-absl::StatusOr<Block> LoadBlock(const Checkpoint& checkpoint, int64_t layer, Backend& backend) {
+absl::StatusOr<Block> ReadBlock(const Checkpoint& checkpoint, int64_t layer, Backend& backend) {
   const Architecture& arch = checkpoint.arch();
   Block block;
   block.layer = layer;
@@ -86,21 +100,52 @@ absl::StatusOr<Block> LoadBlock(const Checkpoint& checkpoint, int64_t layer, Bac
     Linear& linear = block.linear(row.id);
     std::string bias = path + ".bias";
     if (checkpoint.IsFactored(path)) {
-      ASSIGN_OR_RETURN(linear.a, LoadTensor(checkpoint, path + ".low_rank_a.weight", backend));
-      ASSIGN_OR_RETURN(linear.b, LoadTensor(checkpoint, path + ".low_rank_b.weight", backend));
+      ASSIGN_OR_RETURN(linear.a, LoadWeight(checkpoint, path + ".low_rank_a.weight", backend));
+      ASSIGN_OR_RETURN(linear.b, LoadWeight(checkpoint, path + ".low_rank_b.weight", backend));
       if (checkpoint.config().pivoted) {
         ASSIGN_OR_RETURN(linear.order, LoadOrder(checkpoint, path + ".low_rank_order", backend));
       } else {
         bias = path + ".low_rank_b.bias";
       }
     } else {
-      ASSIGN_OR_RETURN(linear.w, LoadTensor(checkpoint, path + ".weight", backend));
+      ASSIGN_OR_RETURN(linear.w, LoadWeight(checkpoint, path + ".weight", backend));
     }
     if (HasBias(checkpoint.config(), row.id)) {
-      ASSIGN_OR_RETURN(linear.bias, LoadTensor(checkpoint, bias, backend));
+      ASSIGN_OR_RETURN(linear.bias, LoadVector(checkpoint, bias, backend));
     }
   }
   return block;
+}
+
+}  // namespace
+
+absl::StatusOr<Block> LoadBlock(const Checkpoint& checkpoint, int64_t layer, Backend& backend) {
+  RETURN_IF_ERROR(backend.BeginUploads());
+  absl::StatusOr<Block> block = ReadBlock(checkpoint, layer, backend);
+  const absl::Status ended = backend.EndUploads();
+  if (block.ok()) RETURN_IF_ERROR(ended);
+  return block;
+}
+
+absl::StatusOr<Block> BlockReader::Take(int64_t layer) {
+  if (next_ && next_->layer == layer) {
+    Block block = *std::move(next_);
+    next_.reset();
+    return block;
+  }
+  return LoadBlock(checkpoint_, layer, backend_);
+}
+
+absl::Status BlockReader::ReadAhead(int64_t layer) {
+  if (layer >= checkpoint_.config().num_layers) return absl::OkStatus();
+  if (ahead_) {
+    ASSIGN_OR_RETURN(next_, LoadBlock(checkpoint_, layer, backend_));
+    ++layer;
+  }
+  if (layer < checkpoint_.config().num_layers) {
+    checkpoint_.WillNeed(LayerPath(checkpoint_.arch(), layer, ""));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Head> LoadHead(const Checkpoint& checkpoint, Backend& backend) {
@@ -111,11 +156,11 @@ absl::StatusOr<Head> LoadHead(const Checkpoint& checkpoint, Backend& backend) {
     ASSIGN_OR_RETURN(head.norm, LoadNorm(checkpoint, std::string(arch.final_norm), backend));
   }
   if (config.embedding_size != config.hidden_size) {
-    ASSIGN_OR_RETURN(head.project, LoadTensor(checkpoint, Weight(arch.project_out), backend));
+    ASSIGN_OR_RETURN(head.project, LoadWeight(checkpoint, Weight(arch.project_out), backend));
   }
   // A tied head is the embedding, whether or not a copy is stored.
   ASSIGN_OR_RETURN(
-      head.w, LoadTensor(checkpoint,
+      head.w, LoadWeight(checkpoint,
                          Weight(config.tie_word_embeddings ? arch.embedding : arch.head), backend));
   return head;
 }
@@ -126,6 +171,7 @@ absl::Status Embed(const Checkpoint& checkpoint, std::span<const int32_t> ids,
   const ModelConfig& config = checkpoint.config();
   const int64_t tokens = static_cast<int64_t>(ids.size());
   if (positions.size() != ids.size()) return absl::InternalError("Embed: not a position a token");
+  if (!backend.Computes()) return absl::OkStatus();
   std::vector<int64_t> rows(ids.begin(), ids.end());
   for (const int64_t id : rows) {
     if (id < 0 || id >= config.vocab_size) {
@@ -141,7 +187,7 @@ absl::Status Embed(const Checkpoint& checkpoint, std::span<const int32_t> ids,
   RETURN_IF_ERROR(Lookup(checkpoint, arch.embedding, rows, config.embedding_scale, backend,
                          narrow.empty() ? x : narrow.ref()));
   if (!narrow.empty()) {
-    ASSIGN_OR_RETURN(const Matrix w, LoadTensor(checkpoint, Weight(arch.project_in), backend));
+    ASSIGN_OR_RETURN(const Matrix w, LoadWeight(checkpoint, Weight(arch.project_in), backend));
     RETURN_IF_ERROR(backend.Gemm(false, true, 1, narrow, w, 0, x));
   }
   if (arch.position != PositionKind::kLearned) return absl::OkStatus();

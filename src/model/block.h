@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -14,14 +15,17 @@ namespace svdllm {
 
 // y = W x + bias with W [out, in], held whole, as W = b a, or pivoted: row i of W is row order[i]
 // of a and b a on top of each other.
+//
+// Weights are of the backend's WeightType for what is stored.
 struct Linear {
-  Matrix w;      // F32 [out, in]; empty where factored
-  Matrix a, b;   // F32 [rank, in], [out, rank] (pivoted: [out − rank, rank]); empty where whole
+  Matrix w;      // [out, in]; empty where factored
+  Matrix a, b;   // [rank, in], [out, rank] (pivoted: [out − rank, rank]); empty where whole
   Matrix order;  // I32 [1, out]; pivoted only
   Matrix bias;   // F32 [1, out]; empty where there is none
 
   bool factored() const { return !a.empty(); }
   bool pivoted() const { return !order.empty(); }
+  DType dtype() const { return factored() ? a.dtype() : w.dtype(); }
 };
 
 // Of the architecture's NormKind.
@@ -39,19 +43,37 @@ struct Block {
 
   Linear& linear(LinearId id) { return linears[static_cast<size_t>(id)]; }
   const Linear& linear(LinearId id) const { return linears[static_cast<size_t>(id)]; }
+  // In which activations are multiplied with each other: as they are with the weights.
+  DType precision() const { return linear(LinearId::kQ).dtype(); }
+};
+
+// Blocks in their order: while the backend works on one, the next is read, and uploaded where that
+// is worth the memory of a second block.
+class BlockReader {
+ public:
+  // Both outlive this object. ahead: whether there is memory for two blocks.
+  BlockReader(const Checkpoint& checkpoint, Backend& backend, bool ahead)
+      : checkpoint_(checkpoint), backend_(backend), ahead_(ahead) {}
+  absl::StatusOr<Block> Take(int64_t layer);
+  // To be called once the work on block layer − 1 has been asked for.
+  absl::Status ReadAhead(int64_t layer);
+
+ private:
+  const Checkpoint& checkpoint_;
+  Backend& backend_;
+  const bool ahead_;
+  std::optional<Block> next_;
 };
 
 // The final norm and the output head.
 struct Head {
   Norm norm;
-  Matrix project;  // F32 [embedding_size, hidden]; empty where these are equal
-  Matrix w;        // F32 [vocab, embedding_size]
+  Matrix project;  // [embedding_size, hidden]; empty where these are equal
+  Matrix w;        // [vocab, embedding_size]; both of the backend's WeightType
 };
 
-// A tensor as F32 [rows, cols] (a vector is one row). MODEL_CORRUPT, naming it, where a value is
-// NaN or infinite.
-absl::StatusOr<Matrix> LoadTensor(const Checkpoint& checkpoint, const std::string& name,
-                                  Backend& backend);
+// MODEL_CORRUPT, naming the tensor, where a value is NaN or infinite. Uploads only, beside what the
+// backend is doing.
 absl::StatusOr<Block> LoadBlock(const Checkpoint& checkpoint, int64_t layer, Backend& backend);
 absl::StatusOr<Head> LoadHead(const Checkpoint& checkpoint, Backend& backend);
 

@@ -329,6 +329,15 @@ absl::StatusOr<std::map<std::string, std::string>> Checkpoint::SideFiles() const
   return gguf_->SideFiles();
 }
 
+void Checkpoint::WillNeed(const std::string& prefix) const {
+  if (gguf_ != nullptr) return;
+  for (auto it = shard_of_.lower_bound(prefix);
+       it != shard_of_.end() && it->first.starts_with(prefix); ++it) {
+    const absl::StatusOr<TensorView> tensor = shards_[it->second].Get(it->first);
+    if (tensor.ok()) MappedFile::WillNeed(tensor->bytes);
+  }
+}
+
 std::vector<std::string> Checkpoint::TensorNames() const {
   std::vector<std::string> names;
   names.reserve(shard_of_.size());

@@ -50,6 +50,8 @@ class Checkpoint {
   absl::StatusOr<TensorSpec> Spec(const std::string& name) const;
   // Some rows of a stored matrix, in the order given: [rows.size(), cols].
   absl::StatusOr<TensorView> Rows(const std::string& name, std::span<const int64_t> rows) const;
+  // Asks the system to read the tensors whose names begin so ahead of their use.
+  void WillNeed(const std::string& prefix) const;
   // Whether the module of this path is stored as factors: what the configuration says, whatever
   // else the files may hold.
   bool IsFactored(const std::string& path) const { return factored_.count(path) > 0; }
@@ -66,6 +68,9 @@ class Checkpoint {
     const auto it = parts_.find(name);
     return it == parts_.end() ? nullptr : &it->second;
   }
+
+  // The model without its layers behind the first so many: for who only counts what a layer takes.
+  void KeepLayers(int64_t layers) { config_.num_layers = std::min(config_.num_layers, layers); }
 
   // Of the tensors that the model computes with; a tied head is the embedding and counts once, even
   // where a copy of it is stored. The row order of a pivoted linear is bytes, but no parameters.

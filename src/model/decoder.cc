@@ -141,8 +141,12 @@ absl::StatusOr<MatrixRef> Decoder::Run(std::span<const int32_t> ids,
   const int64_t sequences = static_cast<int64_t>(lengths_.size());
   RETURN_IF_ERROR(RunBlocks(ids, offsets));
   for (size_t s = 0; s < lengths_.size(); ++s) lengths_[s] += offsets[s + 1] - offsets[s];
-  RETURN_IF_ERROR(Reshape(sequences, x_.cols(), backend_, last_));
   RETURN_IF_ERROR(Reshape(sequences, head_.w.rows(), backend_, logits_));
+  if (x_.rows() == sequences) {
+    RETURN_IF_ERROR(forward_.Logits(head_, x_, logits_));
+    return logits_.ref();
+  }
+  RETURN_IF_ERROR(Reshape(sequences, x_.cols(), backend_, last_));
   for (int64_t s = 0; s < sequences; ++s) {
     RETURN_IF_ERROR(backend_.Copy(x_.ref().Rows(offsets[static_cast<size_t>(s) + 1] - 1, 1),
                                   last_.ref().Rows(s, 1)));

@@ -140,11 +140,24 @@ absl::Status Forward::Attend(const Block& block, MatrixRef q, MatrixRef k, Matri
   RETURN_IF_ERROR(ApplyRope(block.layer, config_.num_heads, offsets, first, lengths, q));
   RETURN_IF_ERROR(ApplyRope(block.layer, config_.num_kv_heads, offsets, first, lengths, k));
   if (past != nullptr) {
-    for (size_t s = 0; s < sequences; ++s) {
-      const int64_t own = offsets[s + 1] - offsets[s], row = keys[s].first + first[s];
-      RETURN_IF_ERROR(backend_.Copy(k.Rows(offsets[s], own), past->cache.k.ref().Rows(row, own)));
-      RETURN_IF_ERROR(backend_.Copy(v.Rows(offsets[s], own), past->cache.v.ref().Rows(row, own)));
-    }
+    const auto append = [&](MatrixRef own, MatrixRef cache) -> absl::Status {
+      bool in_step = true;  // a token each, behind as many
+      for (size_t s = 0; s < sequences; ++s) {
+        in_step = in_step && offsets[s + 1] - offsets[s] == 1 && first[s] == first[0];
+      }
+      if (in_step) {  // one copy, not one a sequence: on a device a step is mostly launches
+        MatrixRef rows = cache.Rows(first[0], own.rows);
+        rows.stride *= capacity;
+        return backend_.Copy(own, rows);
+      }
+      for (size_t s = 0; s < sequences; ++s) {
+        const int64_t count = offsets[s + 1] - offsets[s], row = keys[s].first + first[s];
+        RETURN_IF_ERROR(backend_.Copy(own.Rows(offsets[s], count), cache.Rows(row, count)));
+      }
+      return absl::OkStatus();
+    };
+    RETURN_IF_ERROR(append(k, past->cache.k));
+    RETURN_IF_ERROR(append(v, past->cache.v));
     k = past->cache.k;
     v = past->cache.v;
   } else if (has_parents) {
@@ -156,7 +169,8 @@ absl::Status Forward::Attend(const Block& block, MatrixRef q, MatrixRef k, Matri
                              .head_dim = d,
                              .scale = config_.attention_scale,
                              .softcap = config_.attention_softcap,
-                             .window = config_.Window(block.layer)};
+                             .window = config_.Window(block.layer),
+                             .precision = block.precision()};
   return backend_.Attention(q, k, v, shape, offsets, keys, mixed);
 }
 

@@ -65,18 +65,25 @@ absl::StatusOr<Ranks> AllocateRanks(const CompressContext& context) {
     RETURN_IF_ERROR(probe->Start());
   }
   std::vector<AllocationItem> items;
-  const std::vector<bool> all(context.checkpoint.arch().linears.size(), true);
   for (int64_t layer = 0; layer < context.checkpoint.config().num_layers; ++layer) {
     RETURN_IF_ERROR(pass.Calibrate(layer));
-    ASSIGN_OR_RETURN(const std::vector<Decomposition> decompositions,
-                     pass.DecomposeLayer(/*values_only=*/!probe, all));
-    if (probe) RETURN_IF_ERROR(probe->AddLayer(layer, pass.block(), decompositions));
-    for (const Decomposition& d : decompositions) {
-      const Target& target = context.targets[items.size()];
-      ASSIGN_OR_RETURN(const TensorView weight, context.checkpoint.Tensor(target.name + ".weight"));
-      items.push_back({target.rows, target.cols, static_cast<int64_t>(SizeOf(weight.dtype)),
-                       target.group, d.spectrum});
+    if (probe) RETURN_IF_ERROR(probe->BeginLayer(pass.block()));
+    for (const std::vector<size_t>& group : DecompositionGroups(context)) {
+      ASSIGN_OR_RETURN(PendingDecompositions pending,
+                       StartDecompositions(context, pass.block(), pass.statistics(),
+                                           /*values_only=*/!probe, group));
+      absl::StatusOr<std::vector<Decomposition>> decompositions = pending.Finish();
+      if (!decompositions.ok()) return LayerError(decompositions.status(), layer);
+      for (size_t j = 0; j < group.size(); ++j) {
+        const Decomposition& d = (*decompositions)[j];
+        const Target& target = context.targets[TargetIndex(context, layer, group[j])];
+        ASSIGN_OR_RETURN(const TensorSpec weight, context.checkpoint.Spec(target.name + ".weight"));
+        items.push_back({target.rows, target.cols, static_cast<int64_t>(SizeOf(weight.dtype)),
+                         target.group, d.spectrum});
+        if (probe) RETURN_IF_ERROR(probe->AddMatrix(pass.block(), group[j], d));
+      }
     }
+    if (probe) RETURN_IF_ERROR(probe->EndLayer(pass.block()));
   }
   std::vector<std::vector<double>> divergences;
   if (probe) {

@@ -21,15 +21,16 @@ AnchoredCompressor::AnchoredCompressor(const CompressContext& context)
       backend_(context.backend),
       dense_forward_(context.checkpoint.config(), context.checkpoint.arch(), context.backend),
       forward_(context.checkpoint.config(), context.checkpoint.arch(), context.backend),
-      batches_(MakeBatches(context.calibration)) {}
+      batches_(MakeBatches(context.calibration)),
+      reader_(context.checkpoint, context.backend, context.placement.overlap) {}
 
 absl::Status AnchoredCompressor::Start(size_t writers) {
   context_.log.Enter("load");
-  ASSIGN_OR_RETURN(dense_, EmbedSequences(context_.checkpoint, context_.calibration, backend_));
+  ASSIGN_OR_RETURN(dense_, ResidualStream::Embed(context_.checkpoint, context_.calibration,
+                                                 context_.placement.host_streams, backend_));
   streams_.resize(writers);
   for (Stream& stream : streams_) {
-    ASSIGN_OR_RETURN(stream.x, backend_.New(dense_.rows(), dense_.cols(), DType::kF32));
-    RETURN_IF_ERROR(backend_.Copy(dense_, stream.x));
+    ASSIGN_OR_RETURN(stream.x, dense_.Copy());
   }
   return absl::OkStatus();
 }
@@ -44,31 +45,32 @@ std::vector<size_t> AnchoredCompressor::Readers(Site site) const {
 }
 
 absl::Status AnchoredCompressor::GatherBatch(const Batch& batch, Site site) {
-  const MatrixRef rows = dense_.ref().Rows(batch.first_row, batch.rows);
+  ASSIGN_OR_RETURN(const MatrixRef rows, dense_.Rows(batch));
   ASSIGN_OR_RETURN(const MatrixRef dense,
                    dense_forward_.SiteInput(block_, site, batch.offsets, rows));
   const MatrixRef drift = drift_.ref().Rows(0, batch.rows);
   for (Stream& stream : streams_) {
-    const MatrixRef own_rows = stream.x.ref().Rows(batch.first_row, batch.rows);
+    ASSIGN_OR_RETURN(const MatrixRef own_rows, stream.x.Rows(batch));
     ASSIGN_OR_RETURN(const MatrixRef own,
                      forward_.SiteInput(stream.block, site, batch.offsets, own_rows));
-    RETURN_IF_ERROR(backend_.AccumulateGram(own, stream.gram));
+    RETURN_IF_ERROR(backend_.AccumulateGram(own, block_.precision(), stream.gram));
     RETURN_IF_ERROR(backend_.Copy(dense, drift));
     RETURN_IF_ERROR(backend_.Add(-1, own, drift));
     if (!stream.drift_is_output) {
-      RETURN_IF_ERROR(backend_.AccumulateCross(drift, own, stream.drift));
+      RETURN_IF_ERROR(backend_.AccumulateCross(drift, own, block_.precision(), stream.drift));
     } else {
       const Matrix& w = block_.linear(context_.checkpoint.arch().linears[Readers(site)[0]].id).w;
       const MatrixRef output = drift_output_.ref().Rows(0, batch.rows);
       RETURN_IF_ERROR(backend_.Gemm(false, true, 1, drift, w, 0, output));
-      RETURN_IF_ERROR(backend_.AccumulateCross(output, own, stream.drift));
+      RETURN_IF_ERROR(backend_.AccumulateCross(output, own, block_.precision(), stream.drift));
     }
     if (!stream.kept.empty()) {
       RETURN_IF_ERROR(backend_.Copy(own, stream.kept.ref().Rows(batch.first_row, batch.rows)));
     }
   }
   if (!EndsHalf(site)) return absl::OkStatus();
-  return dense_forward_.FinishHalf(block_, site, dense, rows);
+  RETURN_IF_ERROR(dense_forward_.FinishHalf(block_, site, dense, rows));
+  return dense_.Keep(batch, rows);
 }
 
 absl::Status AnchoredCompressor::Gather(int64_t layer, Site site) {
@@ -119,12 +121,25 @@ absl::Status AnchoredCompressor::Compress(int64_t layer, Site site, Stream& stre
                                           ArtifactWriter& writer,
                                           std::vector<MatrixReport>& reports) {
   context_.log.Enter("factorise");
-  const auto& linears = context_.checkpoint.arch().linears;
   Metric metric;
   metric.gram = stream.gram;
+  const std::vector<size_t> readers = Readers(site);
+  const size_t together = context_.placement.one_matrix ? 1 : readers.size();
+  for (size_t first = 0; first < readers.size(); first += together) {
+    RETURN_IF_ERROR(CompressTogether(layer, std::span(readers).subspan(first, together), metric,
+                                     stream, writer, reports));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AnchoredCompressor::CompressTogether(int64_t layer, std::span<const size_t> readers,
+                                                  const Metric& metric, Stream& stream,
+                                                  ArtifactWriter& writer,
+                                                  std::vector<MatrixReport>& reports) {
+  const auto& linears = context_.checkpoint.arch().linears;
   std::vector<Matrix> targets;
   std::vector<DecomposeItem> items;
-  for (const size_t i : Readers(site)) {
+  for (const size_t i : readers) {
     const size_t index = TargetIndex(context_, layer, i);
     if (writer.ranks()[index] == 0) continue;
     ASSIGN_OR_RETURN(
@@ -135,14 +150,13 @@ absl::Status AnchoredCompressor::Compress(int64_t layer, Site site, Stream& stre
     targets.push_back(std::move(target));
   }
   absl::StatusOr<std::vector<Decomposition>> decompositions = Decompose(items, backend_);
-  if (!decompositions.ok()) {
-    return Annotate(decompositions.status(), "factorise: layer " + std::to_string(layer));
-  }
+  if (!decompositions.ok()) return LayerError(decompositions.status(), layer);
+  targets.clear();  // their decompositions have copies
   RETURN_IF_ERROR(
       context_.log.Step(DecomposeFlops(context_.checkpoint.config(), context_.checkpoint.arch()) *
                         static_cast<double>(items.size()) / static_cast<double>(linears.size())));
   size_t next = 0;
-  for (const size_t i : Readers(site)) {
+  for (const size_t i : readers) {
     const size_t index = TargetIndex(context_, layer, i);
     const int64_t rank = writer.ranks()[index];
     if (rank == 0) {
@@ -161,12 +175,13 @@ absl::Status AnchoredCompressor::FinishHalf(Site site, Stream& stream) {
   context_.log.Enter("calibrate");
   for (const Batch& batch : batches_) {
     RETURN_IF_ERROR(context_.log.Check());
-    const MatrixRef rows = stream.x.ref().Rows(batch.first_row, batch.rows);
+    ASSIGN_OR_RETURN(const MatrixRef rows, stream.x.Rows(batch));
     MatrixRef input = stream.kept.ref().Rows(batch.first_row, batch.rows);
     if (stream.kept.empty()) {
       ASSIGN_OR_RETURN(input, forward_.SiteInput(stream.block, site, batch.offsets, rows));
     }
     RETURN_IF_ERROR(forward_.FinishHalf(stream.block, site, input, rows));
+    RETURN_IF_ERROR(stream.x.Keep(batch, rows));
   }
   stream.kept = Matrix();
   return absl::OkStatus();
@@ -175,7 +190,8 @@ absl::Status AnchoredCompressor::FinishHalf(Site site, Stream& stream) {
 absl::Status AnchoredCompressor::CompressLayer(int64_t layer, std::vector<ArtifactWriter>& writers,
                                                std::vector<std::vector<MatrixReport>>& reports) {
   context_.log.Enter("load");
-  ASSIGN_OR_RETURN(block_, LoadBlock(context_.checkpoint, layer, backend_));
+  ASSIGN_OR_RETURN(block_, reader_.Take(layer));
+  RETURN_IF_ERROR(reader_.ReadAhead(layer + 1));
   for (Stream& stream : streams_) stream.block = block_;
   for (const Site site : {Site::kAttnIn, Site::kOIn, Site::kMlpIn, Site::kDownIn}) {
     RETURN_IF_ERROR(Gather(layer, site));
@@ -184,7 +200,7 @@ absl::Status AnchoredCompressor::CompressLayer(int64_t layer, std::vector<Artifa
       if (EndsHalf(site)) RETURN_IF_ERROR(FinishHalf(site, streams_[w]));
     }
   }
-  return absl::OkStatus();
+  return LayerDone(context_, layer);
 }
 
 }  // namespace svdllm

@@ -4,9 +4,11 @@
 // block whose inputs were all taken beforehand would make up for the same loss twice.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "lowrank/anchored.h"
+#include "lowrank/factors.h"
 #include "model/forward.h"
 #include "pipeline/compress_blocks.h"
 #include "pipeline/streams.h"
@@ -26,7 +28,7 @@ class AnchoredCompressor {
  private:
   // One compressed model.
   struct Stream {
-    Matrix x;      // F32 [tokens, hidden]: its residual streams
+    ResidualStream x;
     Block block;   // the current block as far as it is compressed
     Matrix gram;   // H of the current site, F64 [n, n]
     Matrix drift;  // D [n, n], or W D [m, n] of the site's only reader
@@ -42,6 +44,9 @@ class AnchoredCompressor {
   absl::Status GatherBatch(const Batch& batch, Site site);
   absl::Status Compress(int64_t layer, Site site, Stream& stream, ArtifactWriter& writer,
                         std::vector<MatrixReport>& reports);
+  absl::Status CompressTogether(int64_t layer, std::span<const size_t> readers,
+                                const Metric& metric, Stream& stream, ArtifactWriter& writer,
+                                std::vector<MatrixReport>& reports);
   // Takes a compressed stream behind the half that the site ends.
   absl::Status FinishHalf(Site site, Stream& stream);
 
@@ -49,7 +54,8 @@ class AnchoredCompressor {
   Backend& backend_;
   Forward dense_forward_, forward_;  // two, as their buffers are in use at the same time
   const std::vector<Batch> batches_;
-  Matrix dense_;         // F32 [tokens, hidden]
+  BlockReader reader_;
+  ResidualStream dense_;
   Matrix drift_;         // F32 [largest batch, n]: X − X′ of a batch
   Matrix drift_output_;  // F32 [largest batch, m]: W (X − X′) of it
   Block block_;

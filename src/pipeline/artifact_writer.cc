@@ -162,9 +162,16 @@ absl::Status ArtifactWriter::Write(const std::string& name, std::span<const std:
   return writer.WritePart(part->tensor, part->first_row * row_bytes, bytes);
 }
 
+ArtifactWriter ArtifactWriter::WithoutFiles(std::vector<int64_t> ranks) {
+  ArtifactWriter writer;
+  writer.ranks_ = std::move(ranks);
+  return writer;
+}
+
 absl::Status ArtifactWriter::WriteFactors(size_t target, std::span<const std::byte> a,
                                           std::span<const std::byte> b,
                                           std::span<const int32_t> order) {
+  if (checkpoint_ == nullptr) return absl::OkStatus();
   const std::string& name = (*targets_)[target].name;
   RETURN_IF_ERROR(Write(name + ".low_rank_a.weight", a));
   RETURN_IF_ERROR(Write(name + ".low_rank_b.weight", b));
@@ -172,6 +179,7 @@ absl::Status ArtifactWriter::WriteFactors(size_t target, std::span<const std::by
 }
 
 absl::Status ArtifactWriter::WriteDense(size_t target, std::span<const std::byte> weight) {
+  if (checkpoint_ == nullptr) return absl::OkStatus();
   return Write((*targets_)[target].name + ".weight", weight);
 }
 

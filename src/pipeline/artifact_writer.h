@@ -27,6 +27,9 @@ class ArtifactWriter {
                                                std::vector<int64_t> ranks,
                                                const std::string& staging_dir);
 
+  // One for a job on a backend that only counts: it has ranks, and keeps nothing.
+  static ArtifactWriter WithoutFiles(std::vector<int64_t> ranks);
+
   // a [rank, in], b [out, rank], or [out − rank, rank] where order [out] says that they are
   // pivoted; in the dtype of the source's weight.
   absl::Status WriteFactors(size_t target, std::span<const std::byte> a,
@@ -72,6 +75,7 @@ struct OwnArtifact {
   ArtifactResult artifact;               // its uri is left empty
   std::vector<PerplexityResult> before;  // of the dense model
   std::vector<TaskResult> tasks_before;  // likewise
+  std::vector<ThroughputResult> throughputs_before;
 };
 // NOT_FOUND where local directory dir holds no artifact of this job.
 absl::StatusOr<OwnArtifact> ReadOwnArtifact(const std::string& dir, const std::string& job_id);

@@ -52,14 +52,14 @@ absl::StatusOr<BlockStatistics> BlockStatistics::Create(const ModelConfig& confi
   return statistics;
 }
 
-BlockObserver BlockStatistics::Observer() {
+BlockObserver BlockStatistics::Observer(DType precision) {
   BlockObserver observer;
-  observer.input = [this](Site which, MatrixRef x) -> absl::Status {
+  observer.input = [this, precision](Site which, MatrixRef x) -> absl::Status {
     SiteStatistic& s = site(which);
     s.tokens += x.rows;
     if (statistic_ == Statistic::kMeanAbs) return backend_->AccumulateAbs(x, s.scale);
     if (statistic_ != Statistic::kGram) return absl::OkStatus();
-    if (!s.output) return backend_->AccumulateGram(x, s.gram);
+    if (!s.output) return backend_->AccumulateGram(x, precision, s.gram);
     const int64_t rows = std::min({kRowsOfBatch, x.rows, kSampleRows - s.sampled});
     if (rows <= 0) return absl::OkStatus();
     RETURN_IF_ERROR(backend_->Copy(x.Rows(0, rows), s.sample.ref().Rows(s.sampled, rows)));
@@ -67,9 +67,9 @@ BlockObserver BlockStatistics::Observer() {
     return absl::OkStatus();
   };
   if (statistic_ == Statistic::kGram) {
-    observer.output = [this](LinearId id, MatrixRef y) -> absl::Status {
+    observer.output = [this, precision](LinearId id, MatrixRef y) -> absl::Status {
       for (SiteStatistic& s : sites_) {
-        if (s.output && s.reader == id) return backend_->AccumulateGram(y, s.gram);
+        if (s.output && s.reader == id) return backend_->AccumulateGram(y, precision, s.gram);
       }
       return absl::OkStatus();
     };

@@ -20,8 +20,9 @@ class BlockStatistics {
                                                 Statistic statistic, bool output_grams,
                                                 Backend& backend);
 
-  // Adds what passes through RunBlock. Must not outlive this object, nor be used after a move.
-  BlockObserver Observer();
+  // Adds what passes through RunBlock; Grams are products in the block's precision. Must not
+  // outlive this object, nor be used after a move.
+  BlockObserver Observer(DType precision);
   // To be called once, after the last token. NUMERICAL_FAILURE "calibrate: <layer> <site>: …" where
   // a statistic is not finite. asvd_alpha: the exponent of the channel scales.
   absl::Status Finish(const std::string& layer, double asvd_alpha);

@@ -4,11 +4,22 @@
 #include "model/tokenizer.h"
 #include "pipeline/compress_blocks.h"
 #include "pipeline/measure.h"
+#include "pipeline/memory_plan.h"
 #include "pipeline/model_samples.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/staging.h"
 
 namespace svdllm {
+namespace {
+
+absl::StatusOr<MemoryPlan> PlanMemoryOf(const CompressSpec& spec, const Backend& backend) {
+  const bool exact = backend.WeightType(DType::kF16) == DType::kF32;
+  const DeviceBudget budget{backend.OnDevice(), backend.Memory().limit, exact};
+  if (!budget.on_device && budget.memory_bytes == 0) return MemoryPlan{};
+  return PlanMemory(spec, budget);
+}
+
+}  // namespace
 
 absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend& backend,
                                            ArtifactStore& store, const RunHooks& hooks) {
@@ -36,12 +47,14 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
     own->artifact.uri = uris[keep_ratio];
     result.perplexities = own->before;
     result.tasks = own->tasks_before;
+    result.throughputs = own->throughputs_before;
     published[keep_ratio] = std::move(own->artifact);
   }
   const std::vector<double> all_ratios = spec.keep_ratios;
   std::erase_if(spec.keep_ratios, [&](double ratio) { return published.count(ratio) > 0; });
 
   if (!spec.keep_ratios.empty()) {
+    ASSIGN_OR_RETURN(const MemoryPlan memory, PlanMemoryOf(spec, backend));
     // Staged first: an output that cannot be written is found out before the work.
     Staging staging(store);
     std::vector<std::string> dirs;
@@ -53,7 +66,7 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
     const auto seq_len = static_cast<double>(spec.calibration.seq_len);
     const Workload expected{static_cast<double>(spec.calibration.samples) * seq_len, seq_len / 2};
     RunLog log(hooks, sampling + CompressFlops(spec, checkpoint, expected, {}),
-               checkpoint.config().num_layers);
+               checkpoint.config().num_layers, &backend);
     log.Enter("load");
     ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(spec.model_dir));
     const auto sampler = [&](int64_t count, int64_t length, uint64_t seed) {
@@ -64,12 +77,14 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
                                      tokenizer, sampler));
     ASSIGN_OR_RETURN(Measurements what, LoadMeasurements(spec.evaluations, spec.tasks, tokenizer,
                                                          checkpoint.config()));
+    what.throughput = spec.throughput;
     what.texts.insert(what.texts.begin(), data.held_out.begin(), data.held_out.end());
     const auto models = static_cast<double>(1 + spec.keep_ratios.size());
     log.Expect(sampling + CompressFlops(spec, checkpoint, WorkloadOf(data.calibration), {}) +
                models * MeasureFlops(checkpoint, what));
     RETURN_IF_ERROR(log.Step(0, "", "loaded"));
-    const CompressContext context{spec, checkpoint, targets, data.calibration, backend, log};
+    const CompressContext context{spec,    checkpoint, targets,         data.calibration,
+                                  backend, log,        memory.placement};
     ASSIGN_OR_RETURN(const std::vector<std::vector<int64_t>> ranks, AllocateRanks(context));
     std::vector<ArtifactWriter> writers;
     for (size_t i = 0; i < dirs.size(); ++i) {
@@ -90,6 +105,7 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
     ASSIGN_OR_RETURN(Figures before, Measure(checkpoint, tokenizer, what, backend, log));
     result.perplexities = std::move(before.perplexities);
     result.tasks = std::move(before.tasks);
+    result.throughputs = std::move(before.throughputs);
     std::vector<ArtifactResult> artifacts;
     for (size_t i = 0; i < writers.size(); ++i) {
       ArtifactResult artifact;
@@ -105,12 +121,14 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
         ASSIGN_OR_RETURN(Figures after, Measure(compressed, tokenizer, what, backend, log));
         artifact.perplexities = std::move(after.perplexities);
         artifact.tasks = std::move(after.tasks);
+        artifact.throughputs = std::move(after.throughputs);
       }
       artifacts.push_back(std::move(artifact));
     }
     log.Enter("publish");
     result.stages = log.Stages();
     result.peak_host_bytes = PeakResidentBytes();
+    result.peak_device_bytes = log.PeakDeviceBytes();
     for (size_t i = 0; i < writers.size(); ++i) {
       RETURN_IF_ERROR(writers[i].FinishArtifact(result, artifacts[i]));
       published[artifacts[i].keep_ratio] = std::move(artifacts[i]);

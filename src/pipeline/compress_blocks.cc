@@ -1,8 +1,8 @@
 #include "pipeline/compress_blocks.h"
 
-#include <fmt/format.h>
-
+#include <algorithm>
 #include <optional>
+#include <string>
 
 #include "pipeline/anchored_blocks.h"
 #include "pipeline/compress_matrix.h"
@@ -27,6 +27,27 @@ class BlockCompressor {
                              std::vector<std::vector<MatrixReport>>& reports);
 
  private:
+  // A layer whose statistics are complete.
+  struct Calibrated {
+    Block block;
+    BlockStatistics statistics;
+    std::optional<PendingDecompositions> pending;  // of all its linears that are wanted
+  };
+  // A layer on its way into one artifact.
+  struct Half {
+    Block block;
+    std::optional<BlockStatistics> own;  // behind the compressed prefix
+  };
+
+  // The linears of a group for which a writer wants a rank.
+  std::vector<size_t> Wanted(int64_t layer, const std::vector<size_t>& group,
+                             const std::vector<ArtifactWriter>& writers) const;
+  absl::Status FinishLayer(Calibrated& layer, std::vector<ArtifactWriter>& writers,
+                           std::vector<std::vector<MatrixReport>>& reports);
+  absl::StatusOr<std::vector<Half>> StartHalves(const Calibrated& layer, size_t writers);
+  absl::Status CompressLinear(const Calibrated& layer, size_t i, const Decomposition* decomposition,
+                              Half& half, ArtifactWriter& writer,
+                              std::vector<MatrixReport>& reports);
   absl::Status AdvanceCompressed(size_t stream, const Block& block, bool observe_only,
                                  BlockStatistics* statistics);
 
@@ -34,80 +55,123 @@ class BlockCompressor {
   const bool update_;
   Forward forward_;
   DensePass pass_;
-  std::vector<Matrix> compressed_;  // the residual streams of each compressed prefix
-  Matrix scratch_;                  // a batch of streams that is only looked at
+  std::vector<ResidualStream> compressed_;  // of each compressed prefix
+  std::optional<Calibrated> previous_;      // with overlap: its decompositions are under way
 };
 
 absl::Status BlockCompressor::Start(size_t writers) {
   RETURN_IF_ERROR(pass_.Start());
-  if (!update_) return absl::OkStatus();
-  const Matrix& dense = pass_.stream();
-  for (size_t i = 0; i < writers; ++i) {
-    ASSIGN_OR_RETURN(Matrix copy, context_.backend.New(dense.rows(), dense.cols(), DType::kF32));
-    RETURN_IF_ERROR(context_.backend.Copy(dense, copy));
+  for (size_t i = 0; i < writers && update_; ++i) {
+    ASSIGN_OR_RETURN(ResidualStream copy, pass_.stream().Copy());
     compressed_.push_back(std::move(copy));
   }
-  ASSIGN_OR_RETURN(scratch_,
-                   context_.backend.New(LargestBatch(pass_.batches()), dense.cols(), DType::kF32));
   return absl::OkStatus();
 }
 
 absl::Status BlockCompressor::AdvanceCompressed(size_t stream, const Block& block,
                                                 bool observe_only, BlockStatistics* statistics) {
   context_.log.Enter("calibrate");
-  const MatrixRef scratch = scratch_;
-  RETURN_IF_ERROR(AdvanceStream(forward_, block, pass_.batches(), compressed_[stream],
-                                observe_only ? &scratch : nullptr,
-                                statistics != nullptr ? statistics->Observer() : BlockObserver{},
-                                context_.backend, [this] { return context_.log.Check(); }));
+  RETURN_IF_ERROR(AdvanceStream(
+      forward_, block, pass_.batches(), compressed_[stream], /*keep=*/!observe_only,
+      statistics != nullptr ? statistics->Observer(pass_.block().precision()) : BlockObserver{},
+      [this] { return context_.log.Check(); }));
   const Workload work = WorkloadOf(context_.calibration);
   return context_.log.Step(BlockFlops(context_.checkpoint.config(), context_.checkpoint.arch(),
                                       work.tokens, work.positions));
 }
 
+std::vector<size_t> BlockCompressor::Wanted(int64_t layer, const std::vector<size_t>& group,
+                                            const std::vector<ArtifactWriter>& writers) const {
+  std::vector<size_t> wanted;
+  for (const size_t i : group) {
+    const size_t index = TargetIndex(context_, layer, i);
+    if (std::any_of(writers.begin(), writers.end(),
+                    [index](const ArtifactWriter& writer) { return writer.ranks()[index] > 0; })) {
+      wanted.push_back(i);
+    }
+  }
+  return wanted;
+}
+
+absl::StatusOr<std::vector<BlockCompressor::Half>> BlockCompressor::StartHalves(
+    const Calibrated& layer, size_t writers) {
+  std::vector<Half> halves;
+  for (size_t w = 0; w < writers; ++w) {
+    Half& half = halves.emplace_back(Half{layer.block, {}});  // shares what stays
+    // In the first block both models see the same inputs.
+    if (!update_ || layer.block.layer == 0) continue;
+    ASSIGN_OR_RETURN(half.own, pass_.NewStatistics());
+    RETURN_IF_ERROR(AdvanceCompressed(w, layer.block, /*observe_only=*/true, &*half.own));
+    RETURN_IF_ERROR(
+        half.own->Finish("layer " + std::to_string(layer.block.layer) + " behind the compressed",
+                         context_.spec.asvd_alpha));
+  }
+  return halves;
+}
+
+absl::Status BlockCompressor::CompressLinear(const Calibrated& layer, size_t i,
+                                             const Decomposition* decomposition, Half& half,
+                                             ArtifactWriter& writer,
+                                             std::vector<MatrixReport>& reports) {
+  const size_t index = TargetIndex(context_, layer.block.layer, i);
+  const int64_t rank = writer.ranks()[index];
+  if (rank == 0) {
+    reports.push_back(DenseReport(context_.targets[index]));
+    return absl::OkStatus();
+  }
+  const LinearId id = context_.checkpoint.arch().linears[i].id;
+  const BlockStatistics& judge = half.own ? *half.own : layer.statistics;
+  const MatrixJob job{index, rank, *decomposition, judge.MetricOf(id), judge.SampleOf(id), update_};
+  ASSIGN_OR_RETURN(MatrixReport report,
+                   CompressMatrix(context_, job, writer, half.block.linear(id)));
+  reports.push_back(std::move(report));
+  return absl::OkStatus();
+}
+
+absl::Status BlockCompressor::FinishLayer(Calibrated& layer, std::vector<ArtifactWriter>& writers,
+                                          std::vector<std::vector<MatrixReport>>& reports) {
+  const int64_t number = layer.block.layer;
+  ASSIGN_OR_RETURN(std::vector<Half> halves, StartHalves(layer, writers.size()));
+  for (const std::vector<size_t>& group : DecompositionGroups(context_)) {
+    const std::vector<size_t> wanted = Wanted(number, group, writers);
+    if (!layer.pending) {
+      ASSIGN_OR_RETURN(layer.pending, StartDecompositions(context_, layer.block, layer.statistics,
+                                                          /*values_only=*/false, wanted));
+    }
+    context_.log.Enter("factorise");
+    absl::StatusOr<std::vector<Decomposition>> decompositions = layer.pending->Finish();
+    layer.pending.reset();
+    if (!decompositions.ok()) return LayerError(decompositions.status(), number);
+    size_t next = 0;
+    for (const size_t i : group) {
+      const bool decomposed = next < wanted.size() && wanted[next] == i;
+      const Decomposition* d = decomposed ? &(*decompositions)[next++] : nullptr;
+      for (size_t w = 0; w < writers.size(); ++w) {
+        RETURN_IF_ERROR(CompressLinear(layer, i, d, halves[w], writers[w], reports[w]));
+      }
+    }
+  }
+  const bool last = number + 1 == context_.checkpoint.config().num_layers;
+  for (size_t w = 0; w < writers.size() && update_ && !last; ++w) {
+    RETURN_IF_ERROR(AdvanceCompressed(w, halves[w].block, /*observe_only=*/false, nullptr));
+  }
+  return LayerDone(context_, number);
+}
+
 absl::Status BlockCompressor::CompressLayer(int64_t layer, std::vector<ArtifactWriter>& writers,
                                             std::vector<std::vector<MatrixReport>>& reports) {
   RETURN_IF_ERROR(pass_.Calibrate(layer));
-  const auto& linears = context_.checkpoint.arch().linears;
-  std::vector<bool> wanted(linears.size(), false);
-  for (size_t i = 0; i < linears.size(); ++i) {
-    for (const ArtifactWriter& writer : writers) {
-      if (writer.ranks()[TargetIndex(context_, layer, i)] > 0) wanted[i] = true;
-    }
-  }
-  ASSIGN_OR_RETURN(const std::vector<Decomposition> decompositions,
-                   pass_.DecomposeLayer(false, wanted));
-  const bool last = layer + 1 == context_.checkpoint.config().num_layers;
-  for (size_t w = 0; w < writers.size(); ++w) {
-    // In the first block both models see the same inputs.
-    std::optional<BlockStatistics> own;
-    if (update_ && layer > 0) {
-      ASSIGN_OR_RETURN(own, pass_.NewStatistics());
-      RETURN_IF_ERROR(AdvanceCompressed(w, pass_.block(), /*observe_only=*/true, &*own));
-      RETURN_IF_ERROR(own->Finish("layer " + std::to_string(layer) + " behind the compressed",
-                                  context_.spec.asvd_alpha));
-    }
-    const BlockStatistics& judge = own ? *own : pass_.statistics();
-    context_.log.Enter("factorise");
-    Block compressed = pass_.block();  // shares what stays
-    size_t next = 0;
-    for (size_t i = 0; i < linears.size(); ++i) {
-      const LinearId id = linears[i].id;
-      const size_t index = TargetIndex(context_, layer, i);
-      const int64_t rank = writers[w].ranks()[index];
-      const Decomposition* d = wanted[i] ? &decompositions[next++] : nullptr;
-      if (rank == 0) {
-        reports[w].push_back(DenseReport(context_.targets[index]));
-        continue;
-      }
-      const MatrixJob job{index, rank, *d, judge.MetricOf(id), judge.SampleOf(id), update_};
-      ASSIGN_OR_RETURN(MatrixReport report,
-                       CompressMatrix(context_, job, writers[w], compressed.linear(id)));
-      reports[w].push_back(std::move(report));
-    }
-    if (update_ && !last) RETURN_IF_ERROR(AdvanceCompressed(w, compressed, false, nullptr));
-  }
-  return absl::OkStatus();
+  Calibrated now{pass_.block(), pass_.TakeStatistics(), {}};
+  if (!context_.placement.overlap) return FinishLayer(now, writers, reports);
+  // While this layer's eigenproblems are solved, the one before is factorised and written, and then
+  // the next one calibrated.
+  const std::vector<size_t> wanted = Wanted(layer, DecompositionGroups(context_)[0], writers);
+  ASSIGN_OR_RETURN(now.pending, StartDecompositions(context_, now.block, now.statistics,
+                                                    /*values_only=*/false, wanted));
+  if (previous_) RETURN_IF_ERROR(FinishLayer(*previous_, writers, reports));
+  previous_ = std::move(now);
+  if (layer + 1 < context_.checkpoint.config().num_layers) return absl::OkStatus();
+  return FinishLayer(*previous_, writers, reports);
 }
 
 // Layer by layer, whichever way the method goes through one.
@@ -120,14 +184,18 @@ absl::StatusOr<std::vector<std::vector<MatrixReport>>> ForLayers(
   const int64_t layers = context.checkpoint.config().num_layers;
   for (int64_t layer = 0; layer < layers; ++layer) {
     RETURN_IF_ERROR(compressor.CompressLayer(layer, writers, reports));
-    context.log.LayerDone();
-    RETURN_IF_ERROR(context.log.Step(
-        0, "", "layer " + std::to_string(layer + 1) + "/" + std::to_string(layers) + " done"));
   }
   return reports;
 }
 
 }  // namespace
+
+absl::Status LayerDone(const CompressContext& context, int64_t layer) {
+  context.log.LayerDone();
+  return context.log.Step(0, "",
+                          "layer " + std::to_string(layer + 1) + "/" +
+                              std::to_string(context.checkpoint.config().num_layers) + " done");
+}
 
 absl::StatusOr<std::vector<std::vector<MatrixReport>>> CompressBlocks(
     const CompressContext& context, std::vector<ArtifactWriter>& writers) {

@@ -13,17 +13,18 @@ constexpr double kNoLoss = 1e-12;
 // x to the bytes that are stored, and back to F64 as what they then say.
 absl::StatusOr<Matrix> Round(MatrixRef x, DType dtype, std::vector<std::byte>& bytes,
                              Backend& backend) {
-  bytes.resize(static_cast<size_t>(x.size()) * SizeOf(dtype));
+  if (backend.Computes()) bytes.resize(static_cast<size_t>(x.size()) * SizeOf(dtype));
   RETURN_IF_ERROR(backend.Download(x, bytes.data(), dtype));
   ASSIGN_OR_RETURN(Matrix rounded, backend.New(x.rows, x.cols, DType::kF64));
   RETURN_IF_ERROR(backend.Upload(bytes.data(), dtype, rounded));
   return rounded;
 }
 
-absl::StatusOr<Matrix> Single(MatrixRef x, Backend& backend) {
-  ASSIGN_OR_RETURN(Matrix single, backend.New(x.rows, x.cols, DType::kF32));
-  RETURN_IF_ERROR(backend.Copy(x, single));
-  return single;
+// As a weight that is stored in this type.
+absl::StatusOr<Matrix> AsWeight(MatrixRef x, DType stored, Backend& backend) {
+  ASSIGN_OR_RETURN(Matrix weight, backend.New(x.rows, x.cols, backend.WeightType(stored)));
+  RETURN_IF_ERROR(backend.Copy(x, weight));
+  return weight;
 }
 
 // MatrixReport::spectrum.
@@ -58,10 +59,10 @@ absl::StatusOr<Factors> Store(const CompressContext& context, const MatrixJob& j
 
 }  // namespace
 
-absl::Status SetFactors(const Factors& factors, Linear& linear, Backend& backend) {
+absl::Status SetFactors(const Factors& factors, DType stored, Linear& linear, Backend& backend) {
   linear.w = Matrix();
-  ASSIGN_OR_RETURN(linear.a, Single(factors.a, backend));
-  ASSIGN_OR_RETURN(linear.b, Single(factors.b, backend));
+  ASSIGN_OR_RETURN(linear.a, AsWeight(factors.a, stored, backend));
+  ASSIGN_OR_RETURN(linear.b, AsWeight(factors.b, stored, backend));
   if (!factors.pivoted()) return absl::OkStatus();
   ASSIGN_OR_RETURN(linear.order,
                    backend.New(1, static_cast<int64_t>(factors.order.size()), DType::kI32));
@@ -83,7 +84,7 @@ absl::StatusOr<MatrixReport> CompressMatrix(const CompressContext& context, cons
     report.optimum_loss = std::sqrt(tail);
   }
   report.spectrum = Spectrum(d, std::min(target.rows, target.cols));
-  ASSIGN_OR_RETURN(const TensorView source, context.checkpoint.Tensor(target.name + ".weight"));
+  ASSIGN_OR_RETURN(const TensorSpec source, context.checkpoint.Spec(target.name + ".weight"));
 
   Factors factors;
   if (job.update) {
@@ -94,27 +95,25 @@ absl::StatusOr<MatrixReport> CompressMatrix(const CompressContext& context, cons
     ASSIGN_OR_RETURN(factors, Truncate(d, job.rank, backend));
     report.relative_loss = total > 0 ? std::sqrt(tail / total) : 0;
   }
-  ASSIGN_OR_RETURN(const Matrix exact, Multiply(factors, backend));
-
-  Matrix as_stored;
-  if (context.spec.output_format == OutputFormat::kFactored) {
-    ASSIGN_OR_RETURN(factors, Store(context, job, source.dtype, std::move(factors), writer));
-    ASSIGN_OR_RETURN(as_stored, Multiply(factors, backend));
-    RETURN_IF_ERROR(SetFactors(factors, linear, backend));
-  } else {
-    std::vector<std::byte> bytes;
-    ASSIGN_OR_RETURN(as_stored, Round(exact, source.dtype, bytes, backend));
-    RETURN_IF_ERROR(writer.WriteDense(job.target, bytes));
-    ASSIGN_OR_RETURN(linear.w, Single(as_stored, backend));
-  }
-
   const bool sampled = job.metric.output_gram.data != nullptr;
   const auto loss = [&](MatrixRef approximation) {
     return sampled ? SampledLoss(d, approximation, job.sample, backend)
                    : ResidualLoss(d, approximation, job.metric, backend);
   };
-  ASSIGN_OR_RETURN(const double exact_loss, loss(exact));
-  ASSIGN_OR_RETURN(const double stored_loss, loss(as_stored));
+  ASSIGN_OR_RETURN(Matrix product, Multiply(factors, backend));
+  ASSIGN_OR_RETURN(const double exact_loss, loss(product));
+  if (context.spec.output_format == OutputFormat::kFactored) {
+    product = Matrix();  // first give it back
+    ASSIGN_OR_RETURN(factors, Store(context, job, source.dtype, std::move(factors), writer));
+    RETURN_IF_ERROR(SetFactors(factors, source.dtype, linear, backend));
+    ASSIGN_OR_RETURN(product, Multiply(factors, backend));
+  } else {
+    std::vector<std::byte> bytes;
+    ASSIGN_OR_RETURN(product, Round(product, source.dtype, bytes, backend));
+    RETURN_IF_ERROR(writer.WriteDense(job.target, bytes));
+    ASSIGN_OR_RETURN(linear.w, AsWeight(product, source.dtype, backend));
+  }
+  ASSIGN_OR_RETURN(const double stored_loss, loss(product));
   if (!std::isfinite(stored_loss)) {
     return MakeError(absl::StatusCode::kInternal, kNumericalFailure,
                      "factorise: " + target.name + ": the factors overflow " +

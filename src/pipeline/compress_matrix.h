@@ -7,8 +7,9 @@
 
 namespace svdllm {
 
-// The linear computes with these factors from now on; its bias stays.
-absl::Status SetFactors(const Factors& factors, Linear& linear, Backend& backend);
+// The linear computes with these factors from now on, held as what is stored in this type; its bias
+// stays.
+absl::Status SetFactors(const Factors& factors, DType stored, Linear& linear, Backend& backend);
 
 // Of a matrix that stays as it is.
 MatrixReport DenseReport(const Target& target);

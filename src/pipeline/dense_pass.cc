@@ -13,7 +13,8 @@ absl::Status DensePass::Start() {
   if (statistic_ == Statistic::kNone) return absl::OkStatus();
   context_.log.Enter("load");
   ASSIGN_OR_RETURN(stream_,
-                   EmbedSequences(context_.checkpoint, context_.calibration, context_.backend));
+                   ResidualStream::Embed(context_.checkpoint, context_.calibration,
+                                         context_.placement.host_streams, context_.backend));
   return absl::OkStatus();
 }
 
@@ -21,13 +22,19 @@ absl::Status DensePass::Calibrate(int64_t layer) {
   RunLog& log = context_.log;
   log.Enter("load");
   layer_ = layer;
-  ASSIGN_OR_RETURN(block_, LoadBlock(context_.checkpoint, layer, context_.backend));
+  block_ = Block();  // first give the old one back
+  statistics_ = BlockStatistics();
+  ASSIGN_OR_RETURN(block_, reader_.Take(layer));
   ASSIGN_OR_RETURN(statistics_, NewStatistics());
-  if (statistic_ == Statistic::kNone) return log.Check();
+  if (statistic_ == Statistic::kNone) {
+    RETURN_IF_ERROR(reader_.ReadAhead(layer + 1));
+    return log.Check();
+  }
   log.Enter("calibrate");
-  RETURN_IF_ERROR(AdvanceStream(forward_, block_, batches_, stream_, nullptr,
-                                statistics_.Observer(), context_.backend,
+  RETURN_IF_ERROR(AdvanceStream(forward_, block_, batches_, stream_, /*keep=*/true,
+                                statistics_.Observer(block_.precision()),
                                 [&log] { return log.Check(); }));
+  RETURN_IF_ERROR(reader_.ReadAhead(layer + 1));
   RETURN_IF_ERROR(statistics_.Finish("layer " + std::to_string(layer), context_.spec.asvd_alpha));
   const Workload work = WorkloadOf(context_.calibration);
   const ModelConfig& config = context_.checkpoint.config();
@@ -36,25 +43,38 @@ absl::Status DensePass::Calibrate(int64_t layer) {
                   StatisticsFlops(context_.spec, config, arch, work.tokens));
 }
 
-absl::StatusOr<std::vector<Decomposition>> DensePass::DecomposeLayer(
-    bool values_only, const std::vector<bool>& wanted) {
-  context_.log.Enter("factorise");
+absl::StatusOr<PendingDecompositions> StartDecompositions(const CompressContext& context,
+                                                          const Block& block,
+                                                          const BlockStatistics& statistics,
+                                                          bool values_only,
+                                                          std::span<const size_t> linears) {
+  context.log.Enter("factorise");
   std::vector<DecomposeItem> items;
-  const auto& linears = context_.checkpoint.arch().linears;
-  for (size_t i = 0; i < linears.size(); ++i) {
-    if (wanted[i]) {
-      items.push_back({block_.linear(linears[i].id).w, statistics_.MetricOf(linears[i].id)});
-    }
+  for (const size_t i : linears) {
+    const LinearId id = context.checkpoint.arch().linears[i].id;
+    items.push_back({block.linear(id).w, statistics.MetricOf(id)});
   }
-  absl::StatusOr<std::vector<Decomposition>> decompositions =
-      values_only ? DecomposeValues(items, context_.backend) : Decompose(items, context_.backend);
-  if (!decompositions.ok()) {
-    return Annotate(decompositions.status(), "factorise: layer " + std::to_string(layer_));
+  absl::StatusOr<PendingDecompositions> pending =
+      PendingDecompositions::Start(items, values_only, context.backend);
+  if (!pending.ok()) return LayerError(pending.status(), block.layer);
+  const Architecture& arch = context.checkpoint.arch();
+  RETURN_IF_ERROR(context.log.Step(
+      DecomposeFlops(context.checkpoint.config(), arch) * (values_only ? kValuesShare : 1) *
+      static_cast<double>(linears.size()) / static_cast<double>(arch.linears.size())));
+  return pending;
+}
+
+std::vector<std::vector<size_t>> DecompositionGroups(const CompressContext& context) {
+  std::vector<std::vector<size_t>> groups(1);
+  for (size_t i = 0; i < context.checkpoint.arch().linears.size(); ++i) {
+    if (context.placement.one_matrix && i > 0) groups.emplace_back();
+    groups.back().push_back(i);
   }
-  RETURN_IF_ERROR(
-      context_.log.Step(DecomposeFlops(context_.checkpoint.config(), context_.checkpoint.arch()) *
-                        (values_only ? kValuesShare : 1)));
-  return decompositions;
+  return groups;
+}
+
+absl::Status LayerError(const absl::Status& status, int64_t layer) {
+  return Annotate(status, "factorise: layer " + std::to_string(layer));
 }
 
 }  // namespace svdllm

@@ -17,21 +17,21 @@ class DensePass {
       : context_(context),
         statistic_(RowOf(context.spec.method).statistic),
         forward_(context.checkpoint.config(), context.checkpoint.arch(), context.backend),
-        batches_(MakeBatches(context.calibration)) {}
+        batches_(MakeBatches(context.calibration)),
+        reader_(context.checkpoint, context.backend, context.placement.overlap) {}
 
   absl::Status Start();
   // Loads the block and gathers its statistics over the stream, which is advanced.
   absl::Status Calibrate(int64_t layer);
-  // Of the linears that are wanted, in the table's order.
-  absl::StatusOr<std::vector<Decomposition>> DecomposeLayer(bool values_only,
-                                                            const std::vector<bool>& wanted);
 
   const std::vector<Batch>& batches() const { return batches_; }
   // The residual streams behind the last block that was calibrated; empty where the method needs no
   // activations.
-  const Matrix& stream() const { return stream_; }
+  const ResidualStream& stream() const { return stream_; }
   const Block& block() const { return block_; }
   const BlockStatistics& statistics() const { return statistics_; }
+  // Leaves none behind.
+  BlockStatistics TakeStatistics() { return std::move(statistics_); }
   absl::StatusOr<BlockStatistics> NewStatistics() const;
 
  private:
@@ -39,11 +39,25 @@ class DensePass {
   const Statistic statistic_;
   Forward forward_;
   const std::vector<Batch> batches_;
-  Matrix stream_;
+  BlockReader reader_;
+  ResidualStream stream_;
   int64_t layer_ = -1;
   Block block_;
   BlockStatistics statistics_;
 };
+
+// Begins the decompositions of some linears of a block, by their numbers in the table.
+absl::StatusOr<PendingDecompositions> StartDecompositions(const CompressContext& context,
+                                                          const Block& block,
+                                                          const BlockStatistics& statistics,
+                                                          bool values_only,
+                                                          std::span<const size_t> linears);
+
+// The linears of a layer, by their numbers in the table, in groups that are decomposed together.
+std::vector<std::vector<size_t>> DecompositionGroups(const CompressContext& context);
+
+// What went wrong while a layer's matrices were decomposed, with the layer's number.
+absl::Status LayerError(const absl::Status& status, int64_t layer);
 
 // The position of a linear, the i-th of its layer, among the targets.
 inline size_t TargetIndex(const CompressContext& context, int64_t layer, size_t i) {

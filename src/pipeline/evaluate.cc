@@ -1,5 +1,6 @@
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <set>
 
 #include "model/tokenizer.h"
@@ -23,7 +24,8 @@ struct Subject {
   Measurements what;
 };
 
-absl::StatusOr<Subject> Open(const EvaluateSpec& spec, const std::string& dir) {
+absl::StatusOr<Subject> Open(const EvaluateSpec& spec, const ThroughputSpec& throughput,
+                             const std::string& dir) {
   ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(dir));
   ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Load(dir));
   std::vector<PerplexitySpec> texts = spec.perplexities;
@@ -33,6 +35,7 @@ absl::StatusOr<Subject> Open(const EvaluateSpec& spec, const std::string& dir) {
   }
   ASSIGN_OR_RETURN(Measurements what,
                    LoadMeasurements(texts, spec.tasks, tokenizer, checkpoint.config()));
+  what.throughput = throughput;
   return Subject{std::move(checkpoint), std::move(tokenizer), std::move(what)};
 }
 
@@ -43,8 +46,12 @@ absl::StatusOr<ModelFigures> Run(const Subject& subject, const std::string& uri,
   ASSIGN_OR_RETURN(Figures figures,
                    Measure(subject.checkpoint, subject.tokenizer, subject.what, backend, log));
   predictions += PredictionLines(name, subject.what.tasks, figures.answers);
-  return ModelFigures{uri, subject.checkpoint.parameters(), subject.checkpoint.weight_bytes(),
-                      std::move(figures.perplexities), std::move(figures.tasks)};
+  return ModelFigures{uri,
+                      subject.checkpoint.parameters(),
+                      subject.checkpoint.weight_bytes(),
+                      std::move(figures.perplexities),
+                      std::move(figures.tasks),
+                      std::move(figures.throughputs)};
 }
 
 absl::Status CheckModel(const EvaluateSpec& spec, const std::string& dir) {
@@ -53,7 +60,22 @@ absl::Status CheckModel(const EvaluateSpec& spec, const std::string& dir) {
     RETURN_IF_ERROR(
         ResolveSeqLen(text.seq_len, checkpoint.config(), text.name + ": seq_len").status());
   }
-  return absl::OkStatus();
+  return ResolveThroughput(spec.throughput, checkpoint.config(), "throughput").status();
+}
+
+// Both models get the same prompts: as long as the shorter of them allows.
+absl::StatusOr<ThroughputSpec> CommonThroughput(const EvaluateSpec& spec) {
+  ThroughputSpec throughput = spec.throughput;
+  int64_t prompt = INT64_MAX;
+  for (const std::string& dir : {spec.model_dir, spec.baseline_dir}) {
+    if (dir.empty()) continue;
+    ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(dir));
+    ASSIGN_OR_RETURN(throughput,
+                     ResolveThroughput(spec.throughput, checkpoint.config(), "throughput"));
+    prompt = std::min(prompt, throughput.prompt_tokens);
+  }
+  throughput.prompt_tokens = prompt;
+  return throughput;
 }
 
 }  // namespace
@@ -104,14 +126,15 @@ absl::StatusOr<EvaluateResult> RunEvaluate(const EvaluateSpec& spec, Backend& ba
     // Staged first: an output that cannot be written is found out before the work.
     ASSIGN_OR_RETURN(dir, staging.Open(spec.output_uri, spec.job_id, spec.attempt));
   }
-  ASSIGN_OR_RETURN(const Subject model, Open(spec, spec.model_dir));
+  ASSIGN_OR_RETURN(const ThroughputSpec throughput, CommonThroughput(spec));
+  ASSIGN_OR_RETURN(const Subject model, Open(spec, throughput, spec.model_dir));
   std::optional<Subject> baseline;
   if (!spec.baseline_dir.empty()) {
-    ASSIGN_OR_RETURN(baseline, Open(spec, spec.baseline_dir));
+    ASSIGN_OR_RETURN(baseline, Open(spec, throughput, spec.baseline_dir));
   }
   double work = MeasureFlops(model.checkpoint, model.what);
   if (baseline) work += MeasureFlops(baseline->checkpoint, baseline->what);
-  RunLog log(hooks, work, model.checkpoint.config().num_layers);
+  RunLog log(hooks, work, model.checkpoint.config().num_layers, &backend);
   log.Enter("evaluate");
 
   EvaluateResult result;
@@ -123,6 +146,7 @@ absl::StatusOr<EvaluateResult> RunEvaluate(const EvaluateSpec& spec, Backend& ba
   ASSIGN_OR_RETURN(result.model, Run(model, spec.model_uri, "model", backend, log, predictions));
   if (spec.threshold.any()) result.verdict = Judge(spec.threshold, result.model, *result.baseline);
   result.peak_host_bytes = PeakResidentBytes();
+  result.peak_device_bytes = log.PeakDeviceBytes();
   result.device = backend.Name();
   if (!dir.empty()) {
     log.Enter("publish");

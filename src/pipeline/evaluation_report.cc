@@ -36,12 +36,17 @@ Json FiguresJson(const ModelFigures& figures) {
           {"parameters", figures.parameters},
           {"weight_bytes", figures.weight_bytes},
           {"perplexities", PerplexitiesJson(figures.perplexities)},
-          {"tasks", TasksJson(figures.tasks)}};
+          {"tasks", TasksJson(figures.tasks)},
+          {"throughputs", ThroughputsJson(figures.throughputs)}};
 }
 
 ModelFigures FiguresFrom(const Json& json) {
-  return {json.at("uri"), json.at("parameters"), json.at("weight_bytes"),
-          PerplexitiesFrom(json.at("perplexities")), TasksFrom(json.at("tasks"))};
+  return {json.at("uri"),
+          json.at("parameters"),
+          json.at("weight_bytes"),
+          PerplexitiesFrom(json.at("perplexities")),
+          TasksFrom(json.at("tasks")),
+          ThroughputsFrom(json.value("throughputs", Json::array()))};
 }
 
 Json EvaluationJson(const EvaluateSpec& spec, const EvaluateResult& result) {
@@ -63,6 +68,7 @@ Json EvaluationJson(const EvaluateSpec& spec, const EvaluateResult& result) {
                          {"regressions", result.verdict->regressions}};
   }
   report["peak_host_bytes"] = result.peak_host_bytes;
+  report["peak_device_bytes"] = result.peak_device_bytes;
   report["device"] = result.device;
   return report;
 }
@@ -148,6 +154,7 @@ absl::StatusOr<EvaluateResult> ReadOwnEvaluation(const std::string& dir,
                         report.at("verdict").at("regressions").get<std::vector<std::string>>()};
     }
     result.peak_host_bytes = report.at("peak_host_bytes");
+    result.peak_device_bytes = report.value("peak_device_bytes", int64_t{0});
     result.device = report.at("device");
     return result;
   } catch (const nlohmann::json::exception& error) {

@@ -64,4 +64,42 @@ std::vector<TaskResult> TasksFrom(const Json& list) {
   return tasks;
 }
 
+namespace {
+
+Json RateJson(const RateSummary& rate) {
+  return {{"median", rate.median}, {"least", rate.least}, {"largest", rate.largest}};
+}
+
+RateSummary RateFrom(const Json& json) {
+  return {json.at("median"), json.at("least"), json.at("largest")};
+}
+
+}  // namespace
+
+Json ThroughputsJson(const std::vector<ThroughputResult>& throughputs) {
+  Json list = Json::array();
+  for (const ThroughputResult& t : throughputs) {
+    list.push_back({{"batch_size", t.batch_size},
+                    {"prompt_tokens", t.prompt_tokens},
+                    {"new_tokens", t.new_tokens},
+                    {"repetitions", t.repetitions},
+                    {"prefill_tokens_per_second", RateJson(t.prefill)},
+                    {"decode_tokens_per_second", RateJson(t.decode)},
+                    {"peak_memory_bytes", t.peak_memory_bytes},
+                    {"seconds", t.seconds}});
+  }
+  return list;
+}
+
+std::vector<ThroughputResult> ThroughputsFrom(const Json& list) {
+  std::vector<ThroughputResult> throughputs;
+  for (const Json& t : list) {
+    throughputs.push_back({t.at("batch_size"), t.at("prompt_tokens"), t.at("new_tokens"),
+                           t.at("repetitions"), RateFrom(t.at("prefill_tokens_per_second")),
+                           RateFrom(t.at("decode_tokens_per_second")), t.at("peak_memory_bytes"),
+                           t.at("seconds")});
+  }
+  return throughputs;
+}
+
 }  // namespace svdllm

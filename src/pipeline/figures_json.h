@@ -14,4 +14,7 @@ std::vector<PerplexityResult> PerplexitiesFrom(const nlohmann::ordered_json& lis
 nlohmann::ordered_json TasksJson(const std::vector<TaskResult>& tasks);
 std::vector<TaskResult> TasksFrom(const nlohmann::ordered_json& list);
 
+nlohmann::ordered_json ThroughputsJson(const std::vector<ThroughputResult>& throughputs);
+std::vector<ThroughputResult> ThroughputsFrom(const nlohmann::ordered_json& list);
+
 }  // namespace svdllm

@@ -67,6 +67,11 @@ std::string Number(double value, int digits) {
   return std::isfinite(value) ? fmt::format("{:.{}g}", value, digits) : "–";
 }
 
+std::string Rate(double a_second) {
+  if (!std::isfinite(a_second)) return "–";
+  return a_second < 999.5 ? fmt::format("{:.3g}", a_second) : fmt::format("{:.0f}", a_second);
+}
+
 std::string Count(int64_t count) {
   return Scaled(static_cast<double>(count) / 1e3, 1, {"k", "M", "G"});
 }

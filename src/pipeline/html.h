@@ -16,6 +16,7 @@ std::string Escape(std::string_view text);
 
 // Figures for people: "–" where one is not finite.
 std::string Number(double value, int digits = 4);
+std::string Rate(double a_second);                // "1234", "56.7", "0.123"
 std::string Count(int64_t count);                 // "134.5 M"
 std::string Bytes(int64_t bytes);                 // "269.1 MB"
 std::string Seconds(double seconds);              // "3 min 07 s"

@@ -81,6 +81,23 @@ struct TaskSpec {
   int64_t limit = 0;  // items at most; 0: all
 };
 
+// Speed: prompts of random tokens are computed (prefill), then continued greedily from a cache, a
+// token of every sequence at a time (decode).
+struct ThroughputSpec {
+  std::vector<int64_t> batch_sizes;  // sequences at a time; empty: speed is not measured
+  int64_t prompt_tokens = 0;         // of a sequence; 0: kDefaultPromptTokens, or what positions
+                                     // the model has beside new_tokens where those are fewer
+  int64_t new_tokens = 32;           // of a sequence; prefill gives the first
+  int64_t repetitions = 3;           // behind one round that warms up
+
+  bool any() const { return !batch_sizes.empty(); }
+};
+inline constexpr int64_t kDefaultPromptTokens = 512;
+inline constexpr int64_t kMaxBatchSize = 256;
+inline constexpr int64_t kMaxBatchSizes = 8;
+inline constexpr int64_t kMaxDecodedTokens = 4096;
+inline constexpr int64_t kMaxRepetitions = 100;
+
 struct CompressSpec {
   std::string job_id;     // names staging directories; recorded in the report
   int64_t attempt = 1;    // tells the staging directories of a job's attempts apart
@@ -110,6 +127,7 @@ struct CompressSpec {
   bool evaluate_held_out = true;
   std::vector<PerplexitySpec> evaluations;
   std::vector<TaskSpec> tasks;  // before and after, likewise
+  ThroughputSpec throughput;    // before and after, likewise
 };
 
 // The windows of each text that calibration leaves out for evaluate_held_out, and what their
@@ -136,6 +154,7 @@ struct EvaluateSpec {
   std::string baseline_uri;
   std::vector<PerplexitySpec> perplexities;
   std::vector<TaskSpec> tasks;
+  ThroughputSpec throughput;
   AcceptanceThreshold threshold;  // needs a baseline
   // Where report.html, evaluation_report.json and predictions.jsonl are published; empty: nowhere.
   std::string output_uri;
@@ -202,6 +221,21 @@ struct TaskResult {
   double seconds = 0;
 };
 
+// Of several rounds.
+struct RateSummary {
+  double median = 0, least = 0, largest = 0;
+};
+
+struct ThroughputResult {
+  int64_t batch_size = 0;
+  int64_t prompt_tokens = 0, new_tokens = 0;  // of each sequence
+  int64_t repetitions = 0;
+  RateSummary prefill;  // prompt tokens a second, of all sequences, up to their first new token
+  RateSummary decode;   // new tokens a second, of all sequences, from the second on
+  int64_t peak_memory_bytes = 0;  // of the backend, weights included, once warm
+  double seconds = 0;             // of all rounds, warm-up included
+};
+
 struct ArtifactResult {
   double keep_ratio = 0;
   std::string uri;  // where it was published
@@ -212,14 +246,16 @@ struct ArtifactResult {
   std::vector<MatrixReport> matrices;
   std::vector<PerplexityResult> perplexities;
   std::vector<TaskResult> tasks;
+  std::vector<ThroughputResult> throughputs = {};  // one a batch size
 };
 
 struct CompressResult {
-  int64_t parameters = 0;                      // before
-  int64_t target_parameters = 0;               // of the linears in scope, before
-  int64_t weight_bytes = 0;                    // before
-  std::vector<PerplexityResult> perplexities;  // before
-  std::vector<TaskResult> tasks;               // before
+  int64_t parameters = 0;                          // before
+  int64_t target_parameters = 0;                   // of the linears in scope, before
+  int64_t weight_bytes = 0;                        // before
+  std::vector<PerplexityResult> perplexities;      // before
+  std::vector<TaskResult> tasks;                   // before
+  std::vector<ThroughputResult> throughputs = {};  // before
   std::vector<ArtifactResult> artifacts;
   std::vector<StageTime> stages;
   int64_t peak_host_bytes = 0;
@@ -233,6 +269,7 @@ struct ModelFigures {
   int64_t weight_bytes = 0;
   std::vector<PerplexityResult> perplexities;
   std::vector<TaskResult> tasks;
+  std::vector<ThroughputResult> throughputs = {};  // one a batch size
 };
 
 struct Verdict {
@@ -247,7 +284,15 @@ struct EvaluateResult {
   std::string report_uri;          // where the report was published
   std::string manifest_sha256;
   int64_t peak_host_bytes = 0;
+  int64_t peak_device_bytes = 0;
   std::string device;
+};
+
+// What a worker computes on.
+struct DeviceBudget {
+  bool on_device = false;    // its memory is another than the host's
+  int64_t memory_bytes = 0;  // that a job may take of it; 0: as much as it likes
+  bool exact = false;        // weights are held and multiplied as F32, whatever they are stored as
 };
 
 // What a compression would do, without doing it.
@@ -265,6 +310,7 @@ struct ArtifactPlan {
 struct CompressPlan {
   int64_t calibration_seq_len = 0;           // what a seq_len of 0 means for this model
   std::vector<int64_t> evaluation_seq_lens;  // likewise, one an evaluation of the spec
+  int64_t prompt_tokens = 0;                 // likewise, of the throughput
   int64_t parameters = 0;
   int64_t target_parameters = 0;
   int64_t weight_bytes = 0;

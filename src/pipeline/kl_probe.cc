@@ -81,7 +81,7 @@ absl::Status KlProbe::Branch(const Block& block, LinearId id, const Decompositio
   Block changed = block;  // shares what stays
   const int64_t rank = ranks_[variant.ratio][variant.target];
   ASSIGN_OR_RETURN(const Factors factors, Truncate(decomposition, rank, backend_));
-  RETURN_IF_ERROR(SetFactors(factors, changed.linear(id), backend_));
+  RETURN_IF_ERROR(SetFactors(factors, block.linear(id).dtype(), changed.linear(id), backend_));
   const MatrixRef own = StreamsOf(variants_.size(), 1);
   RETURN_IF_ERROR(backend_.Copy(dense_, own));
   RETURN_IF_ERROR(forward_.RunBlock(changed, sequences_.offsets, own));
@@ -89,19 +89,25 @@ absl::Status KlProbe::Branch(const Block& block, LinearId id, const Decompositio
   return absl::OkStatus();
 }
 
-absl::Status KlProbe::AddLayer(int64_t layer, const Block& block,
-                               std::span<const Decomposition> decompositions) {
+absl::Status KlProbe::BeginLayer(const Block& block) {
   context_.log.Enter("allocate");
-  RETURN_IF_ERROR(AdvanceVariants(block));
-  const auto& linears = context_.checkpoint.arch().linears;
+  return AdvanceVariants(block);
+}
+
+absl::Status KlProbe::AddMatrix(const Block& block, size_t i, const Decomposition& decomposition) {
+  context_.log.Enter("allocate");
   for (size_t ratio = 0; ratio < ranks_.size(); ++ratio) {
-    for (size_t i = 0; i < linears.size(); ++i) {
-      const Variant variant{ratio, TargetIndex(context_, layer, i)};
-      if (ranks_[ratio][variant.target] == 0) continue;
-      RETURN_IF_ERROR(context_.log.Check());
-      RETURN_IF_ERROR(Branch(block, linears[i].id, decompositions[i], variant));
-    }
+    const Variant variant{ratio, TargetIndex(context_, block.layer, i)};
+    if (ranks_[ratio][variant.target] == 0) continue;
+    RETURN_IF_ERROR(context_.log.Check());
+    const LinearId id = context_.checkpoint.arch().linears[i].id;
+    RETURN_IF_ERROR(Branch(block, id, decomposition, variant));
   }
+  return absl::OkStatus();
+}
+
+absl::Status KlProbe::EndLayer(const Block& block) {
+  context_.log.Enter("allocate");
   RETURN_IF_ERROR(forward_.RunBlock(block, sequences_.offsets, dense_));
   const auto tokens = static_cast<double>(sequences_.tokens());
   return context_.log.Step(

@@ -16,16 +16,18 @@
 
 namespace svdllm {
 
-// Use: Start, AddLayer for layers 0, 1, …, Divergences. Not thread-safe.
+// Use: Start; for layers 0, 1, … BeginLayer, AddMatrix for the layer's linears in the table's
+// order, EndLayer; Divergences. Not thread-safe.
 class KlProbe {
  public:
   // ranks: for each keep ratio a rank a target; 0 is not probed.
   KlProbe(const CompressContext& context, std::vector<std::vector<int64_t>> ranks);
 
   absl::Status Start();
-  // decompositions: of the layer's linears, in the table's order, with vectors.
-  absl::Status AddLayer(int64_t layer, const Block& block,
-                        std::span<const Decomposition> decompositions);
+  absl::Status BeginLayer(const Block& block);
+  // The i-th linear of the layer; its decomposition has vectors.
+  absl::Status AddMatrix(const Block& block, size_t i, const Decomposition& decomposition);
+  absl::Status EndLayer(const Block& block);
   // Nats a token, for each keep ratio a target; 0 where none was probed.
   absl::StatusOr<std::vector<std::vector<double>>> Divergences();
 

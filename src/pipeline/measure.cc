@@ -60,6 +60,9 @@ absl::StatusOr<Measurements> LoadMeasurements(const std::vector<PerplexitySpec>&
 absl::StatusOr<Figures> Measure(const Checkpoint& checkpoint, const Tokenizer& tokenizer,
                                 const Measurements& what, Backend& backend, RunLog& log) {
   Figures figures;
+  // First: a batch that does not fit is found out before the long work.
+  ASSIGN_OR_RETURN(figures.throughputs,
+                   MeasureThroughput(checkpoint, what.throughput, backend, log));
   for (const EvaluationData& text : what.texts) {
     ASSIGN_OR_RETURN(figures.perplexities.emplace_back(),
                      MeasurePerplexity(checkpoint, text, backend, log));
@@ -82,7 +85,8 @@ absl::StatusOr<Figures> Measure(const Checkpoint& checkpoint, const Tokenizer& t
 }
 
 double MeasureFlops(const Checkpoint& checkpoint, const Measurements& what) {
-  double flops = PerplexityFlops(checkpoint, WorkloadOf(what.texts));
+  double flops = PerplexityFlops(checkpoint, WorkloadOf(what.texts)) +
+                 ThroughputFlops(checkpoint, what.throughput);
   for (const TaskData& data : what.tasks) {
     flops += data.task->kind == TaskKind::kGeneration ? GenerationFlops(checkpoint, data)
                                                       : ChoiceFlops(checkpoint, data);

@@ -1,4 +1,4 @@
-// What a model is measured by: perplexity on texts, and tasks.
+// What a model is measured by: perplexity on texts, tasks, and speed.
 #pragma once
 
 #include <string>
@@ -8,14 +8,16 @@
 #include "pipeline/perplexity.h"
 #include "pipeline/run_log.h"
 #include "pipeline/task_prompts.h"
+#include "pipeline/throughput.h"
 
 namespace svdllm {
 
 struct Measurements {
   std::vector<EvaluationData> texts;
   std::vector<TaskData> tasks;
+  ThroughputSpec throughput;  // resolved
 
-  bool empty() const { return texts.empty() && tasks.empty(); }
+  bool empty() const { return texts.empty() && tasks.empty() && !throughput.any(); }
 };
 
 // What a model answered to one question.
@@ -29,15 +31,18 @@ struct Figures {
   std::vector<PerplexityResult> perplexities;
   std::vector<TaskResult> tasks;
   std::vector<std::vector<Answer>> answers;  // task by task, question by question
+  std::vector<ThroughputResult> throughputs;
 };
 
-// Reads and encodes the texts and the questions. seq_len of the texts: resolved.
+// Reads and encodes the texts and the questions. seq_len of the texts: resolved. throughput is left
+// to the caller.
 absl::StatusOr<Measurements> LoadMeasurements(const std::vector<PerplexitySpec>& texts,
                                               const std::vector<TaskSpec>& tasks,
                                               const Tokenizer& tokenizer,
                                               const ModelConfig& config);
 
 // what: loaded with a tokenizer that gives the model's own ids. Advances the log by MeasureFlops.
+// The backend's peak is reset on the way where speed is measured.
 absl::StatusOr<Figures> Measure(const Checkpoint& checkpoint, const Tokenizer& tokenizer,
                                 const Measurements& what, Backend& backend, RunLog& log);
 double MeasureFlops(const Checkpoint& checkpoint, const Measurements& what);

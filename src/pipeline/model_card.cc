@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "pipeline/html.h"
 #include "pipeline/report.h"
 
 namespace svdllm {
@@ -110,6 +111,32 @@ std::string TaskRows(const std::vector<TaskResult>& before, const std::vector<Ta
   return rows;
 }
 
+// What the job measured of speed, of batch sizes that both models have.
+std::string SpeedSection(const CompressResult& job, const ArtifactResult& artifact) {
+  std::string rows;
+  for (size_t i = 0; i < job.throughputs.size() && i < artifact.throughputs.size(); ++i) {
+    const ThroughputResult &before = job.throughputs[i], &after = artifact.throughputs[i];
+    const auto rate = [&](const char* what, const RateSummary& from, const RateSummary& to) {
+      rows +=
+          fmt::format("| {} | {}, tokens per second | {} | {} | × {:.2f} |\n", before.batch_size,
+                      what, Rate(from.median), Rate(to.median), to.median / from.median);
+    };
+    rate("prefill", before.prefill, after.prefill);
+    rate("decode", before.decode, after.decode);
+    rows += fmt::format("| {} | peak memory | {} | {} | {} |\n", before.batch_size,
+                        Megabytes(before.peak_memory_bytes), Megabytes(after.peak_memory_bytes),
+                        Change(before.peak_memory_bytes, after.peak_memory_bytes));
+  }
+  if (rows.empty()) return "";
+  const ThroughputResult& first = job.throughputs.front();
+  return fmt::format(
+      "\n## Speed\n\n| batch size | | before | after | change |\n|---|---|---|---|---|\n{}\n"
+      "On {}, by svdllm's own forward pass: prompts of {} tokens, {} new tokens each, chosen "
+      "greedily; medians of {} rounds behind one that warmed up, one model after the other. Memory "
+      "is that of weights, caches and buffers. Other programs and devices differ.\n",
+      rows, job.device, first.prompt_tokens, first.new_tokens, first.repetitions);
+}
+
 // The licence that the source's own card or files declare, where they do.
 std::string LicenceLine(const Checkpoint& source) {
   absl::StatusOr<std::string> card = ReadFile(source.dir() + "/README.md", 1 << 20);
@@ -173,7 +200,7 @@ std::string ModelCard(const Checkpoint& source, const CompressSpec& spec, const 
   card += TaskRows(job.tasks, artifact.tasks);
   if (artifact.perplexities.empty()) {
     card += "\nPerplexity was not measured by this job.\n";
-  } else {
+  } else if (artifact.throughputs.empty()) {
     const double before = PrefillRate(job.perplexities), after = PrefillRate(artifact.perplexities);
     card += fmt::format("| prefill, tokens per second | {:.0f} | {:.0f} | × {:.2f} |\n", before,
                         after, after / before);
@@ -184,6 +211,7 @@ std::string ModelCard(const Checkpoint& source, const CompressSpec& spec, const 
         "not see: it shows what compression costs on text of that kind, not how the model compares "
         "with published figures.\n";
   }
+  card += SpeedSection(job, artifact);
   double worst = 0;
   std::string worst_name;
   int64_t dense = 0;

@@ -51,6 +51,7 @@ absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
   const Sequences& windows = data.windows;
   Forward forward(config, checkpoint.arch(), backend);
   ASSIGN_OR_RETURN(const Head head, LoadHead(checkpoint, backend));
+  BlockReader reader(checkpoint, backend, /*ahead=*/backend.OnDevice());
   const auto check = [&log] { return log.Check(); };
   double nll = 0;
   for (int64_t first = 0; first < windows.count();) {
@@ -64,10 +65,12 @@ absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
     const Sequences group = Slice(windows, first, last);
     const std::vector<Batch> batches = MakeBatches(group);
     const Workload work = WorkloadOf(group);
-    ASSIGN_OR_RETURN(const Matrix x, EmbedSequences(checkpoint, group, backend));
+    ASSIGN_OR_RETURN(ResidualStream x,
+                     ResidualStream::Embed(checkpoint, group, /*on_host=*/false, backend));
     for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-      ASSIGN_OR_RETURN(const Block block, LoadBlock(checkpoint, layer, backend));
-      RETURN_IF_ERROR(AdvanceStream(forward, block, batches, x, nullptr, {}, backend, check));
+      ASSIGN_OR_RETURN(const Block block, reader.Take(layer));
+      RETURN_IF_ERROR(AdvanceStream(forward, block, batches, x, /*keep=*/true, {}, check));
+      RETURN_IF_ERROR(reader.ReadAhead(layer + 1));
       RETURN_IF_ERROR(log.Step(
           BlockFlops(config, checkpoint.arch(), work.tokens, work.positions), "",
           data.name + ": windows " + std::to_string(first + 1) + "–" + std::to_string(last) +
@@ -75,12 +78,13 @@ absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
               "/" + std::to_string(config.num_layers)));
     }
     for (const Batch& batch : batches) {
+      ASSIGN_OR_RETURN(const MatrixRef rows, x.Rows(batch));
       ASSIGN_OR_RETURN(const double sum,
                        forward.NegativeLogLikelihood(head, batch.offsets,
                                                      std::span<const int32_t>(group.ids).subspan(
                                                          static_cast<size_t>(batch.first_row),
                                                          static_cast<size_t>(batch.rows)),
-                                                     x.ref().Rows(batch.first_row, batch.rows)));
+                                                     rows));
       nll += sum;
       RETURN_IF_ERROR(log.Check());
     }

@@ -13,9 +13,12 @@
 
 namespace svdllm {
 
-// Checks a request against the model and predicts what it would cost. Reads headers and
-// configuration only: milliseconds. The same checks open RunCompress.
-absl::StatusOr<CompressPlan> PlanCompress(const CompressSpec& spec);
+// Checks a request against the model and predicts what it would cost on a worker with such a
+// device. Reads headers and configuration only: milliseconds, where memory is counted up to a
+// second. DEVICE_OUT_OF_MEMORY or HOST_OUT_OF_MEMORY where it cannot fit. The same checks open
+// RunCompress.
+absl::StatusOr<CompressPlan> PlanCompress(const CompressSpec& spec,
+                                          const DeviceBudget& budget = {});
 
 // Compresses, publishes one artifact a keep ratio and reports. On any error nothing is published.
 absl::StatusOr<CompressResult> RunCompress(const CompressSpec& spec, Backend& backend,

@@ -10,10 +10,12 @@
 #include "linalg/backend.h"
 #include "pipeline/block_statistics.h"
 #include "pipeline/generate_texts.h"
+#include "pipeline/memory_plan.h"
 #include "pipeline/model_samples.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/task_prompts.h"
 #include "pipeline/text_tasks.h"
+#include "pipeline/throughput.h"
 
 namespace svdllm {
 namespace {
@@ -70,7 +72,9 @@ double ExpectedFlops(const CompressSpec& spec, const Checkpoint& checkpoint) {
     all.positions = (all.positions * all.tokens + windows.positions * windows.tokens) / tokens;
     all.tokens = tokens;
   }
-  return SamplingFlops(spec, checkpoint) + CompressFlops(spec, checkpoint, calibration, all);
+  const auto models = static_cast<double>(1 + spec.keep_ratios.size());
+  return SamplingFlops(spec, checkpoint) + CompressFlops(spec, checkpoint, calibration, all) +
+         models * ThroughputFlops(checkpoint, spec.throughput);
 }
 
 }  // namespace
@@ -208,6 +212,8 @@ absl::StatusOr<CompressSpec> ResolveCompress(const CompressSpec& spec,
     }
     RETURN_IF_ERROR(CheckTask(task));
   }
+  ASSIGN_OR_RETURN(resolved.throughput,
+                   ResolveThroughput(spec.throughput, config, "evaluation.throughput"));
   for (const auto& [value, name] :
        {std::pair(spec.asvd_alpha, "asvd_alpha"), std::pair(spec.anchor_blend, "anchor_blend"),
         std::pair(spec.anchor_ridge, "anchor_ridge")}) {
@@ -240,6 +246,7 @@ CompressPlan MakePlan(const CompressSpec& spec, const Checkpoint& checkpoint) {
   for (const PerplexitySpec& evaluation : spec.evaluations) {
     plan.evaluation_seq_lens.push_back(evaluation.seq_len);
   }
+  plan.prompt_tokens = spec.throughput.prompt_tokens;
   plan.parameters = checkpoint.parameters();
   plan.weight_bytes = checkpoint.weight_bytes();
   plan.ranks_are_final = spec.allocation == Allocation::kUniform;
@@ -278,14 +285,24 @@ CompressPlan MakePlan(const CompressSpec& spec, const Checkpoint& checkpoint) {
     if (!row.ok() || (*row)->kind != TaskKind::kGeneration) continue;
     plan.peak_host_bytes = std::max(plan.peak_host_bytes, GenerationHostBytes(checkpoint));
   }
+  if (spec.throughput.any()) {
+    plan.peak_host_bytes =
+        std::max(plan.peak_host_bytes, ThroughputBytes(checkpoint, spec.throughput, DType::kF32) +
+                                           checkpoint.weight_bytes());
+  }
   plan.expected_seconds = ExpectedFlops(spec, checkpoint) / MeasuredRate();
   return plan;
 }
 
-absl::StatusOr<CompressPlan> PlanCompress(const CompressSpec& spec) {
+absl::StatusOr<CompressPlan> PlanCompress(const CompressSpec& spec, const DeviceBudget& budget) {
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(spec.model_dir));
   ASSIGN_OR_RETURN(const CompressSpec resolved, ResolveCompress(spec, checkpoint));
-  return MakePlan(resolved, checkpoint);
+  CompressPlan plan = MakePlan(resolved, checkpoint);
+  // A host without a bound has nothing that must fit.
+  if (!budget.on_device && budget.memory_bytes == 0) return plan;
+  ASSIGN_OR_RETURN(const MemoryPlan memory, PlanMemory(resolved, budget));
+  if (budget.on_device) plan.peak_device_bytes = memory.peak_bytes;
+  return plan;
 }
 
 std::vector<std::string> OutputUris(const CompressSpec& spec) {

@@ -113,13 +113,15 @@ Json ReportJson(const Checkpoint& source, const CompressSpec& spec, const Compre
         {"target_parameters", job.target_parameters},
         {"weight_bytes", job.weight_bytes},
         {"perplexities", PerplexitiesJson(job.perplexities)},
-        {"tasks", TasksJson(job.tasks)}}},
+        {"tasks", TasksJson(job.tasks)},
+        {"throughputs", ThroughputsJson(job.throughputs)}}},
       {"after",
        {{"parameters", artifact.parameters},
         {"target_parameters", artifact.compressed_parameters},
         {"weight_bytes", artifact.weight_bytes},
         {"perplexities", PerplexitiesJson(artifact.perplexities)},
-        {"tasks", TasksJson(artifact.tasks)}}},
+        {"tasks", TasksJson(artifact.tasks)},
+        {"throughputs", ThroughputsJson(artifact.throughputs)}}},
       {"rounding", RoundingJson(source, spec, artifact)},
       {"stages", stages},
       {"peak_host_bytes", job.peak_host_bytes},
@@ -134,6 +136,8 @@ absl::StatusOr<OwnArtifact> ArtifactFromReport(const Json& report) {
     ArtifactResult& artifact = own.artifact;
     own.before = PerplexitiesFrom(report.at("before").at("perplexities"));
     own.tasks_before = TasksFrom(report.at("before").value("tasks", Json::array()));
+    own.throughputs_before =
+        ThroughputsFrom(report.at("before").value("throughputs", Json::array()));
     artifact.keep_ratio = report.at("keep_ratio");
     const Json& after = report.at("after");
     artifact.parameters = after.at("parameters");
@@ -141,6 +145,7 @@ absl::StatusOr<OwnArtifact> ArtifactFromReport(const Json& report) {
     artifact.weight_bytes = after.at("weight_bytes");
     artifact.perplexities = PerplexitiesFrom(after.at("perplexities"));
     artifact.tasks = TasksFrom(after.value("tasks", Json::array()));
+    artifact.throughputs = ThroughputsFrom(after.value("throughputs", Json::array()));
     for (const Json& m : report.at("matrices")) {
       artifact.matrices.push_back({m.at("name"), m.at("rows"), m.at("cols"), m.at("rank"),
                                    m.at("relative_loss"), m.at("optimum_loss"),

@@ -160,4 +160,57 @@ std::string TaskSection(const Comparison& c) {
                  Key(c) + table + "</tbody></table></div>");
 }
 
+std::string SpeedSection(const Comparison& c) {
+  if (c.after_throughputs->empty()) return "";
+  const bool compares = c.before_name != nullptr;
+  std::string table =
+      "<div class=\"scroll\"><table><thead><tr><th class=\"number\">batch size</th><th></th>";
+  if (compares) table += fmt::format("<th class=\"number\">{}</th>", c.before_name);
+  table += fmt::format("<th class=\"number\">{}</th>", c.after_name);
+  if (compares) table += "<th class=\"number\">ratio</th>";
+  table += "</tr></thead><tbody>";
+  for (const ThroughputResult& after : *c.after_throughputs) {
+    const auto found =
+        std::find_if(c.before_throughputs->begin(), c.before_throughputs->end(),
+                     [&](const ThroughputResult& t) { return t.batch_size == after.batch_size; });
+    const ThroughputResult* before = found == c.before_throughputs->end() ? nullptr : &*found;
+    const auto row = [&](const char* what, auto text, auto value) {
+      table += "<tr>" + NumberCell(fmt::format("{}", after.batch_size)) + Cell(what);
+      if (compares) table += before ? text(*before) : NumberCell("–");
+      table += text(after);
+      if (compares) {
+        table += NumberCell(before ? "× " + Number(value(after) / value(*before), 3) : "–");
+      }
+      table += "</tr>";
+    };
+    const auto rate_row = [&](const char* what, RateSummary ThroughputResult::*rate) {
+      row(
+          what,
+          [&](const ThroughputResult& t) {
+            const RateSummary& r = t.*rate;
+            return fmt::format(
+                "<td class=\"number\">{}<br/><span class=\"quiet\">{} to {}</span></td>",
+                Rate(r.median), Rate(r.least), Rate(r.largest));
+          },
+          [&](const ThroughputResult& t) { return (t.*rate).median; });
+    };
+    rate_row("prefill, tokens/s", &ThroughputResult::prefill);
+    rate_row("decode, tokens/s", &ThroughputResult::decode);
+    row(
+        "peak memory",
+        [](const ThroughputResult& t) { return NumberCell(Bytes(t.peak_memory_bytes)); },
+        [](const ThroughputResult& t) { return static_cast<double>(t.peak_memory_bytes); });
+  }
+  const ThroughputResult& first = c.after_throughputs->front();
+  return Section(
+      "Speed",
+      fmt::format(
+          "Prompts of {} random tokens, {} new tokens each, chosen greedily. Medians of {} "
+          "rounds behind one that warmed up, with the least and the largest{}. Memory is that "
+          "of weights, caches and buffers. Other programs and devices differ.",
+          first.prompt_tokens, first.new_tokens, first.repetitions,
+          compares ? "; one model after the other" : ""),
+      table + "</tbody></table></div>");
+}
+
 }  // namespace svdllm

@@ -14,6 +14,7 @@ struct Comparison {
   const char *before_name, *after_name;
   const std::vector<PerplexityResult>*before_perplexities, *after_perplexities;  // never null
   const std::vector<TaskResult>*before_tasks, *after_tasks;
+  const std::vector<ThroughputResult>*before_throughputs, *after_throughputs;
 };
 
 // The result of the same name; null where there is none.
@@ -28,5 +29,6 @@ const Result* Find(const std::vector<Result>& results, const std::string& name) 
 // Empty where there are no results.
 std::string PerplexitySection(const Comparison& comparison);
 std::string TaskSection(const Comparison& comparison);
+std::string SpeedSection(const Comparison& comparison);
 
 }  // namespace svdllm

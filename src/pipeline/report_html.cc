@@ -196,9 +196,10 @@ std::string CompressionHtml(const CompressSpec& spec, const CompressResult& job,
                         : "");
   }
   body += "</div>\n";
-  const Comparison comparison{"before",   "after",        &job.perplexities, &artifact.perplexities,
-                              &job.tasks, &artifact.tasks};
-  body += PerplexitySection(comparison) + TaskSection(comparison);
+  const Comparison comparison{
+      "before",   "after",         &job.perplexities, &artifact.perplexities,
+      &job.tasks, &artifact.tasks, &job.throughputs,  &artifact.throughputs};
+  body += PerplexitySection(comparison) + TaskSection(comparison) + SpeedSection(comparison);
   body += MatrixFigures(spec, artifact.matrices) + Stages(job);
   std::string sources;
   for (const CalibrationSource& source : spec.calibration.sources) {
@@ -243,7 +244,10 @@ std::string EvaluationHtml(const EvaluateSpec& spec, const EvaluateResult& resul
   };
   body += card("parameters", Count, result.model.parameters, baseline ? baseline->parameters : 0);
   body += card("weights", Bytes, result.model.weight_bytes, baseline ? baseline->weight_bytes : 0);
-  body += Card("peak memory", Bytes(result.peak_host_bytes), "") + "</div>\n";
+  body +=
+      Card("peak memory", Bytes(result.peak_host_bytes),
+           result.peak_device_bytes > 0 ? "on the device " + Bytes(result.peak_device_bytes) : "") +
+      "</div>\n";
   if (result.verdict && !result.verdict->regressions.empty()) {
     std::string list = "<ul>";
     for (const std::string& regression : result.verdict->regressions) {
@@ -254,13 +258,16 @@ std::string EvaluationHtml(const EvaluateSpec& spec, const EvaluateResult& resul
   }
   static const std::vector<PerplexityResult> no_perplexities;
   static const std::vector<TaskResult> no_tasks;
+  static const std::vector<ThroughputResult> no_throughputs;
   const Comparison comparison{baseline ? "baseline" : nullptr,
                               "model",
                               baseline ? &baseline->perplexities : &no_perplexities,
                               &result.model.perplexities,
                               baseline ? &baseline->tasks : &no_tasks,
-                              &result.model.tasks};
-  body += PerplexitySection(comparison) + TaskSection(comparison);
+                              &result.model.tasks,
+                              baseline ? &baseline->throughputs : &no_throughputs,
+                              &result.model.throughputs};
+  body += PerplexitySection(comparison) + TaskSection(comparison) + SpeedSection(comparison);
   std::vector<std::pair<std::string, std::string>> how = {{"model", spec.model_uri}};
   if (baseline) how.push_back({"baseline", spec.baseline_uri});
   if (spec.threshold.max_accuracy_drop) {
@@ -272,6 +279,7 @@ std::string EvaluationHtml(const EvaluateSpec& spec, const EvaluateResult& resul
   }
   double seconds = 0;
   for (const TaskResult& t : result.model.tasks) seconds += t.seconds;
+  for (const ThroughputResult& t : result.model.throughputs) seconds += t.seconds;
   for (const PerplexityResult& p : result.model.perplexities) seconds += p.seconds;
   how.push_back({"computing, this model", Seconds(seconds)});
   how.push_back({"device", result.device});

@@ -28,11 +28,15 @@ int64_t PeakResidentBytes() {
   return 0;
 }
 
-RunLog::RunLog(const RunHooks& hooks, double total_work, int64_t layers_total)
-    : hooks_(hooks), start_(Clock::now()), entered_(start_) {
+RunLog::RunLog(const RunHooks& hooks, double total_work, int64_t layers_total, Backend* backend)
+    : hooks_(hooks),
+      backend_(backend != nullptr && backend->OnDevice() ? backend : nullptr),
+      start_(Clock::now()),
+      entered_(start_) {
   Expect(total_work);
   progress_.layers_total = layers_total;
   ResetPeakResidentBytes();
+  if (backend_ != nullptr) backend_->ResetPeak();
 }
 
 void RunLog::Expect(double total_work) { total_work_ = std::max(total_work, 1e-9); }
@@ -64,8 +68,16 @@ absl::Status RunLog::Step(double work, const std::string& module, const std::str
   progress_.percent = std::max(progress_.percent, 100 * share);
   progress_.eta_seconds = share > 0.02 ? elapsed * (1 - share) / share : -1;
   progress_.peak_host_bytes = PeakResidentBytes();
+  progress_.peak_device_bytes = PeakDeviceBytes();
   if (hooks_.on_progress) hooks_.on_progress(progress_);
   return Check();
+}
+
+int64_t RunLog::PeakDeviceBytes() {
+  if (backend_ == nullptr) return 0;
+  // A measurement within the job may begin the backend's peak anew.
+  progress_.peak_device_bytes = std::max(progress_.peak_device_bytes, backend_->Memory().peak);
+  return progress_.peak_device_bytes;
 }
 
 std::vector<StageTime> RunLog::Stages() {

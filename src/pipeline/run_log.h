@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "linalg/backend.h"
 #include "pipeline/job_spec.h"
 
 namespace svdllm {
@@ -12,8 +13,10 @@ namespace svdllm {
 // Not thread-safe: belongs to the thread that runs the job.
 class RunLog {
  public:
-  // total_work is in any unit, as long as Step's work is in the same. Peak memory counts from here.
-  RunLog(const RunHooks& hooks, double total_work, int64_t layers_total);
+  // total_work is in any unit, as long as Step's work is in the same. Peak memory counts from here,
+  // that of a device where the job runs on a backend with one, which outlives the log.
+  RunLog(const RunHooks& hooks, double total_work, int64_t layers_total,
+         Backend* backend = nullptr);
 
   // What total_work turns out to be: until the inputs are read it is a guess.
   void Expect(double total_work);
@@ -27,10 +30,13 @@ class RunLog {
   void RestartLayers() { progress_.layers_done = 0; }
 
   std::vector<StageTime> Stages();
+  // The most that was in use on the device; 0 where memory is the host's.
+  int64_t PeakDeviceBytes();
 
  private:
   using Clock = std::chrono::steady_clock;
   const RunHooks& hooks_;
+  Backend* const backend_;  // nullptr: on no device
   double total_work_;
   double done_work_ = 0;
   Progress progress_;

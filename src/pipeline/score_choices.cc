@@ -127,6 +127,7 @@ absl::StatusOr<std::vector<std::vector<double>>> LogLikelihoods(const Checkpoint
   const ModelConfig& config = checkpoint.config();
   Forward forward(config, checkpoint.arch(), backend);
   ASSIGN_OR_RETURN(const Head head, LoadHead(checkpoint, backend));
+  BlockReader reader(checkpoint, backend, /*ahead=*/backend.OnDevice());
   std::vector<std::vector<double>> answers;
   *tokens = 0;
   for (size_t first = 0; first < data.choices.size();) {
@@ -138,10 +139,12 @@ absl::StatusOr<std::vector<std::vector<double>>> LogLikelihoods(const Checkpoint
     const std::vector<Batch> batches = MakeBatches(layout.sequences);
     const Workload work = WorkloadOf(layout.sequences);
     ASSIGN_OR_RETURN(const Matrix x, EmbedSequences(checkpoint, layout.sequences, backend));
+    ResidualStream stream(x, backend);
     for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-      ASSIGN_OR_RETURN(const Block block, LoadBlock(checkpoint, layer, backend));
-      RETURN_IF_ERROR(AdvanceStream(forward, block, batches, x, nullptr, {}, backend,
+      ASSIGN_OR_RETURN(const Block block, reader.Take(layer));
+      RETURN_IF_ERROR(AdvanceStream(forward, block, batches, stream, /*keep=*/true, {},
                                     [&log] { return log.Check(); }));
+      RETURN_IF_ERROR(reader.ReadAhead(layer + 1));
       RETURN_IF_ERROR(log.Step(BlockFlops(config, checkpoint.arch(), work.tokens, work.positions),
                                "",
                                message + ", layer " + std::to_string(layer + 1) + "/" +

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <utility>
 #include <vector>
 
 #include "model/forward.h"
@@ -26,10 +27,41 @@ int64_t LargestBatch(const std::vector<Batch>& batches);  // rows
 absl::StatusOr<Matrix> EmbedSequences(const Checkpoint& checkpoint, const Sequences& sequences,
                                       Backend& backend);
 
-// Runs a block over every batch of x, in place. Where scratch is given, x stays as it is and only
-// the observer sees what happens: scratch then is F32 with at least the rows of the largest batch.
+// The same, in the backend's memory or, where that is too small, in the host's: then what is worked
+// on is copied there and back. Movable; must not outlive the backend.
+class ResidualStream {
+ public:
+  ResidualStream() = default;
+  ResidualStream(Matrix x, Backend& backend) : backend_(&backend), device_(std::move(x)) {}
+  static absl::StatusOr<ResidualStream> Embed(const Checkpoint& checkpoint,
+                                              const Sequences& sequences, bool on_host,
+                                              Backend& backend);
+  absl::StatusOr<ResidualStream> Copy() const;
+
+  int64_t rows() const { return on_host() ? host_rows_ : device_.rows(); }
+  // The rows of a batch on the backend: to be changed, and handed to Keep then. Valid until the
+  // next call of Rows or CopyOfRows.
+  absl::StatusOr<MatrixRef> Rows(const Batch& batch);
+  // The same for who changes them without meaning it.
+  absl::StatusOr<MatrixRef> CopyOfRows(const Batch& batch);
+  absl::Status Keep(const Batch& batch, MatrixRef rows);
+
+ private:
+  bool on_host() const { return device_.empty() && host_rows_ > 0; }
+  // At least so many rows of memory on the backend.
+  absl::StatusOr<MatrixRef> Window(int64_t rows);
+
+  Backend* backend_ = nullptr;
+  Matrix device_;
+  std::vector<float> host_;
+  int64_t host_rows_ = 0, host_cols_ = 0;
+  Matrix window_;
+};
+
+// Runs a block over every batch of x, which is advanced; without keep it stays as it is, and only
+// the observer sees what happens.
 absl::Status AdvanceStream(Forward& forward, const Block& block, const std::vector<Batch>& batches,
-                           MatrixRef x, const MatrixRef* scratch, const BlockObserver& observer,
-                           Backend& backend, const std::function<absl::Status()>& check);
+                           ResidualStream& x, bool keep, const BlockObserver& observer,
+                           const std::function<absl::Status()>& check);
 
 }  // namespace svdllm

@@ -2,20 +2,19 @@
 //
 //   decode_bench DENSE_DIR ARTIFACT_DIR... [--prompt=512] [--tokens=32] [--batch=8] [--rounds=7]
 //
-// A round goes over all directories, so that what else the machine does meets all of them. For each
-// directory the best and the median rate of a prompt's tokens, of tokens generated for one sequence
-// and for --batch of them at a time, and the ratio of its median to the first directory's.
+// A round goes over all directories, so that what else the machine does meets all of them: a job
+// measures one model after the other. For one sequence and for --batch of them, tokens a second of
+// the prompts and of what follows: the median, the best, and the median's ratio to that of the
+// first directory.
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "model/decoder.h"
+#include "pipeline/throughput.h"
 
 namespace svdllm {
 namespace {
@@ -41,7 +40,7 @@ bool ParseFlags(int argc, char** argv, Flags& flags) {
                                         : nullptr;
     if (value == nullptr || equals == std::string::npos) return false;
     *value = std::atoll(arg.c_str() + equals + 1);
-    if (*value < 1) return false;
+    if (*value < (name == "tokens" ? 2 : 1)) return false;
   }
   return !flags.dirs.empty();
 }
@@ -51,39 +50,6 @@ struct Model {
   std::unique_ptr<Decoder> decoder;
 };
 
-double Seconds(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-std::vector<int32_t> Ids(const ModelConfig& config, int64_t count) {
-  std::vector<int32_t> ids(static_cast<size_t>(count));
-  for (size_t t = 0; t < ids.size(); ++t) {
-    ids[t] = static_cast<int32_t>((t * 7919 + 17) % static_cast<size_t>(config.vocab_size));
-  }
-  return ids;
-}
-
-// Tokens a second of one prompt, its last token's logits included.
-absl::StatusOr<double> PrefillRate(Model& model, int64_t prompt) {
-  const std::vector<int32_t> ids = Ids(model.checkpoint.config(), prompt);
-  const auto start = std::chrono::steady_clock::now();
-  RETURN_IF_ERROR(model.decoder->Prefill(ids, std::vector<int64_t>{0, prompt}, prompt).status());
-  return static_cast<double>(prompt) / Seconds(start);
-}
-
-// Tokens a second of `batch` sequences behind prompts of 16 tokens.
-absl::StatusOr<double> DecodeRate(Model& model, int64_t batch, int64_t tokens) {
-  constexpr int64_t kPrompt = 16;
-  const std::vector<int32_t> ids = Ids(model.checkpoint.config(), kPrompt * batch);
-  std::vector<int64_t> offsets;
-  for (int64_t s = 0; s <= batch; ++s) offsets.push_back(s * kPrompt);
-  RETURN_IF_ERROR(model.decoder->Prefill(ids, offsets, kPrompt + tokens).status());
-  const std::vector<int32_t> next = Ids(model.checkpoint.config(), batch);
-  const auto start = std::chrono::steady_clock::now();
-  for (int64_t t = 0; t < tokens; ++t) RETURN_IF_ERROR(model.decoder->Step(next).status());
-  return static_cast<double>(batch * tokens) / Seconds(start);
-}
-
 absl::Status Run(const Flags& flags) {
   const std::unique_ptr<Backend> backend = NewCpuBackend();
   std::vector<std::unique_ptr<Model>> models;
@@ -92,35 +58,32 @@ absl::Status Run(const Flags& flags) {
     models.push_back(std::make_unique<Model>(Model{std::move(checkpoint), nullptr}));
     ASSIGN_OR_RETURN(models.back()->decoder, Decoder::Load(models.back()->checkpoint, *backend));
   }
-  using Measure = std::function<absl::StatusOr<double>(Model&)>;
-  const std::vector<std::pair<std::string, Measure>> measures = {
-      {fmt::format("prefill {}", flags.prompt),
-       [&](Model& model) { return PrefillRate(model, flags.prompt); }},
-      {"decode 1", [&](Model& model) { return DecodeRate(model, 1, flags.tokens); }},
-      {fmt::format("decode {}", flags.batch),
-       [&](Model& model) { return DecodeRate(model, flags.batch, flags.tokens); }}};
-
-  fmt::print("{}, {} rounds\n", backend->Name(), flags.rounds);
-  fmt::print("{:<14}{:>12}{:>12}{:>8}{:>12}  {}\n", "tokens/s", "median", "best", "ratio",
-             "linears MB", "model");
-  for (const auto& [name, measure] : measures) {
-    std::vector<std::vector<double>> rates(models.size());
+  fmt::print("{}, {} rounds, {} prompt tokens, {} new tokens\n", backend->Name(), flags.rounds,
+             flags.prompt, flags.tokens);
+  fmt::print("{:>6}{:>10}{:>10}{:>8}{:>10}{:>10}{:>8}{:>12}  {}\n", "batch", "prefill", "best",
+             "ratio", "decode", "best", "ratio", "linears MB", "model");
+  for (const int64_t batch : {int64_t{1}, flags.batch}) {
+    std::vector<std::vector<double>> prefill(models.size()), decode(models.size());
     for (int64_t round = -1; round < flags.rounds; ++round) {  // the first one warms up
       for (size_t i = 0; i < models.size(); ++i) {
-        ASSIGN_OR_RETURN(const double rate, measure(*models[i]));
-        if (round >= 0) rates[i].push_back(rate);
+        ASSIGN_OR_RETURN(const ThroughputRound rates,
+                         RunThroughputRound(*models[i]->decoder, models[i]->checkpoint.config(),
+                                            batch, flags.prompt, flags.tokens));
+        if (round < 0) continue;
+        prefill[i].push_back(rates.prefill);
+        decode[i].push_back(rates.decode);
       }
     }
-    double first = 0;  // the first directory's median
+    const RateSummary first_prefill = SummarizeRates(prefill[0]),
+                      first_decode = SummarizeRates(decode[0]);
     for (size_t i = 0; i < models.size(); ++i) {
-      std::sort(rates[i].begin(), rates[i].end());
-      const double median = rates[i][rates[i].size() / 2];
-      if (i == 0) first = median;
+      const RateSummary p = SummarizeRates(prefill[i]), d = SummarizeRates(decode[i]);
       const ModelConfig& config = models[i]->checkpoint.config();
       const int64_t others =
           config.vocab_size * config.hidden_size * (config.tie_word_embeddings ? 1 : 2);
-      fmt::print("{:<14}{:>12.1f}{:>12.1f}{:>8.3f}{:>12.1f}  {}\n", name, median, rates[i].back(),
-                 median / first,
+      fmt::print("{:>6}{:>10.1f}{:>10.1f}{:>8.3f}{:>10.1f}{:>10.1f}{:>8.3f}{:>12.1f}  {}\n", batch,
+                 p.median, p.largest, p.median / first_prefill.median, d.median, d.largest,
+                 d.median / first_decode.median,
                  4e-6 * static_cast<double>(models[i]->checkpoint.parameters() - others),
                  flags.dirs[i]);
     }

@@ -1,18 +1,42 @@
-// The backend's operations at the shapes of a 135M-parameter model, one at a time.
+// The backend's operations one at a time, at the shapes of a model of 135M parameters; on a device
+// (SVDLLM_BENCH_DEVICE=cuda:0) at those of one of 7B.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <vector>
 
 #include "linalg/backend.h"
+#include "linalg/cuda_backend_loader.h"
 
 namespace svdllm {
 namespace {
 
-constexpr int64_t kTokens = 4096, kHidden = 576, kInter = 1536;
+constexpr int64_t kTokens = 4096;
 
 Backend& TheBackend() {
-  static Backend* backend = NewCpuBackend().release();
+  static Backend* backend = [] {
+    const char* device = std::getenv("SVDLLM_BENCH_DEVICE");
+    if (device == nullptr) return NewCpuBackend().release();
+    auto made = NewCudaBackend(std::atoi(device + std::min(std::strlen(device), size_t{5})));
+    if (made.ok()) return made->release();
+    std::fprintf(stderr, "kernel_bench: %s\n", std::string(made.status().message()).c_str());
+    std::exit(1);
+  }();
   return *backend;
+}
+
+bool Large() { return TheBackend().OnDevice(); }
+int64_t Hidden() { return Large() ? 4096 : 576; }
+int64_t Inter() { return Large() ? 11008 : 1536; }
+DType Weights() { return TheBackend().WeightType(DType::kBF16); }
+
+// Until the device has done what it was asked.
+void Await(const MatrixRef& x) {
+  double one = 0;
+  TheBackend().Download(x.Rows(0, 1).Cols(0, 1), &one, DType::kF64).IgnoreError();
 }
 
 Matrix Filled(int64_t rows, int64_t cols, DType dtype) {
@@ -33,51 +57,68 @@ void Flops(benchmark::State& state, double flops) {
 }
 
 void LinearLayer(benchmark::State& state) {
-  const Matrix x = Filled(kTokens, kHidden, DType::kF32), w = Filled(kInter, kHidden, DType::kF32),
-               y = *TheBackend().New(kTokens, kInter, DType::kF32);
-  for (auto _ : state) TheBackend().Gemm(false, true, 1, x, w, 0, y).IgnoreError();
-  Flops(state, 2.0 * kTokens * kHidden * kInter);
+  const int64_t hidden = Hidden(), inter = Inter();
+  const Matrix x = Filled(kTokens, hidden, DType::kF32), w = Filled(inter, hidden, Weights()),
+               y = *TheBackend().New(kTokens, inter, DType::kF32);
+  for (auto _ : state) {
+    TheBackend().Gemm(false, true, 1, x, w, 0, y).IgnoreError();
+    Await(y);
+  }
+  Flops(state, 2.0 * static_cast<double>(kTokens * hidden * inter));
 }
 BENCHMARK(LinearLayer)->Unit(benchmark::kMillisecond)->UseRealTime();
 
+// 0: of the hidden features, 1: of the intermediate ones.
 void Gram(benchmark::State& state) {
-  const int64_t n = state.range(0);
+  const int64_t n = state.range(0) == 0 ? Hidden() : Inter();
   const Matrix x = Filled(kTokens, n, DType::kF32), g = *TheBackend().New(n, n, DType::kF64);
-  for (auto _ : state) TheBackend().AccumulateGram(x, g).IgnoreError();
+  for (auto _ : state) {
+    TheBackend().AccumulateGram(x, Weights(), g).IgnoreError();
+    Await(g);
+  }
   Flops(state, static_cast<double>(kTokens * n * n));
 }
-BENCHMARK(Gram)->Arg(kHidden)->Arg(kInter)->Unit(benchmark::kMillisecond)->UseRealTime();
+BENCHMARK(Gram)->Arg(0)->Arg(1)->Unit(benchmark::kMillisecond)->UseRealTime();
 
 void Attention(benchmark::State& state) {
   const int64_t length = state.range(0);
-  const Matrix q = Filled(kTokens, kHidden, DType::kF32), k = Filled(kTokens, 192, DType::kF32),
-               v = Filled(kTokens, 192, DType::kF32), out = Filled(kTokens, kHidden, DType::kF32);
+  AttentionShape shape = Large() ? AttentionShape{32, 32, 128} : AttentionShape{9, 3, 64};
+  shape.precision = Weights();
+  const int64_t q_cols = shape.heads * shape.head_dim, k_cols = shape.kv_heads * shape.head_dim;
+  const Matrix q = Filled(kTokens, q_cols, DType::kF32), k = Filled(kTokens, k_cols, DType::kF32),
+               v = Filled(kTokens, k_cols, DType::kF32), out = Filled(kTokens, q_cols, DType::kF32);
   std::vector<int64_t> offsets;
   for (int64_t t = 0; t <= kTokens; t += length) offsets.push_back(t);
-  for (auto _ : state) TheBackend().Attention(q, k, v, {9, 3, 64}, offsets, {}, out).IgnoreError();
-  Flops(state, 4.0 * kTokens * kHidden * static_cast<double>(length) / 2);
+  for (auto _ : state) {
+    TheBackend().Attention(q, k, v, shape, offsets, {}, out).IgnoreError();
+    Await(out);
+  }
+  Flops(state, 4.0 * static_cast<double>(kTokens * q_cols) * static_cast<double>(length) / 2);
 }
-BENCHMARK(Attention)->Arg(512)->Arg(2048)->Unit(benchmark::kMillisecond)->UseRealTime();
+BENCHMARK(Attention)->Arg(64)->Arg(512)->Arg(2048)->Unit(benchmark::kMillisecond)->UseRealTime();
 
 void GatedSilu(benchmark::State& state) {
-  const Matrix gate = Filled(kTokens, kInter, DType::kF32),
-               up = Filled(kTokens, kInter, DType::kF32);
-  for (auto _ : state) TheBackend().Activate(Activation::kSilu, gate, up).IgnoreError();
-  state.SetItemsProcessed(state.iterations() * kTokens * kInter);
+  const Matrix gate = Filled(kTokens, Inter(), DType::kF32),
+               up = Filled(kTokens, Inter(), DType::kF32);
+  for (auto _ : state) {
+    TheBackend().Activate(Activation::kSilu, gate, up).IgnoreError();
+    Await(gate);
+  }
+  state.SetItemsProcessed(state.iterations() * kTokens * Inter());
 }
 BENCHMARK(GatedSilu)->Unit(benchmark::kMillisecond)->UseRealTime();
 
 // A batch as a layer has it, and one problem alone.
 void Eigen(benchmark::State& state) {
-  const int64_t count = state.range(0);
+  const int64_t count = state.range(0), n = Hidden();
   std::vector<Matrix> ks, copies, values, vectors;
   for (int64_t i = 0; i < count; ++i) {
-    const Matrix x = Filled(2 * kHidden, kHidden, DType::kF64);
-    ks.push_back(*TheBackend().New(kHidden, kHidden, DType::kF64));
+    const Matrix x = Filled(2 * n, n, DType::kF64);
+    ks.push_back(*TheBackend().New(n, n, DType::kF64));
     TheBackend().Gemm(true, false, 1, x, x, 0, ks.back()).IgnoreError();
-    copies.push_back(*TheBackend().New(kHidden, kHidden, DType::kF64));
-    values.push_back(*TheBackend().New(1, kHidden, DType::kF64));
-    vectors.push_back(*TheBackend().New(kHidden, kHidden, DType::kF64));
+    copies.push_back(*TheBackend().New(n, n, DType::kF64));
+    values.push_back(*TheBackend().New(1, n, DType::kF64));
+    vectors.push_back(*TheBackend().New(n, n, DType::kF64));
   }
   for (auto _ : state) {
     std::vector<EigenProblem> problems;

@@ -7,16 +7,20 @@
 // ones have. The tokenizer is bytes.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/files.h"
 #include "base/status.h"
+#include "model/architecture.h"
+#include "model/config.h"
 #include "model/safetensors.h"
 #include "tests/support/tiny_checkpoint.h"
 
@@ -25,15 +29,19 @@ namespace {
 
 struct Shape {
   const char* name;
+  const char* family;
   int64_t vocab, hidden, intermediate, layers, heads, kv_heads, positions;
 };
 
 constexpr Shape kShapes[] = {
-    {"tinyllama-1.1b", 32000, 2048, 5632, 22, 32, 4, 2048},
-    {"llama-7b", 32000, 4096, 11008, 32, 32, 32, 4096},
-    {"llama-13b", 32000, 5120, 13824, 40, 40, 40, 4096},
-    {"llama-70b", 32000, 8192, 28672, 80, 64, 8, 4096},
-    {"llama-3-8b", 128256, 4096, 14336, 32, 32, 8, 8192},
+    {"tiny", "llama", 260, 64, 160, 2, 4, 4, 2048},
+    {"tinyllama-1.1b", "llama", 32000, 2048, 5632, 22, 32, 4, 2048},
+    {"llama-7b", "llama", 32000, 4096, 11008, 32, 32, 32, 4096},
+    {"llama-13b", "llama", 32000, 5120, 13824, 40, 40, 40, 4096},
+    {"llama-70b", "llama", 32000, 8192, 28672, 80, 64, 8, 4096},
+    {"llama-3-8b", "llama", 128256, 4096, 14336, 32, 32, 8, 8192},
+    {"opt-6.7b", "opt", 50272, 4096, 16384, 32, 32, 32, 2048},
+    {"mistral-7b", "mistral", 32000, 4096, 14336, 32, 32, 8, 32768},
 };
 
 // Four weights a step of the generator (xorshift64*).
@@ -47,66 +55,124 @@ void Fill(std::vector<uint64_t>& words, uint64_t& state) {
   }
 }
 
+int64_t BytesOf(const TensorSpec& tensor) {
+  int64_t bytes = 2;
+  for (const int64_t extent : tensor.shape) bytes *= extent;
+  return bytes;
+}
+
 absl::Status WriteShard(const std::string& path, const std::vector<TensorSpec>& tensors,
-                        uint64_t& state) {
+                        uint64_t seed) {
   ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::Create(path, tensors));
-  std::vector<uint64_t> words;
+  // Pieces that stay in the processor's cache.
+  std::vector<uint64_t> words(size_t{1} << 15);
+  uint64_t state = (seed + 1) * 0x9e3779b97f4a7c15ull;
   for (const TensorSpec& tensor : tensors) {
-    int64_t elements = 1;
-    for (const int64_t extent : tensor.shape) elements *= extent;
-    words.resize(static_cast<size_t>(elements + 3) / 4);
-    Fill(words, state);
-    RETURN_IF_ERROR(writer.Write(
-        tensor.name, std::as_bytes(std::span(words)).first(static_cast<size_t>(elements) * 2)));
+    const int64_t bytes = BytesOf(tensor);
+    const auto piece = static_cast<int64_t>(words.size() * sizeof(words[0]));
+    for (int64_t at = 0; at < bytes; at += piece) {
+      Fill(words, state);
+      const auto count = static_cast<size_t>(std::min(piece, bytes - at));
+      RETURN_IF_ERROR(
+          writer.WritePart(tensor.name, at, std::as_bytes(std::span(words)).first(count)));
+    }
   }
   return writer.Finish();
 }
 
+nlohmann::json ConfigOf(const Shape& shape) {
+  nlohmann::json config = {{"vocab_size", shape.vocab},
+                           {"hidden_size", shape.hidden},
+                           {"num_hidden_layers", shape.layers},
+                           {"num_attention_heads", shape.heads},
+                           {"max_position_embeddings", shape.positions},
+                           {"torch_dtype", "bfloat16"}};
+  if (shape.family == std::string("opt")) {
+    config["ffn_dim"] = shape.intermediate;
+    config["word_embed_proj_dim"] = shape.hidden;
+    config["tie_word_embeddings"] = true;
+    config["activation_function"] = "relu";
+    return config;
+  }
+  config["intermediate_size"] = shape.intermediate;
+  config["num_key_value_heads"] = shape.kv_heads;
+  config["head_dim"] = shape.hidden / shape.heads;
+  return config;
+}
+
+// A file for the embeddings, for every layer, and for what comes behind.
+std::vector<std::vector<TensorSpec>> ShardsOf(const ModelConfig& config, const Architecture& arch) {
+  std::vector<std::vector<TensorSpec>> shards;
+  const auto matrix = [&](const std::string& module, int64_t rows, int64_t cols) {
+    shards.back().push_back({module + ".weight", DType::kBF16, {rows, cols}});
+  };
+  const auto vector = [&](const std::string& name, int64_t size) {
+    shards.back().push_back({name, DType::kBF16, {size}});
+  };
+  const auto norm = [&](const std::string& module) {
+    vector(module + ".weight", config.hidden_size);
+    if (arch.norm == NormKind::kLayer) vector(module + ".bias", config.hidden_size);
+  };
+  shards.emplace_back();
+  matrix(std::string(arch.embedding), config.vocab_size, config.hidden_size);
+  if (arch.position == PositionKind::kLearned) {
+    matrix(std::string(arch.positions), config.max_position_embeddings + kLearnedOffset,
+           config.hidden_size);
+  }
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    shards.emplace_back();
+    norm(LayerPath(arch, layer, arch.attn_norm));
+    norm(LayerPath(arch, layer, arch.mlp_norm));
+    for (const LinearRow& row : arch.linears) {
+      const LinearShape shape = ShapeOf(config, row.id);
+      matrix(ModulePath(arch, layer, row.id), shape.rows, shape.cols);
+      if (HasBias(config, row.id)) vector(ModulePath(arch, layer, row.id) + ".bias", shape.rows);
+    }
+  }
+  shards.emplace_back();
+  norm(std::string(arch.final_norm));
+  if (!config.tie_word_embeddings) {
+    matrix(std::string(arch.head), config.vocab_size, config.hidden_size);
+  }
+  return shards;
+}
+
 absl::Status Generate(const Shape& shape, const std::string& dir) {
-  const int64_t head_dim = shape.hidden / shape.heads, kv = shape.kv_heads * head_dim;
   // Its tokenizer and the parts of its configuration that have no size.
-  const nlohmann::json config = {{"vocab_size", shape.vocab},
-                                 {"hidden_size", shape.hidden},
-                                 {"intermediate_size", shape.intermediate},
-                                 {"num_hidden_layers", shape.layers},
-                                 {"num_attention_heads", shape.heads},
-                                 {"num_key_value_heads", shape.kv_heads},
-                                 {"head_dim", head_dim},
-                                 {"max_position_embeddings", shape.positions},
-                                 {"torch_dtype", "bfloat16"}};
   testing::TinyCheckpointOptions tiny;
-  tiny.config_json = config.dump();
+  tiny.family = shape.family;
+  tiny.config_json = ConfigOf(shape).dump();
   testing::WriteTinyCheckpoint(dir, tiny);
   std::error_code error;
   std::filesystem::remove(dir + "/model.safetensors", error);
+  ASSIGN_OR_RETURN(const std::string json, ReadFile(dir + "/config.json"));
+  ASSIGN_OR_RETURN(const ModelConfig config, ParseModelConfig(json));
+  const std::vector<std::vector<TensorSpec>> shards =
+      ShardsOf(config, *FindArchitecture(config.family));
 
-  using Tensors = std::vector<TensorSpec>;
-  const auto weight = [](const std::string& name, std::vector<int64_t> extents) {
-    return TensorSpec{name, DType::kBF16, std::move(extents)};
-  };
-  std::vector<Tensors> shards;
-  shards.push_back({weight("model.embed_tokens.weight", {shape.vocab, shape.hidden})});
-  for (int64_t layer = 0; layer < shape.layers; ++layer) {
-    const std::string at = "model.layers." + std::to_string(layer) + ".";
-    shards.push_back({weight(at + "input_layernorm.weight", {shape.hidden}),
-                      weight(at + "self_attn.q_proj.weight", {shape.hidden, shape.hidden}),
-                      weight(at + "self_attn.k_proj.weight", {kv, shape.hidden}),
-                      weight(at + "self_attn.v_proj.weight", {kv, shape.hidden}),
-                      weight(at + "self_attn.o_proj.weight", {shape.hidden, shape.hidden}),
-                      weight(at + "post_attention_layernorm.weight", {shape.hidden}),
-                      weight(at + "mlp.gate_proj.weight", {shape.intermediate, shape.hidden}),
-                      weight(at + "mlp.up_proj.weight", {shape.intermediate, shape.hidden}),
-                      weight(at + "mlp.down_proj.weight", {shape.hidden, shape.intermediate})});
-  }
-  shards.push_back({weight("model.norm.weight", {shape.hidden}),
-                    weight("lm_head.weight", {shape.vocab, shape.hidden})});
   nlohmann::json index;
-  uint64_t state = 0x9e3779b97f4a7c15ull;
+  std::vector<std::string> files;
+  int64_t bytes = 0;
   for (size_t i = 0; i < shards.size(); ++i) {
-    const std::string file = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
-    RETURN_IF_ERROR(WriteShard(dir + "/" + file, shards[i], state));
-    for (const TensorSpec& tensor : shards[i]) index["weight_map"][tensor.name] = file;
+    files.push_back(fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size()));
+    for (const TensorSpec& tensor : shards[i]) {
+      index["weight_map"][tensor.name] = files.back();
+      bytes += BytesOf(tensor);
+    }
   }
+  index["metadata"]["total_size"] = bytes;
+  std::vector<absl::Status> results(shards.size());
+  std::vector<std::thread> threads;
+  std::atomic<size_t> next{0};
+  for (unsigned t = 0; t < std::clamp(std::thread::hardware_concurrency(), 1u, 16u); ++t) {
+    threads.emplace_back([&] {
+      for (size_t i = next++; i < shards.size(); i = next++) {
+        results[i] = WriteShard(dir + "/" + files[i], shards[i], i);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const absl::Status& status : results) RETURN_IF_ERROR(status);
   return WriteFileAtomic(dir + "/model.safetensors.index.json", index.dump(1));
 }
 

@@ -2,19 +2,21 @@
 // operations at the rates that the same machine reaches, in the same process, for a large product.
 //
 //   stage_bench MODEL_DIR TEXT [samples=64] [seq_len=512] [method=svd_llm] [keep_ratio=0.8]
-//               [encoding=plain] [allocation=uniform] [device=cpu]
+//               [encoding=plain] [allocation=uniform] [device=cpu] [exact]
 //
-// device: cpu or cuda:N.
+// device: cpu or cuda:N. exact: weights are multiplied as F32.
 //
 // Rates are measured before and after the run and averaged, because shared machines drift. F64 work
-// (decompositions) is put against the F64 rate; the column "at sgemm" is the same work at the F32
-// rate.
+// (decompositions) is put against the F64 rate, the forward pass and the Grams against that of the
+// type that weights are held in; a stage that moves weights takes as long as the copy at least.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "linalg/cuda_backend_loader.h"
 #include "pipeline/pipeline.h"
@@ -34,19 +36,63 @@ void Await(Backend& backend, const Matrix& x) {
   backend.Download(x.ref().Rows(0, 1).Cols(0, 1), &one, DType::kF64).IgnoreError();
 }
 
-// FLOP/s of y = x Wᵀ at the shape of a wide linear layer: the best of several.
-double ProductRate(Backend& backend, DType dtype) {
-  const int64_t m = 4096, n = 1536, k = 576;
-  const Matrix x = *backend.New(m, k, dtype), w = *backend.New(n, k, dtype),
-               y = *backend.New(m, n, dtype);
-  double best = 1e30;
-  for (int i = 0; i < 12; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    backend.Gemm(false, true, 1, x, w, 0, y).IgnoreError();
-    Await(backend, y);
-    best = std::min(best, Seconds(start));
+// FLOP/s of y = x Wᵀ: the best of several. On a host at the shape of a wide linear layer of a small
+// model, on a device at size³, several in a row.
+double ProductRate(Backend& backend, DType weights, int64_t size) {
+  const bool on_device = backend.OnDevice();
+  const int64_t m = on_device ? size : 4096, n = on_device ? size : 1536,
+                k = on_device ? size : 576;
+  const DType dtype = weights == DType::kF64 ? DType::kF64 : DType::kF32;
+  const auto x = backend.New(m, k, dtype), w = backend.New(n, k, weights),
+             y = backend.New(m, n, dtype);
+  if (!x.ok() || !w.ok() || !y.ok()) return 0;
+  // Of zeros a device would not get warm.
+  std::vector<float> values(static_cast<size_t>(k));
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i * 7919 % 1009) / 1009;
+  for (int64_t i = 0; i < std::max(m, n); ++i) {
+    const size_t first = static_cast<size_t>(i * 31 % k);
+    std::rotate(values.begin(), values.begin() + static_cast<ptrdiff_t>(first), values.end());
+    if (i < m) backend.Upload(values.data(), DType::kF32, x->ref().Rows(i, 1)).IgnoreError();
+    if (i < n) backend.Upload(values.data(), DType::kF32, w->ref().Rows(i, 1)).IgnoreError();
   }
-  return 2.0 * static_cast<double>(m * n * k) / best;
+  const int in_a_row = on_device ? 8 : 1;
+  double best = 1e30;
+  for (int i = 0; i < (on_device ? 4 : 12); ++i) {
+    Await(backend, *y);
+    const auto start = std::chrono::steady_clock::now();
+    for (int run = 0; run < in_a_row; ++run) {
+      backend.Gemm(false, true, 1, *x, *w, 0, *y).IgnoreError();
+    }
+    Await(backend, *y);
+    best = std::min(best, Seconds(start) / in_a_row);
+  }
+  return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / best;
+}
+
+// Bytes a second, from and to together, of a copy in the backend's memory, and from the host's.
+struct Bandwidth {
+  double memory = 0, upload = 0;
+};
+
+Bandwidth BandwidthOf(Backend& backend, int64_t size) {
+  const int64_t rows = backend.OnDevice() ? 2 * size : 1024, cols = 16384;
+  const auto a = backend.New(rows, cols, DType::kF32), b = backend.New(rows, cols, DType::kF32);
+  if (!a.ok() || !b.ok()) return {};
+  const std::vector<float> host(static_cast<size_t>(rows * cols), 1.0f);
+  const double bytes = static_cast<double>(rows * cols) * 4;
+  Bandwidth best;
+  for (int i = 0; i < 4; ++i) {
+    Await(backend, *b);
+    auto start = std::chrono::steady_clock::now();
+    backend.Copy(*a, *b).IgnoreError();
+    Await(backend, *b);
+    best.memory = std::max(best.memory, 2 * bytes / Seconds(start));
+    start = std::chrono::steady_clock::now();
+    backend.Upload(host.data(), DType::kF32, *a).IgnoreError();
+    Await(backend, *a);
+    best.upload = std::max(best.upload, bytes / Seconds(start));
+  }
+  return best;
 }
 
 // The library's own eigensolver on the problems of one layer: what a decomposition cannot beat with
@@ -98,9 +144,17 @@ double ProductFlops(const ModelConfig& config, const Architecture& arch, Encodin
   return flops;
 }
 
-absl::StatusOr<std::unique_ptr<Backend>> DeviceBackend(const std::string& device) {
+// FLOP/s of products of a layer's weights, of F32 and of F64, and seconds of a layer's
+// eigenproblems.
+struct Rates {
+  double layer = 0, single = 0, dual = 0, eigen = 0;
+};
+
+absl::StatusOr<std::unique_ptr<Backend>> DeviceBackend(const std::string& device, bool exact) {
   if (device == "cpu") return NewCpuBackend();
-  if (device.rfind("cuda:", 0) == 0) return NewCudaBackend(std::atoi(device.c_str() + 5));
+  if (device.rfind("cuda:", 0) == 0) {
+    return NewCudaBackend(std::atoi(device.c_str() + 5), CudaOptions{0, exact ? 1 : 0});
+  }
   return absl::InvalidArgumentError("unknown device: " + device);
 }
 
@@ -108,9 +162,10 @@ int Main(int argc, char** argv) {
   if (argc < 3) {
     fmt::print(stderr,
                "usage: stage_bench MODEL_DIR TEXT [samples] [seq_len] [method] [keep_ratio] "
-               "[encoding] [allocation] [device]\n");
+               "[encoding] [allocation] [device] [exact]\n");
     return 2;
   }
+  const bool exact = argc > 10 && std::string(argv[10]) == "exact";
   CompressSpec spec;
   spec.job_id = "bench";
   spec.model_dir = spec.model_uri = argv[1];
@@ -151,7 +206,7 @@ int Main(int argc, char** argv) {
   }
   spec.output_uri = root + "/out";
   spec.work_dir = root + "/work";
-  const auto made = DeviceBackend(argc > 9 ? argv[9] : "cpu");
+  const auto made = DeviceBackend(argc > 9 ? argv[9] : "cpu", exact);
   if (!made.ok()) {
     fmt::print(stderr, "stage_bench: {}\n", std::string(made.status().message()));
     return 1;
@@ -160,8 +215,31 @@ int Main(int argc, char** argv) {
   const ModelConfig& config = checkpoint->config();
   const Architecture& arch = checkpoint->arch();
 
-  double single = ProductRate(*backend, DType::kF32), dual = ProductRate(*backend, DType::kF64);
-  double eigen = EigenSeconds(*backend, config, arch);
+  const auto plan =
+      PlanCompress(spec, {.on_device = backend->OnDevice(), .memory_bytes = 0, .exact = exact});
+  if (!plan.ok()) {
+    fmt::print(stderr, "stage_bench: {}\n", std::string(plan.status().message()));
+    return 1;
+  }
+
+  const DType weights = backend->WeightType(DType::kBF16);
+  const int64_t size = std::clamp<int64_t>(config.hidden_size, 256, 4096);
+  const auto measure = [&](Rates& rates) {
+    rates.layer += ProductRate(*backend, weights, size) / 2;
+    rates.single += ProductRate(*backend, DType::kF32, size) / 2;
+    rates.dual += ProductRate(*backend, DType::kF64, size) / 2;
+    rates.eigen += EigenSeconds(*backend, config, arch) / 2;
+  };
+  Rates rates;
+  measure(rates);
+  const Bandwidth bandwidth = BandwidthOf(*backend, size);
+  if (backend->OnDevice()) {
+    fmt::print("products of {}: {} {:.1f} TFLOP/s, F32 {:.1f}, F64 {:.1f}\n", 2 * size,
+               DTypeName(weights), ProductRate(*backend, weights, 2 * size) / 1e12,
+               ProductRate(*backend, DType::kF32, 2 * size) / 1e12,
+               ProductRate(*backend, DType::kF64, 2 * size) / 1e12);
+  }
+  backend->ResetPeak();
   const auto start = std::chrono::steady_clock::now();
   const auto result = RunCompress(spec, *backend, **store, {});
   const double total = Seconds(start);
@@ -169,9 +247,8 @@ int Main(int argc, char** argv) {
     fmt::print(stderr, "stage_bench: {}\n", std::string(result.status().message()));
     return 1;
   }
-  single = (single + ProductRate(*backend, DType::kF32)) / 2;
-  dual = (dual + ProductRate(*backend, DType::kF64)) / 2;
-  eigen = (eigen + EigenSeconds(*backend, config, arch)) / 2;
+  const int64_t peak = backend->Memory().peak;
+  measure(rates);
   std::filesystem::remove_all(root);
 
   const MethodRow& row = RowOf(spec.method);
@@ -190,15 +267,21 @@ int Main(int argc, char** argv) {
       block_work += AnchoredFlops(config, arch, site, work);
     }
   }
-  const double calibrate = layers * block_work / single;
+  const double weight_bytes = static_cast<double>(plan->weight_bytes);
+  const double calibrate =
+      std::max(layers * block_work / rates.layer,
+               backend->OnDevice() ? weight_bytes / std::max(bandwidth.upload, 1.0) : 0.0);
   const double factorise =
-      layers * (eigen + ProductFlops(config, arch, spec.encoding, spec.keep_ratios[0]) / dual);
+      layers *
+      (rates.eigen + ProductFlops(config, arch, spec.encoding, spec.keep_ratios[0]) / rates.dual);
   fmt::print("{}\n{} {} {} {} at keep {}, {} x {} tokens\n", backend->Name(), argv[1], method,
              encoding, allocation, spec.keep_ratios[0], spec.calibration.samples,
              spec.calibration.seq_len);
   fmt::print(
-      "products: F32 {:.1f} GFLOP/s, F64 {:.1f} GFLOP/s; one layer's eigenproblems {:.3f} s\n",
-      single / 1e9, dual / 1e9, eigen);
+      "products: {} {:.1f} GFLOP/s, F32 {:.1f}, F64 {:.1f}; one layer's eigenproblems {:.3f} s\n",
+      DTypeName(weights), rates.layer / 1e9, rates.single / 1e9, rates.dual / 1e9, rates.eigen);
+  fmt::print("memory {:.1f} GB/s, from the host {:.1f} GB/s\n", bandwidth.memory / 1e9,
+             bandwidth.upload / 1e9);
   fmt::print("{:<12}{:>10}{:>10}{:>8}\n", "stage", "seconds", "floor", "ratio");
   for (const StageTime& stage : result->stages) {
     const double floor = stage.stage == "calibrate"   ? calibrate
@@ -209,6 +292,10 @@ int Main(int argc, char** argv) {
     fmt::print("\n");
   }
   fmt::print("{:<12}{:>10.2f}   (with reading, sampling and tokenising)\n", "total", total);
+  const int64_t planned = backend->OnDevice() ? plan->peak_device_bytes : plan->peak_host_bytes;
+  fmt::print("{:<12}{:>10.3f} GB, planned {:.3f} GB, ratio {:.2f}\n", "peak memory",
+             static_cast<double>(peak) / 1e9, static_cast<double>(planned) / 1e9,
+             static_cast<double>(peak) / static_cast<double>(std::max<int64_t>(planned, 1)));
   return 0;
 }
 

@@ -7,8 +7,10 @@ torch.linalg.svd of every whitened matrix; factors U sqrt(S) and sqrt(S) V^T S^-
 paper's formulae, without tricks of ours: no shared Grams, no output Grams, no symmetric products.
 
     textbook.py --model DIR --text FILE [--samples 64] [--seq_len 512] [--keep_ratio 0.8]
-                [--threads 2] [--device cpu] [--out DIR] [--json]
+                [--threads 2] [--device cpu] [--dtype fp32] [--layers N] [--out DIR] [--json]
 
+--dtype model: the forward pass in the checkpoint's own type, as on a GPU. --layers: only the first
+N, and every stage but the tokenising scaled to all of them, by layers or by parameters; said so.
 The total covers what our svd_llm job covers: load, tokenise, calibrate, factorise, write; no
 evaluation. Imports are not counted. Needs torch, transformers, safetensors.
 """
@@ -48,12 +50,25 @@ class Stages:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
 
 
-def load_model(directory, device):
-    """(model that computes in fp32, dtype of its checkpoint)."""
+def load_model(directory, device, dtype, layers):
+    """(model that computes in fp32 or as it is stored, dtype of its checkpoint)."""
     name = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
-    model = AutoModelForCausalLM.from_pretrained(directory, **{name: "auto"})
-    dtype = model.dtype
-    return model.float().to(device).eval(), dtype
+    fewer = {"num_hidden_layers": layers} if layers else {}
+    model = AutoModelForCausalLM.from_pretrained(directory, **{name: "auto"}, **fewer)
+    stored = model.dtype
+    return (model.float() if dtype == "fp32" else model).to(device).eval(), stored
+
+
+def scale_to_all_layers(seconds, directory, layers, model):
+    """What the stages would take for the whole model: (their seconds, a sentence)."""
+    config = json.loads((pathlib.Path(directory) / "config.json").read_text())
+    every = config["num_hidden_layers"]
+    held = sum(value.numel() for value in model.parameters())
+    layer = sum(value.numel() for value in model.model.layers[0].parameters())
+    whole = held + (every - layers) * layer
+    by = {"tokenise": 1.0, "load": whole / held, "write": whole / held}
+    return ({name: value * by.get(name, every / layers) for name, value in seconds.items()},
+            f"scaled from {layers} of {every} layers")
 
 
 def calibration_ids(directory, path, samples, seq_len, seed):
@@ -142,7 +157,7 @@ def run(args, out):
     stage = Stages(device)
     begin = time.perf_counter()
     with stage("load"):
-        model, dtype = load_model(args.model, device)
+        model, dtype = load_model(args.model, device, args.dtype, args.layers)
     with stage("tokenise"):
         ids = calibration_ids(args.model, args.text, args.samples, args.seq_len, args.seed)
     linears = decoder_linears(model)
@@ -161,9 +176,13 @@ def run(args, out):
             factors[name] = factorise(module.weight, whitening, rank)
     with stage("write"):
         write_artifact(pathlib.Path(args.model), out, model, dtype, factors, args.keep_ratio)
+    total, seconds, scaled = time.perf_counter() - begin, stage.seconds, None
+    if args.layers:
+        seconds, scaled = scale_to_all_layers(seconds, args.model, args.layers, model)
+        total = sum(seconds.values())
     return {
-        "total_seconds": round(time.perf_counter() - begin, 3),
-        "stages_seconds": {name: round(value, 3) for name, value in stage.seconds.items()},
+        "total_seconds": round(total, 3), "scaled": scaled,
+        "stages_seconds": {name: round(value, 3) for name, value in seconds.items()},
         "matrices": len(factors), "cholesky_repaired": repaired, "samples": args.samples,
         "seq_len": args.seq_len, "keep_ratio": args.keep_ratio, "device": args.device,
         "threads": torch.get_num_threads(), "torch": torch.__version__,
@@ -180,6 +199,8 @@ def main():
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=["fp32", "model"], default="fp32")
+    parser.add_argument("--layers", type=int, default=0, help="only the first so many; 0: all")
     parser.add_argument("--out", type=pathlib.Path, help="keep the result there")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
@@ -194,6 +215,8 @@ def main():
     for name, seconds in result["stages_seconds"].items():
         print(f"{name:20s} {seconds:9.2f} s")
     print(f"{'total':20s} {result['total_seconds']:9.2f} s")
+    if result["scaled"]:
+        print(result["scaled"])
 
 
 if __name__ == "__main__":

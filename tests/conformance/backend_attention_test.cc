@@ -44,18 +44,21 @@ MatD Expected(const MatD& q, const MatD& k, const MatD& v, const Case& test) {
 
 class AttentionTest : public BackendTest {
  protected:
+  // A precision other than F32 is allowed the rounding of weights and values.
   void Check(const Case& test, int64_t key_rows, double magnitude = 1) {
     const int64_t tokens = test.offsets.back(), d = test.shape.head_dim;
-    const MatD q = Random(tokens, test.shape.heads * d) * magnitude,
-               k = Random(key_rows, test.shape.kv_heads * d),
-               v = Random(key_rows, test.shape.kv_heads * d);
+    const DType precision = test.shape.precision;
+    const MatD q = Held(Random(tokens, test.shape.heads * d) * magnitude, precision),
+               k = Held(Random(key_rows, test.shape.kv_heads * d), precision),
+               v = Held(Random(key_rows, test.shape.kv_heads * d), precision);
     Matrix out = *backend_->New(tokens, test.shape.heads * d, DType::kF32);
     const absl::Status status =
         backend_->Attention(Put(q, DType::kF32), Put(k, DType::kF32), Put(v, DType::kF32),
                             test.shape, test.offsets, test.keys, out);
     ASSERT_TRUE(status.ok()) << status;
-    const MatD difference = Get(out) - Expected(q.cast<float>().cast<double>(), k, v, test);
-    EXPECT_LT(difference.cwiseAbs().maxCoeff(), 1e-5)
+    const MatD difference = Get(out) - Expected(q, k, v, test);
+    const double allowed = precision == DType::kF32 ? 1e-5 : precision == DType::kF16 ? 2e-3 : 2e-2;
+    EXPECT_LT(difference.cwiseAbs().maxCoeff(), allowed)
         << "heads " << test.shape.heads << " of " << d << ", window " << test.shape.window;
   }
 };
@@ -121,6 +124,63 @@ TEST_P(AttentionTest, SeesAWindow) {
     Check({shape, {0, 1, 2, 3}, {{150, 1}, {20, 129}, {0, 310}}}, 310);
     shape.softcap = 2;
     Check({shape, {0, 170}, {{13, 190}}}, 203);
+  }
+}
+
+TEST_P(AttentionTest, SeesAWindowWithHeadsOfEverySize) {
+  for (const int64_t head_dim : {64, 80, 96, 128, 256}) {
+    for (const double softcap : {0.0, 2.5}) {
+      for (const int64_t window : {0, 33, 100}) {
+        AttentionShape shape{2, 1, head_dim};
+        shape.softcap = softcap;
+        shape.window = window;
+        Check({shape, {0, 1, 140, 147}, {{150, 150}, {20, 230}, {0, 310}}}, 310);
+      }
+    }
+  }
+}
+
+// Sequences that are long enough for another way, beside some that are not.
+TEST_P(AttentionTest, InAShorterPrecision) {
+  for (const DType precision : {DType::kBF16, DType::kF16}) {
+    for (const int64_t head_dim : {8, 64, 80, 96, 128, 256}) {
+      for (const auto& [heads, kv_heads] :
+           std::vector<std::pair<int64_t, int64_t>>{{2, 2}, {4, 2}, {3, 1}, {8, 2}}) {
+        if (heads > 2 && head_dim != 8 && head_dim != 80) continue;
+        AttentionShape shape{heads, kv_heads, head_dim};
+        shape.precision = precision;
+        Check({shape, {0, 7, 519}, {}}, 519);
+        shape.window = 100;
+        shape.softcap = 3;
+        Check({shape, {0, 259}, {{41, 300}}}, 349);
+      }
+    }
+    // Few queries: one that follows a cache, and several that do.
+    AttentionShape shape{4, 2, 64};
+    shape.precision = precision;
+    Check({shape, {0, 1, 2}, {{0, 100}, {110, 190}}}, 300);
+    Check({shape, {0, 20, 33}, {{0, 100}, {110, 190}}}, 300);
+  }
+}
+
+// More queries and more keys than are looked at at once.
+TEST_P(AttentionTest, OfLongSequencesInAShorterPrecision) {
+  for (const int64_t window : {0, 150}) {
+    AttentionShape shape{2, 1, 16};
+    shape.precision = DType::kF16;
+    shape.window = window;
+    Check({shape, {0, 1100}, {}}, 1100);
+    Check({shape, {0, 530}, {{3, 1221}}}, 1224);
+  }
+}
+
+TEST_P(AttentionTest, OfHeadsWiderThanUsual) {
+  for (const DType precision : {DType::kF32, DType::kBF16}) {
+    AttentionShape shape{4, 2, 264};
+    shape.precision = precision;
+    Check({shape, {0, 1, 90, 93}, {}}, 93);
+    shape.window = 40;
+    Check({shape, {0, 1, 90}, {{3, 70}, {0, 131}}}, 131);
   }
 }
 

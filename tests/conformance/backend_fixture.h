@@ -9,6 +9,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <vector>
 
 #include "linalg/backend.h"
 #include "linalg/cuda_backend_loader.h"
@@ -59,6 +60,14 @@ class BackendTest : public ::testing::TestWithParam<Implementation> {
     MatD m(ref.rows, ref.cols);
     EXPECT_TRUE(backend_->Download(ref, m.data(), DType::kF64).ok());
     return m;
+  }
+  // As a type of fewer bits holds it.
+  static MatD Held(const MatD& m, DType dtype) {
+    std::vector<char> bits(static_cast<size_t>(m.size()) * SizeOf(dtype));
+    MatD held(m.rows(), m.cols());
+    ConvertElements(m.data(), DType::kF64, bits.data(), dtype, static_cast<size_t>(m.size()));
+    ConvertElements(bits.data(), dtype, held.data(), DType::kF64, static_cast<size_t>(m.size()));
+    return held;
   }
   MatD RandomSpd(int64_t n) {
     const MatD x = Random(n + 3, n);

@@ -96,7 +96,7 @@ TEST_P(BackendTest, EmptyOperandsAreHarmless) {
   EXPECT_TRUE(*backend_->AllFinite(b));
   EXPECT_EQ(*backend_->CrossEntropy(a, {}), 0);
   Matrix gram = *backend_->New(5, 5, DType::kF64);
-  EXPECT_TRUE(backend_->AccumulateGram(a, gram).ok());
+  EXPECT_TRUE(backend_->AccumulateGram(a, DType::kF32, gram).ok());
   EXPECT_EQ(Get(gram), MatD::Zero(5, 5));
   // Without a term the product is 0, and what was there stays or goes as beta says.
   Matrix c = Put(Random(3, 3), DType::kF32);

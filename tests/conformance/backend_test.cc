@@ -18,7 +18,7 @@ TEST_P(BackendTest, NewIsZeroAndRoundTrips) {
     EXPECT_EQ(Get(Put(m, dtype)), m);
     EXPECT_EQ(Get(Put(m, dtype).ref().Rows(3, 4).Cols(2, 5)), MatD(m.block(3, 2, 4, 5)));
   }
-  EXPECT_GE(backend_->PeakBytes(), 17 * 9 * 8);
+  EXPECT_GE(backend_->Memory().peak, 17 * 9 * 8);
 }
 
 TEST_P(BackendTest, IndicesMoveAndNeverConvert) {
@@ -105,8 +105,8 @@ TEST_P(BackendTest, GramAddsUpInDouble) {
     x.col(3) *= 1000;  // an outlier channel
     x.col(5).setZero();
     Matrix gram = *backend_->New(37, 37, DType::kF64);
-    ASSERT_TRUE(backend_->AccumulateGram(Put(x, DType::kF32), gram).ok());
-    ASSERT_TRUE(backend_->AccumulateGram(Put(x, DType::kF32), gram).ok());
+    ASSERT_TRUE(backend_->AccumulateGram(Put(x, DType::kF32), DType::kF32, gram).ok());
+    ASSERT_TRUE(backend_->AccumulateGram(Put(x, DType::kF32), DType::kF32, gram).ok());
     ASSERT_TRUE(backend_->MirrorLower(gram).ok());
     const MatD expected = 2 * MatD(Eigen::MatrixXf(x.cast<float>()).cast<double>().transpose() *
                                    Eigen::MatrixXf(x.cast<float>()).cast<double>());
@@ -133,8 +133,8 @@ TEST_P(BackendTest, CrossProductsAddUpInDouble) {
     const Matrix memory = Put(wide, DType::kF32);
     const MatrixRef view = memory.ref().Cols(4, 21);
     Matrix cross = *backend_->New(21, 37, DType::kF64);
-    ASSERT_TRUE(backend_->AccumulateCross(view, Put(y, DType::kF32), cross).ok());
-    ASSERT_TRUE(backend_->AccumulateCross(view, Put(y, DType::kF32), cross).ok());
+    ASSERT_TRUE(backend_->AccumulateCross(view, Put(y, DType::kF32), DType::kF32, cross).ok());
+    ASSERT_TRUE(backend_->AccumulateCross(view, Put(y, DType::kF32), DType::kF32, cross).ok());
     const MatD expected = 2 * x.transpose() * y, got = Get(cross);
     for (int64_t i = 0; i < 21; ++i) {
       for (int64_t j = 0; j < 37; ++j) {
@@ -142,7 +142,7 @@ TEST_P(BackendTest, CrossProductsAddUpInDouble) {
             << tokens << " " << i << " " << j;
       }
     }
-    EXPECT_FALSE(backend_->AccumulateCross(Put(y, DType::kF32), view, cross).ok());
+    EXPECT_FALSE(backend_->AccumulateCross(Put(y, DType::kF32), view, DType::kF32, cross).ok());
   }
 }
 
@@ -288,6 +288,18 @@ TEST_P(BackendTest, ScalesAndDot) {
   const MatD expected = rows.row(0).asDiagonal() * x * cols.row(0).asDiagonal();
   EXPECT_LT((Get(y) - expected).norm(), 1e-14);
   EXPECT_NEAR(*backend_->Dot(y, Put(x, DType::kF64)), expected.cwiseProduct(x).sum(), 1e-12);
+  Matrix sums = *backend_->New(1, 6, DType::kF64);
+  ASSERT_TRUE(backend_->RowDots(y, Put(x, DType::kF64), sums).ok());
+  EXPECT_LT((Get(sums) - expected.cwiseProduct(x).rowwise().sum().transpose()).norm(), 1e-12);
+}
+
+TEST_P(BackendTest, GathersRows) {
+  const MatD x = Random(7, 33);
+  const std::vector<int32_t> rows = {6, 0, 0, 3};
+  Matrix y = *backend_->New(4, 33, DType::kF64);
+  ASSERT_TRUE(backend_->GatherRows(Put(x, DType::kF64), rows, y).ok());
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(Get(y).row(i), x.row(rows[static_cast<size_t>(i)]));
+  EXPECT_FALSE(backend_->GatherRows(Put(x, DType::kF64), std::vector<int32_t>{0, 7, 1, 1}, y).ok());
 }
 
 TEST_P(BackendTest, Transposes) {

@@ -150,6 +150,29 @@ class ServiceTest(unittest.TestCase):
             self.assertEqual(status, 0, errors)
             self.assertGreater(job["evaluateResult"]["model"]["perplexities"][0]["perplexity"], 1)
 
+    def test_speed_is_measured_before_and_after(self):
+        speed = ["--throughput=1,2", "--prompt_tokens=16", "--new_tokens=4", "--repetitions=2"]
+        status, job, errors = self.compress(**dict(flag[2:].split("=") for flag in speed))
+        self.assertEqual(status, 0, errors)
+        result = job["compressModelResult"]
+        artifact = result["artifacts"][0]
+        for throughputs in [result["throughputs"], artifact["throughputs"]]:
+            self.assertEqual([t["batchSize"] for t in throughputs], [1, 2])
+            for t in throughputs:
+                self.assertGreater(t["decodeTokensPerSecond"], 0)
+                self.assertGreater(int(t["peakMemoryBytes"]), 0)
+        with open(artifact["uri"].removeprefix("file://") + "/README.md") as f:
+            self.assertIn("| 2 | decode, tokens per second | ", f.read())
+        status, job, errors = self.client(
+            "evaluate", f"--model={artifact['uri']}", f"--baseline={self.model}", *speed, "--watch")
+        self.assertEqual(status, 0, errors)
+        for figures in ["model", "baseline"]:
+            self.assertEqual(len(job["evaluateResult"][figures]["throughputs"]), 2)
+            self.assertEqual(job["evaluateResult"][figures]["perplexities"], [])
+        status, _, errors = self.client("evaluate", f"--model={self.model}", "--throughput", "--prompt_tokens=99999")
+        self.assertNotEqual(status, 0)
+        self.assertIn("throughput.prompt_tokens", errors)
+
     def test_tasks_are_asked_before_and_after_and_judged(self):
         questions, examples = f"{self.dir}/questions.jsonl", f"{self.dir}/examples.jsonl"
         for path, count in [(questions, 6), (examples, 3)]:

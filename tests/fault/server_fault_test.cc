@@ -168,6 +168,30 @@ TEST_F(ServerFaultTest, KilledWorkersJobRunsAgainAtOnce) {
                                        name.substr(5)));
 }
 
+TEST_F(ServerFaultTest, DeviceWhoseWorkerDiesTouchesNoOtherDevicesJob) {
+  Start({"--devices=cuda:1,cuda:10"});  // the name of one begins that of the other
+  for (int i = 0; i < 500 && server_->worker_pid("cuda:10") == 0; ++i) usleep(10'000);
+  const std::vector<std::string> names = {Submit(40, 50), Submit(40, 50)};
+  for (const std::string& name : names) AwaitProgress(name);  // both at a time
+  const pid_t other = server_->worker_pid("cuda:10");
+  kill(server_->worker_pid("cuda:1"), SIGKILL);
+  std::vector<v1::Job> jobs;
+  for (const std::string& name : names) jobs.push_back(AwaitEnd(name));
+  if (jobs[0].attempt() != 2) std::swap(jobs[0], jobs[1]);
+  EXPECT_EQ(jobs[0].state(), v1::SUCCEEDED);
+  EXPECT_EQ(jobs[0].attempts(0).outcome(), "lost");
+  EXPECT_EQ(jobs[1].state(), v1::SUCCEEDED);
+  EXPECT_EQ(jobs[1].attempt(), 1);
+  EXPECT_THAT(jobs[1].attempts(), SizeIs(1));
+  EXPECT_EQ(server_->worker_pid("cuda:10"), other) << "never restarted";
+  const std::string metrics = Http("/metrics");
+  EXPECT_THAT(metrics, HasSubstr("svdllm_worker_restarts_total 1"));
+  EXPECT_THAT(metrics, HasSubstr("svdllm_leases_lost_total 1"));
+  server_->Signal(SIGTERM);
+  EXPECT_EQ(server_->Wait(), 0) << server_->Log();
+  EXPECT_NE(kill(other, 0), 0) << "all workers end with the server";
+}
+
 TEST_F(ServerFaultTest, JobThatKillsItsWorkerFailsAfterThreeAttemptsAndTheNextRuns) {
   Start();
   std::ofstream(model_ + "/crash") << "x";
@@ -177,6 +201,22 @@ TEST_F(ServerFaultTest, JobThatKillsItsWorkerFailsAfterThreeAttemptsAndTheNextRu
   EXPECT_THAT(job.attempts(), SizeIs(3));
   std::filesystem::remove(model_ + "/crash");
   EXPECT_EQ(AwaitEnd(Submit(2, 2)).state(), v1::SUCCEEDED);
+}
+
+TEST_F(ServerFaultTest, WorkerWhoseDeviceIsPoisonedIsReplaced) {
+  Start();
+  for (int i = 0; i < 500 && server_->worker_pid("auto") == 0; ++i) usleep(10'000);
+  const pid_t first = server_->worker_pid();
+  std::ofstream(model_ + "/poison") << "x";
+  const v1::Job failed = AwaitEnd(Submit(2, 2));
+  EXPECT_EQ(failed.state(), v1::FAILED);
+  EXPECT_EQ(failed.attempt(), 1) << "the job has its verdict before the worker ends";
+  EXPECT_THAT(failed.error().message(), HasSubstr("the device is poisoned"));
+  std::filesystem::remove(model_ + "/poison");
+  EXPECT_EQ(AwaitEnd(Submit(2, 2)).state(), v1::SUCCEEDED);
+  EXPECT_NE(server_->worker_pid(), first);
+  EXPECT_THAT(server_->Log(), HasSubstr("exited with status 1"));
+  EXPECT_THAT(Http("/metrics"), HasSubstr("svdllm_leases_lost_total 0"));
 }
 
 TEST_F(ServerFaultTest, KilledServerTakesItsWorkerAlongAndItsSuccessorResumesAtOnce) {
@@ -354,6 +394,12 @@ TEST_F(ServerFaultTest, BadSettingsAreRefusedByName) {
   expect(Arguments({"--listen=nonsense"}), "nonsense");
   expect(Arguments({"--role=king"}), "\"king\" is none of all, api, worker");
   expect(Arguments({"--lease_seconds=0"}), "--lease_seconds");
+  expect(Arguments({"--role=worker", "--devices=cuda:0,cuda:1"}),
+         "--devices: a worker computes on one device");
+  for (const char* bytes : {"", "much", "16GB", "1.5GiB", "-1", "16 GiB", "9999999TiB"}) {
+    expect(Arguments({std::string("--device_memory_limit=") + bytes}),
+           "--device_memory_limit: \"" + std::string(bytes) + "\" is no number of bytes");
+  }
   expect(Arguments({"extra"}), "unexpected argument extra");
   expect({}, "--role: \"queen\"", {"SVDLLM_ROLE=queen", "SVDLLM_DATA_DIR=" + directory_});
   expect({}, "SVDLLM_QUEUE_LIMIT", {"SVDLLM_QUEUE_LIMIT=many"});

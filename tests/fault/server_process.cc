@@ -83,4 +83,17 @@ std::string ServerProcess::FromLog(const std::string& key) const {
   return text.substr(start, text.find('"', start) - start);
 }
 
+pid_t ServerProcess::worker_pid(const std::string& device) const {
+  std::istringstream lines(Log());
+  pid_t pid = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const size_t at = line.find("\"pid\":\"");
+    if (at != std::string::npos && line.find("\"worker started\"") != std::string::npos &&
+        line.find("-" + device + "-") != std::string::npos) {
+      pid = std::stoi(line.substr(at + 7));
+    }
+  }
+  return pid;
+}
+
 }  // namespace svdllm::testing

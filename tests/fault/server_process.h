@@ -31,8 +31,9 @@ class ServerProcess {
   std::string Log() const;
   int grpc_port() const { return std::stoi(FromLog("grpc_port")); }
   int http_port() const { return std::stoi(FromLog("http_port")); }
-  // Its worker.
+  // Its latest worker, of this device where one is named.
   pid_t worker_pid() const { return std::stoi(FromLog("pid")); }
+  pid_t worker_pid(const std::string& device) const;
 
  private:
   const std::string log_;

@@ -81,13 +81,13 @@ TEST_F(GoldenModelTest, GramsAndWhitenedSingularValues) {
         *BlockStatistics::Create(checkpoint_->config(), checkpoint_->arch(), Statistic::kGram,
                                  /*output_grams=*/true, *backend_);
     std::map<Site, Matrix> grams;
-    BlockObserver observer = statistics.Observer();
+    BlockObserver observer = statistics.Observer(block.precision());
     const auto inner = observer.input;
     observer.input = [&](Site site, MatrixRef input) -> absl::Status {
       if (!grams.count(site)) {
         grams[site] = *backend_->New(input.cols, input.cols, DType::kF64);
       }
-      RETURN_IF_ERROR(backend_->AccumulateGram(input, grams[site]));
+      RETURN_IF_ERROR(backend_->AccumulateGram(input, DType::kF32, grams[site]));
       return inner(site, input);
     };
     ASSERT_OK(forward.RunBlock(block, sequences_.offsets, x, observer));

@@ -28,6 +28,8 @@ absl::Status CheckModel(const std::string& model_dir) {
   return absl::OkStatus();
 }
 
+bool poisoned = false;  // the process's device, for good
+
 void MaybeCrash(const std::string& model_dir) {
   const bool once = fs::remove(model_dir + "/crash_once");
   if (once || fs::exists(model_dir + "/crash")) {
@@ -37,6 +39,10 @@ void MaybeCrash(const std::string& model_dir) {
 }
 
 absl::Status MaybeFail(const std::string& model_dir) {
+  if (fs::exists(model_dir + "/poison")) {
+    poisoned = true;
+    return absl::InternalError("the device is poisoned");
+  }
   int code = 0;
   std::string reason;
   if (std::ifstream(model_dir + "/fail") >> code >> reason) {
@@ -127,7 +133,10 @@ Operations FakeOperations() {
   operations.check_evaluate = [](const EvaluateSpec& spec) { return CheckModel(spec.model_dir); };
   operations.run_compress = Compress;
   operations.run_evaluate = Evaluate;
-  operations.devices = {{"cpu", "pretended", 1 << 30}};
+  operations.check_device = [] {
+    return poisoned ? absl::InternalError("the device is poisoned") : absl::OkStatus();
+  };
+  operations.devices = {{"cpu", "pretended", 1 << 30, 1 << 30}};
   return operations;
 }
 

@@ -18,7 +18,7 @@ class PipelineBindingTest : public ServerTest {
     testing::WriteTinyCheckpoint(model_);  // 128 positions
     std::ofstream text(text_);
     for (int i = 0; i < 100; ++i) text << "Line " << i * i << " is not quite regular.\n";
-    operations_ = *PipelineOperations("cpu");
+    operations_ = *PipelineOperations({{"cpu"}});
     StartServer();
   }
 };
@@ -63,23 +63,6 @@ TEST_F(PipelineBindingTest, AbsentLengthsFollowTheModelAndAreShown) {
   evaluated = AwaitEnd(evaluated.name());
   ASSERT_EQ(evaluated.state(), v1::SUCCEEDED) << evaluated.DebugString();
   EXPECT_EQ(evaluated.evaluate_result().model().perplexities(0).predicted_tokens(), 2 * 127);
-}
-
-TEST(DevicesTest, AreChosenOrRefusedByName) {
-  const auto any = PipelineOperations("auto");
-  ASSERT_TRUE(any.ok()) << any.status();
-  ASSERT_EQ(any->devices.size(), 1u);
-  EXPECT_GT(any->devices[0].memory_bytes, 0);
-  // Either there is a device, or what is missing is said.
-  EXPECT_EQ(any->devices[0].name, any->device_note.empty() ? "cuda:0" : "cpu");
-  EXPECT_EQ(PipelineOperations("cpu")->devices[0].name, "cpu");
-  for (const char* wrong :
-       {"", "gpu", "cuda", "cuda:", "cuda:x", "cuda:1x", "cuda:-1", "cuda:4096"}) {
-    const absl::Status status = PipelineOperations(wrong).status();
-    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << wrong;
-    EXPECT_THAT(std::string(status.message()),
-                ::testing::HasSubstr(std::string("--devices=") + wrong));
-  }
 }
 
 TEST_F(PipelineBindingTest, LengthsBeyondTheModelAreRefusedByName) {

@@ -78,6 +78,7 @@ class ServerTest : public ::testing::Test {
     ApiServerOptions options;
     options.artifact_root = directory_ + "/artifacts";
     options.queue_limit = queue_limit_;
+    options.nvml_library = nvml_library_;
     auto server = ApiServer::Start(options, *store_, *artifacts_, operations_);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = std::move(*server);
@@ -88,8 +89,8 @@ class ServerTest : public ::testing::Test {
   void StartWorker() {
     worker_ = std::make_unique<Worker>(
         *store_, MakeJobHandler(operations_, *artifacts_, directory_ + "/work"),
-        WorkerOptions{"w1", 30000, 10});
-    worker_thread_ = std::thread([this] { worker_->Run(); });
+        WorkerOptions{"w1", 30000, 10, operations_.check_device});
+    worker_thread_ = std::thread([this] { ended_ = worker_->Run(); });
   }
   void StopWorker() {
     if (worker_ == nullptr) return;
@@ -206,6 +207,7 @@ class ServerTest : public ::testing::Test {
   }
 
   int64_t queue_limit_ = 1000;
+  std::string nvml_library_ = kNvmlLibrary;
   std::string directory_, model_, text_;
   std::unique_ptr<JobStore> store_;
   std::unique_ptr<ArtifactStore> artifacts_;
@@ -215,6 +217,7 @@ class ServerTest : public ::testing::Test {
   std::unique_ptr<v1::CompressionService::Stub> stub_;
   std::unique_ptr<Worker> worker_;
   std::thread worker_thread_;
+  absl::Status ended_;  // how the worker ended
 };
 
 }  // namespace svdllm

@@ -18,6 +18,7 @@ FlagTable Table() {
             {"count", FlagType::kInteger, "N", "7", "A count."},
             {"size", FlagType::kPositive, "N", "", "A size."},
             {"ratio", FlagType::kReals, "R", "", "Ratios.", true},
+            {"sizes", FlagType::kSizes, "N[,N...]", "", "Sizes."},
             {"share", FlagType::kReal, "S", "0.5", "A share."},
             {"wait", FlagType::kDuration, "DURATION", "10s", "A time."},
             {"kind", FlagType::kChoice, "FIRST|SECOND", "FIRST", "A kind."},
@@ -66,6 +67,20 @@ TEST(FlagsTest, SwitchesTakeNoSeparateValue) {
   EXPECT_TRUE(flags->On("on"));
   EXPECT_THAT(flags->arguments(), ElementsAre("false"));
   EXPECT_FALSE(Parse({"--on=false"})->On("on"));
+}
+
+TEST(FlagsTest, SizesMayBeLeftOut) {
+  const absl::StatusOr<Flags> alone = Parse({"--sizes", "8"});
+  ASSERT_TRUE(alone.ok()) << alone.status();
+  EXPECT_TRUE(alone->Has("sizes"));
+  EXPECT_TRUE(alone->Sizes("sizes").empty());
+  EXPECT_THAT(alone->arguments(), ElementsAre("8"));
+  EXPECT_THAT(Parse({"--sizes=1,16"})->Sizes("sizes"), ElementsAre(1, 16));
+  EXPECT_FALSE(Parse({})->Has("sizes"));
+  for (const char* wrong : {"--sizes=", "--sizes=0", "--sizes=1,", "--sizes=1,x", "--sizes=-1"}) {
+    EXPECT_THAT(ErrorOf({wrong}), HasSubstr("which is not an integer of at least 1")) << wrong;
+  }
+  EXPECT_THAT(FlagHelp(Table()), HasSubstr("  --sizes[=N[,N...]]\n"));
 }
 
 TEST(FlagsTest, ErrorsNameTheFlag) {

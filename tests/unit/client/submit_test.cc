@@ -137,6 +137,36 @@ TEST_F(SubmitTest, EvaluateOfOneText) {
                 "model: '/here/m' tasks { name: 'perplexity' dataset { uri: '/here/a=b.txt' } }");
 }
 
+TEST_F(SubmitTest, SpeedNeedsNoText) {
+  ASSERT_EQ(Run({"evaluate", "--model=/m", "--throughput"}).exit_status, kExitOk);
+  ExpectRequest(script().evaluate_requests.at(0), "model: '/m' throughput {}");
+  ASSERT_EQ(Run({"evaluate", "--model=/m", "--throughput=1,16", "--prompt_tokens=64",
+                 "--new_tokens=8", "--repetitions=5", "--baseline=/b", "--dataset=/t"})
+                .exit_status,
+            kExitOk);
+  ExpectRequest(script().evaluate_requests.at(1), R"(
+      model: '/m' tasks { name: 'perplexity' dataset { uri: '/t' } } baseline: '/b'
+      throughput { batch_sizes: 1 batch_sizes: 16 prompt_tokens: 64 new_tokens: 8 repetitions: 5 }
+      )");
+  const Ran tasks = Run({"evaluate", "--model=/m", "--throughput", "--tasks=piqa"});
+  EXPECT_EQ(tasks.exit_status, kExitUsage);
+  EXPECT_THAT(tasks.err, HasSubstr("--dataset=piqa=FILE is missing"));
+  for (const char* flag : {"--prompt_tokens=3", "--new_tokens=3", "--repetitions=3"}) {
+    const Ran ran = Run({"evaluate", "--model=/m", "--dataset=/t", flag});
+    EXPECT_EQ(ran.exit_status, kExitUsage);
+    EXPECT_THAT(ran.err, HasSubstr("needs --throughput"));
+  }
+}
+
+TEST_F(SubmitTest, SpeedOfACompression) {
+  ASSERT_EQ(Run(With(kCompress, {"--throughput=2", "--new_tokens=8"})).exit_status, kExitOk);
+  ExpectRequest(script().compress_requests.at(0), R"(
+      model: '/m' keep_ratios: 0.8 calibration { text { uri: '/c' } }
+      evaluation { throughput { batch_sizes: 2 new_tokens: 8 } })");
+  EXPECT_EQ(Run(With(kCompress, {"--no_evaluation", "--throughput"})).exit_status, kExitUsage);
+  EXPECT_EQ(Run(With(kCompress, {"--new_tokens=8"})).exit_status, kExitUsage);
+}
+
 TEST_F(SubmitTest, EveryFlagOfEvaluateArrives) {
   ASSERT_EQ(
       Run({"evaluate", "--model=file:///m", "--tasks=perplexity", "--dataset=wiki=w.txt",

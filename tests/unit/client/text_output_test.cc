@@ -38,6 +38,10 @@ TEST(FormatTest, Numbers) {
   EXPECT_EQ(Seconds(3725), "1h02m");
   EXPECT_EQ(Seconds(90000), "1d01h");
   EXPECT_EQ(Seconds(-1), "0s");
+  EXPECT_EQ(Rate(0.1234), "0.123");
+  EXPECT_EQ(Rate(999.4), "999");
+  EXPECT_EQ(Rate(999.6), "1,000");
+  EXPECT_EQ(Rate(123456.7), "123,457");
   EXPECT_EQ(Perplexity(17.324), "17.32");
   EXPECT_EQ(Perplexity(136000), "1.36e+05");
   EXPECT_EQ(Change(200, 150), " (-25.0 %)");
@@ -150,6 +154,42 @@ TEST(TextOutputTest, TasksOfACompressionStandBesideThoseOfTheDenseModel) {
   EXPECT_THAT(text, HasSubstr("piqa      9  acc     0.500     0.400\n"));
 }
 
+TEST(TextOutputTest, SpeedStandsBesideTheBaselines) {
+  const std::string figures = R"(
+      throughputs { batch_size: 1 prompt_tokens: 512 new_tokens: 32 repetitions: 3
+        prefill_tokens_per_second: %s decode_tokens_per_second: 40 peak_memory_bytes: 600000000 }
+      throughputs { batch_size: 8 prompt_tokens: 512 new_tokens: 32 repetitions: 3
+        prefill_tokens_per_second: 1500 decode_tokens_per_second: %s peak_memory_bytes: 700000000 })";
+  const auto with = [&figures](const std::string& prefill, const std::string& decode) {
+    std::string text = figures;
+    text.replace(text.find("%s"), 2, prefill);
+    return text.replace(text.find("%s"), 2, decode);
+  };
+  const std::string own =
+      "name: 'jobs/8' state: SUCCEEDED evaluate_result { peak_device_bytes: "
+      "1500000000 model { " +
+      with("1200", "333") + " }";
+  const std::string beside =
+      JobSummary(Parse<v1::Job>(own + "baseline { " + with("1000", "222") + " } }"));
+  EXPECT_THAT(beside, HasSubstr("(on the device 1.5 GB)"));
+  EXPECT_THAT(
+      beside,
+      HasSubstr("batch  model     prefill tokens/s          decode tokens/s          peak memory\n"
+                "    1  baseline             1,000                       40             600.0 MB\n"
+                "    1  this                 1,200  × 1.20               40  × 1.00     600.0 MB\n"
+                "    8  baseline             1,500                      222             700.0 MB\n"
+                "    8  this                 1,500  × 1.00              333  × 1.50     700.0 MB\n"
+                "(prompts of 512 tokens, 32 new ones each; medians of 3)\n"));
+  const std::string alone = JobSummary(Parse<v1::Job>(own + "}"));
+  EXPECT_THAT(alone, HasSubstr("batch  prefill tokens/s  decode tokens/s  peak memory\n"
+                               "    1             1,200               40     600.0 MB\n"));
+  const std::string compressed = JobSummary(Parse<v1::Job>(
+      "name: 'jobs/8' state: SUCCEEDED compress_model_result { " + with("1000", "222") +
+      " artifacts { keep_ratio: 0.8 " + with("1300", "0.25") + "} }"));
+  EXPECT_THAT(compressed, HasSubstr("    1  keep 0.8             1,300  × 1.30"));
+  EXPECT_THAT(compressed, HasSubstr("  0.25  × 0.00"));
+}
+
 TEST(TextOutputTest, DetailsOfAJobThatRuns) {
   const std::string text = JobDetails(Parse<v1::Job>(R"(
       name: 'jobs/9' kind: EVALUATE state: RUNNING attempt: 2 max_attempts: 3
@@ -194,6 +234,17 @@ TEST(TextOutputTest, PlanIsAbridgedToKindsOfMatrices) {
   EXPECT_THAT(text, HasSubstr("(named after the job)"));
   EXPECT_THAT(text, HasSubstr("about 1m30s"));
   EXPECT_THAT(text, HasSubstr("the uniform ones"));
+}
+
+TEST(TextOutputTest, ServerInfoNamesDevicesAndWhatJobsMayUseOfThem) {
+  const std::string text = ServerInfoText(Parse<v1::ServerInfo>(R"(
+      version: '1.2.3'
+      devices { name: 'cuda:0' description: 'NVIDIA H100' memory_bytes: 80000000000
+                memory_limit_bytes: 16000000000 }
+      devices { name: 'cpu' description: 'a processor' memory_bytes: 8000000000
+                memory_limit_bytes: 8000000000 })"));
+  EXPECT_THAT(text, HasSubstr("cuda:0: NVIDIA H100, 80.0 GB, of which jobs may use 16.0 GB\n"));
+  EXPECT_THAT(text, HasSubstr("cpu: a processor, 8.0 GB\n"));
 }
 
 TEST(JsonOutputTest, ErrorsWithInvalidTextAreJsonStill) {

@@ -36,10 +36,12 @@ class WorkerTest : public ::testing::Test {
     std::filesystem::remove_all(directory_);
   }
 
-  void StartWorker(JobHandler handler, int64_t lease_ms = 30000) {
+  void StartWorker(JobHandler handler, int64_t lease_ms = 30000,
+                   std::function<absl::Status()> check_after_failure = {}) {
     worker_ =
-        std::make_unique<Worker>(*store_, std::move(handler), WorkerOptions{"w1", lease_ms, 10});
-    thread_ = std::thread([this] { worker_->Run(); });
+        std::make_unique<Worker>(*store_, std::move(handler),
+                                 WorkerOptions{"w1", lease_ms, 10, std::move(check_after_failure)});
+    thread_ = std::thread([this] { ended_ = worker_->Run(); });
   }
   void StopWorker() {
     if (worker_ == nullptr) return;
@@ -80,6 +82,7 @@ class WorkerTest : public ::testing::Test {
   std::unique_ptr<JobStore> store_;
   std::unique_ptr<Worker> worker_;
   std::thread thread_;
+  absl::Status ended_;  // what Run returned
 };
 
 TEST_F(WorkerTest, RunsJobsAndKeepsWhatTheyAnswer) {
@@ -212,6 +215,35 @@ TEST_F(WorkerTest, NothingStopsAnAttemptThatPublishes) {
   Await(id, [](const Job& job) { return job.publishing || IsTerminal(job.state); });
   StopWorker();
   EXPECT_EQ(store_->Get(id)->result, "published");
+}
+
+TEST_F(WorkerTest, EndsAfterAFailureWhereNoOtherJobCanRun) {
+  int checks = 0;
+  StartWorker(
+      [](JobContext& context) -> absl::StatusOr<HandlerResult> {
+        if (context.job().request != "request") return absl::InternalError("failed on demand");
+        return HandlerResult();
+      },
+      30000,
+      [&]() -> absl::Status {
+        return ++checks == 1 ? absl::OkStatus() : absl::InternalError("the device is gone");
+      });
+  const auto submit_failing = [&] {
+    NewJob job;
+    job.id = NewJobId();
+    job.request = "fails";
+    EXPECT_TRUE(store_->Create(job, 100).ok());
+    return job.id;
+  };
+  EXPECT_EQ(AwaitEnd(Submit()).state, JobState::kSucceeded);
+  EXPECT_EQ(AwaitEnd(submit_failing()).state, JobState::kFailed);
+  EXPECT_EQ(AwaitEnd(Submit()).state, JobState::kSucceeded) << "the first check was fine";
+  const std::string last = submit_failing();
+  thread_.join();  // without Stop
+  EXPECT_EQ(ended_, absl::InternalError("the device is gone"));
+  EXPECT_EQ(checks, 2) << "after failures only";
+  EXPECT_EQ(store_->Get(last)->state, JobState::kFailed) << "settled before the end";
+  worker_.reset();
 }
 
 }  // namespace

@@ -112,6 +112,38 @@ TEST(Decoder, StepsEqualFullPasses) {
   }
 }
 
+// Equally long ones go a shorter way.
+TEST(Decoder, SequencesInStepEqualFullPasses) {
+  for (const TinyCheckpointOptions& options : Variants()) {
+    Opened model(options);
+    const std::vector<int32_t> ids = Ids(15, 3), shared = Ids(3, 77);  // as many as sequences
+    for (const size_t length : {5, 1}) {
+      const bool has_shared = length == 1;
+      std::vector<std::vector<int32_t>> sequences(3);
+      std::vector<int64_t> offsets = {0};
+      for (size_t s = 0; s < 3; ++s) {
+        if (has_shared) sequences[s] = shared;
+        const auto begin = ids.begin() + static_cast<std::ptrdiff_t>(s * length);
+        sequences[s].insert(sequences[s].end(), begin, begin + static_cast<std::ptrdiff_t>(length));
+        offsets.push_back(static_cast<int64_t>((s + 1) * length));
+      }
+      auto logits = model.decoder->Prefill(
+          std::span<const int32_t>(ids).first(3 * length), offsets, 12,
+          has_shared ? std::span<const int32_t>(shared) : std::span<const int32_t>());
+      for (int32_t step = 0; step < 3; ++step) {
+        ASSERT_OK(logits);
+        const std::vector<float> got = Download(*model.backend, *logits);
+        const std::vector<int32_t> next = {step * 11, 255 - step, 17};
+        for (size_t s = 0; s < 3; ++s) {
+          ExpectRow(got, s, FullPass(model, sequences[s]));
+          sequences[s].push_back(next[s]);
+        }
+        logits = model.decoder->Step(next);
+      }
+    }
+  }
+}
+
 TEST(Decoder, StartsAfresh) {
   Opened model({});
   const std::vector<int32_t> first = Ids(9, 1), second = Ids(4, 60);

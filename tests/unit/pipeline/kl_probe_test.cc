@@ -85,10 +85,17 @@ TEST_F(KlProbeTest, EqualsOneForwardPassAMatrix) {
   std::vector<Decomposition> all;
   for (int64_t layer = 0; layer < 2; ++layer) {
     ASSERT_OK(pass.Calibrate(layer));
-    auto decompositions = pass.DecomposeLayer(false, std::vector<bool>(7, true));
+    auto pending = StartDecompositions(context, pass.block(), pass.statistics(),
+                                       /*values_only=*/false, DecompositionGroups(context)[0]);
+    ASSERT_OK(pending);
+    auto decompositions = pending->Finish();
     ASSERT_OK(decompositions);
-    ASSERT_OK(probe.AddLayer(layer, pass.block(), *decompositions));
-    for (Decomposition& d : *decompositions) all.push_back(std::move(d));
+    ASSERT_OK(probe.BeginLayer(pass.block()));
+    for (size_t i = 0; i < decompositions->size(); ++i) {
+      ASSERT_OK(probe.AddMatrix(pass.block(), i, (*decompositions)[i]));
+      all.push_back(std::move((*decompositions)[i]));
+    }
+    ASSERT_OK(probe.EndLayer(pass.block()));
   }
   const auto divergences = probe.Divergences();
   ASSERT_OK(divergences);

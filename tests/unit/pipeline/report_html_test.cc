@@ -100,6 +100,8 @@ ArtifactResult Artifact(int64_t layers) {
   artifact.perplexities = {{"wikitext", 14.5, 8188, 4}};
   artifact.tasks = {{"piqa", "piqa", {{"acc", 0.61, 0.011}, {"acc_norm", 0.62, 0.011}}, 1838},
                     {"truthfulqa_gen", "truthful", {{"bleu_max", 21.5, 0.7}}, 817}};
+  artifact.throughputs = {{1, 512, 32, 3, {2345.6, 2000, 2500}, {60, 59, 61}, 400'000'000},
+                          {8, 512, 32, 3, {2500, 2400, 2600}, {300, 290, 310}, 500'000'000}};
   return artifact;
 }
 
@@ -110,6 +112,7 @@ CompressResult Job() {
   job.weight_bytes = 269'030'016;
   job.perplexities = {{"wikitext", 12.25, 8188, 4}};
   job.tasks = {{"piqa", "piqa", {{"acc", 0.68, 0.011}, {"acc_norm", 0.69, 0.011}}, 1838}};
+  job.throughputs = {{1, 512, 32, 3, {2000, 1900, 2100}, {50, 49, 51}, 800'000'000}};
   job.stages = {{"calibrate", 61}, {"factorise", 187.4}, {"write", 0.25}};
   job.peak_host_bytes = 1'400'000'000;
   job.device = "cpu, 2 threads";
@@ -119,12 +122,31 @@ CompressResult Job() {
 TEST(CompressionHtml, ShowsWhatWasMeasured) {
   const std::string html = CompressionHtml(Spec(), Job(), Artifact(30));
   EXPECT_EQ(XmlError(html), "");
-  for (const char* shown :
-       {"some-model, 80 % of its", "svd_llm", "134.5 M", "113.0 M", "-16.0 %", "226.0 MB", "12.25",
-        "× 1.184", "piqa", "0.6100 ± 0.0110", "-0.0700", "21.50 ± 0.70", "3 min 07 s", "1.40 GB",
-        "model.layers.29.mlp.down_proj: rank 229 of 576",
-        "model.layers.1.mlp.up_proj: 576 × 1536, dense",
-        "210 matrices in 30 layers, 7 of them dense", "wiki.txt", "<h3>down_proj</h3>"}) {
+  for (const char* shown : {"some-model, 80 % of its",
+                            "svd_llm",
+                            "134.5 M",
+                            "113.0 M",
+                            "-16.0 %",
+                            "226.0 MB",
+                            "12.25",
+                            "× 1.184",
+                            "piqa",
+                            "0.6100 ± 0.0110",
+                            "-0.0700",
+                            "21.50 ± 0.70",
+                            "3 min 07 s",
+                            "1.40 GB",
+                            "model.layers.29.mlp.down_proj: rank 229 of 576",
+                            "model.layers.1.mlp.up_proj: 576 × 1536, dense",
+                            "prefill, tokens/s",
+                            "2346<br/><span class=\"quiet\">2000 to 2500</span>",
+                            "× 1.17",
+                            "× 1.2",
+                            "× 0.5",
+                            "Prompts of 512 random tokens",
+                            "210 matrices in 30 layers, 7 of them dense",
+                            "wiki.txt",
+                            "<h3>down_proj</h3>"}) {
     EXPECT_THAT(html, HasSubstr(shown));
   }
   EXPECT_LT(html.size(), 300'000u);

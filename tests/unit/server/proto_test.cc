@@ -272,6 +272,65 @@ TEST_F(SpecProtoTest, WhatIsWrongIsNamed) {
   text("c4", "evaluation.texts[0].seq_len: ");
 }
 
+TEST_F(SpecProtoTest, SpeedIsMeasuredWhereAskedFor) {
+  ASSERT_TRUE(Resolve().ok());
+  EXPECT_FALSE(request_.evaluation().has_throughput());
+  EXPECT_FALSE(ToSpec(request_, *store_, "")->throughput.any());
+  v1::Throughput& throughput = *request_.mutable_evaluation()->mutable_throughput();
+  ASSERT_TRUE(Resolve().ok());
+  EXPECT_THAT(throughput.batch_sizes(), ElementsAre(1, 8));
+  EXPECT_EQ(throughput.prompt_tokens(), 0) << "depends on the model";
+  EXPECT_EQ(throughput.new_tokens(), 32);
+  EXPECT_EQ(throughput.repetitions(), 3);
+  throughput.add_batch_sizes(4);
+  throughput.set_prompt_tokens(100);
+  throughput.set_new_tokens(9);
+  throughput.set_repetitions(2);
+  ASSERT_TRUE(Resolve().ok());
+  const ThroughputSpec spec = ToSpec(request_, *store_, "")->throughput;
+  EXPECT_THAT(spec.batch_sizes, ElementsAre(1, 4, 8));
+  EXPECT_EQ(spec.prompt_tokens, 100);
+  EXPECT_EQ(spec.new_tokens, 9);
+  EXPECT_EQ(spec.repetitions, 2);
+  request_.mutable_evaluation()->set_disabled(true);
+  EXPECT_FALSE(ToSpec(request_, *store_, "")->throughput.any());
+  request_.mutable_evaluation()->set_disabled(false);
+
+  const v1::Throughput good = throughput;
+  const auto refused = [&](auto change, const std::string& words) {
+    throughput = good;
+    change(throughput);
+    EXPECT_THAT(std::string(Resolve().message()), HasSubstr("evaluation.throughput." + words));
+  };
+  refused([](auto& t) { t.set_batch_sizes(1, 0); }, "batch_sizes[1]: must be 1 to 256");
+  refused([](auto& t) { t.set_batch_sizes(2, 257); }, "batch_sizes[2]: must be 1 to 256");
+  refused([](auto& t) { t.add_batch_sizes(4); }, "batch_sizes: no two may be equal");
+  refused(
+      [](auto& t) {
+        for (int size = 10; size < 16; ++size) t.add_batch_sizes(size);
+      },
+      "batch_sizes: at most 8");
+  refused([](auto& t) { t.set_prompt_tokens(-1); }, "prompt_tokens: must be 1 to");
+  refused([](auto& t) { t.set_new_tokens(1); }, "new_tokens: must be 2 to");
+  refused([](auto& t) { t.set_repetitions(101); }, "repetitions: must be 1 to 100");
+}
+
+TEST_F(SpecProtoTest, AnEvaluationMayBeOfSpeedAlone) {
+  v1::EvaluateRequest request;
+  request.set_model(model_);
+  EXPECT_THAT(std::string(ResolveRequest(*store_, "default", request).message()),
+              HasSubstr("tasks: at least one is required, or throughput"));
+  request.mutable_throughput()->add_batch_sizes(2);
+  ASSERT_TRUE(ResolveRequest(*store_, "default", request).ok());
+  const auto spec = ToSpec(request, *store_, "");
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_THAT(spec->throughput.batch_sizes, ElementsAre(2));
+  EXPECT_EQ(spec->throughput.new_tokens, 32);
+  request.mutable_throughput()->set_batch_sizes(0, -1);
+  EXPECT_THAT(std::string(ResolveRequest(*store_, "default", request).message()),
+              HasSubstr("throughput.batch_sizes[0]"));
+}
+
 TEST_F(SpecProtoTest, TheFloorFollowsSmallKeepRatios) {
   request_.add_keep_ratios(0.125);
   ASSERT_TRUE(Resolve().ok());
@@ -356,6 +415,21 @@ TEST_F(SpecProtoTest, AGateNeedsSomethingToLookAt) {
   task.set_name("openbookqa");
   EXPECT_THAT(std::string(ResolveRequest(*store_, "default", request).message()),
               HasSubstr("threshold.max_perplexity_increase"));
+}
+
+TEST(JobProtoTest, SpeedIsTold) {
+  EvaluateResult result;
+  result.peak_device_bytes = 77;
+  result.model.throughputs = {{8, 512, 32, 3, {1000, 900, 1100}, {50, 45, 55}, 123, 1.5}};
+  const v1::EvaluateResult message = ToProto(result);
+  EXPECT_EQ(message.peak_device_bytes(), 77);
+  ASSERT_EQ(message.model().throughputs_size(), 1);
+  EXPECT_EQ(message.model().throughputs(0).ShortDebugString(),
+            "batch_size: 8 prompt_tokens: 512 new_tokens: 32 repetitions: 3 "
+            "prefill_tokens_per_second: 1000 least_prefill_tokens_per_second: 900 "
+            "largest_prefill_tokens_per_second: 1100 decode_tokens_per_second: 50 "
+            "least_decode_tokens_per_second: 45 largest_decode_tokens_per_second: 55 "
+            "peak_memory_bytes: 123 seconds: 1.5");
 }
 
 TEST(JobProtoTest, UnreadableBytesInTheStoreAreNoCrash) {

@@ -1,0 +1,23 @@
+// A backend that computes nothing and allocates nothing: it counts the memory that a real one would
+// take, so that a plan is the job itself, run on it.
+#pragma once
+
+#include <memory>
+
+#include "linalg/backend.h"
+
+namespace svdllm {
+
+struct CountingOptions {
+  // The CUDA backend: operations take memory of their own (device_scratch.h). Otherwise the CPU's,
+  // of which New alone is counted.
+  bool on_device = true;
+  // Weights are held as F32, whatever they are stored as.
+  bool exact = false;
+};
+
+// Matrices of it must not be looked into. Download leaves the host's memory as it is; sums are 0,
+// everything is finite.
+std::unique_ptr<Backend> NewCountingBackend(const CountingOptions& options);
+
+}  // namespace svdllm

@@ -1,0 +1,119 @@
+#include "pipeline/memory_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "pipeline/perplexity.h"
+
+namespace svdllm {
+namespace {
+
+// Layers that are gone through: one in front, one in the middle, one at the end.
+constexpr int64_t kLayers = 3;
+
+// count sequences of one length; what is in them does not matter.
+Sequences Blank(int64_t count, int64_t length) {
+  Sequences sequences;
+  const std::vector<int32_t> one(static_cast<size_t>(length), 0);
+  for (int64_t s = 0; s < count; ++s) sequences.Append(one);
+  return sequences;
+}
+
+std::vector<std::vector<int64_t>> UniformRanks(const CompressSpec& spec,
+                                               const std::vector<Target>& targets) {
+  std::vector<std::vector<int64_t>> ranks;
+  for (const double keep_ratio : spec.keep_ratios) {
+    const RankRules rules = RulesOf(spec, keep_ratio);
+    ranks.emplace_back();
+    for (const Target& target : targets) {
+      ranks.back().push_back(UniformRank(rules, target.rows, target.cols));
+    }
+  }
+  return ranks;
+}
+
+// Perplexity on as many windows of a text as are streamed at once.
+absl::Status CountWindows(int64_t count, int64_t length, const Checkpoint& checkpoint,
+                          Backend& backend, RunLog& log) {
+  const int64_t bytes = 4 * checkpoint.config().hidden_size * length;
+  EvaluationData text;
+  text.windows = Blank(std::clamp<int64_t>(kGroupBytes / bytes, 1, count), length);
+  return MeasurePerplexity(checkpoint, text, backend, log).status();
+}
+
+absl::Status CountEvaluation(const CompressSpec& spec, const Checkpoint& checkpoint,
+                             Backend& backend, RunLog& log) {
+  // Where the text alone decides how many there are.
+  constexpr int64_t kManyWindows = 64, kQuestionTokens = 256;
+  if (spec.evaluate_held_out) {
+    RETURN_IF_ERROR(
+        CountWindows(kHeldOutWindows, spec.calibration.seq_len, checkpoint, backend, log));
+  }
+  for (const PerplexitySpec& text : spec.evaluations) {
+    RETURN_IF_ERROR(CountWindows(text.limit > 0 ? text.limit : kManyWindows, text.seq_len,
+                                 checkpoint, backend, log));
+  }
+  if (spec.tasks.empty()) return absl::OkStatus();
+  return CountWindows(kManyWindows, kQuestionTokens, checkpoint, backend, log);
+}
+
+std::string GiB(int64_t bytes) {
+  return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / (int64_t{1} << 30));
+}
+
+}  // namespace
+
+absl::StatusOr<int64_t> CountPeak(const CompressSpec& spec, const Placement& placement,
+                                  const CountingOptions& options) {
+  ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(spec.model_dir));
+  // Of all layers: what they leave behind, such as the streams of KL probes, is counted whole.
+  const std::vector<Target> targets = Targets(checkpoint);
+  checkpoint.KeepLayers(kLayers);
+  const Sequences calibration = Blank(spec.calibration.samples, spec.calibration.seq_len);
+  const std::unique_ptr<Backend> backend = NewCountingBackend(options);
+  const RunHooks hooks;
+  RunLog log(hooks, 1, checkpoint.config().num_layers);
+  const CompressContext context{spec, checkpoint, targets, calibration, *backend, log, placement};
+  // Its ranks mean nothing: there are no spectra.
+  RETURN_IF_ERROR(AllocateRanks(context).status());
+  std::vector<ArtifactWriter> writers;
+  for (std::vector<int64_t>& ranks : UniformRanks(spec, targets)) {
+    writers.push_back(ArtifactWriter::WithoutFiles(std::move(ranks)));
+  }
+  RETURN_IF_ERROR(CompressBlocks(context, writers).status());
+  RETURN_IF_ERROR(CountEvaluation(spec, checkpoint, *backend, log));
+  return backend->Memory().peak;
+}
+
+absl::StatusOr<MemoryPlan> PlanMemory(const CompressSpec& spec, const DeviceBudget& budget) {
+  // From the fastest to the least demanding.
+  std::vector<Placement> placements;
+  if (budget.on_device) {
+    placements = {{.overlap = true},
+                  {.host_streams = true, .overlap = true},
+                  {.host_streams = true},
+                  {.host_streams = true, .one_matrix = true}};
+  } else {
+    placements = {{}, {.one_matrix = true}};
+  }
+  MemoryPlan plan;
+  for (const Placement& placement : placements) {
+    plan.placement = placement;
+    ASSIGN_OR_RETURN(
+        plan.peak_bytes,
+        CountPeak(spec, placement, {.on_device = budget.on_device, .exact = budget.exact}));
+    if (budget.memory_bytes == 0 || plan.peak_bytes <= budget.memory_bytes) return plan;
+  }
+  return MakeError(absl::StatusCode::kResourceExhausted,
+                   budget.on_device ? kDeviceOutOfMemory : kHostOutOfMemory,
+                   fmt::format("{}: this compression takes at least {} of {} memory, and {} may be "
+                               "used; fewer or shorter calibration samples, fewer keep ratios or "
+                               "another method take less",
+                               spec.model_dir, GiB(plan.peak_bytes),
+                               budget.on_device ? "device" : "host", GiB(budget.memory_bytes)));
+}
+
+}  // namespace svdllm

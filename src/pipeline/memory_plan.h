@@ -1,0 +1,26 @@
+// How much of a backend's memory a compression takes, and how it is laid out to fit: found out by
+// running it, layers, batches and all, on a backend that only counts.
+#pragma once
+
+#include "linalg/counting_backend.h"
+#include "model/checkpoint.h"
+#include "pipeline/compress_blocks.h"
+#include "pipeline/job_spec.h"
+
+namespace svdllm {
+
+struct MemoryPlan {
+  Placement placement;
+  int64_t peak_bytes = 0;  // of the backend's memory
+};
+
+// The peak of one placement. spec: resolved. Ranks of an allocation that needs spectra are taken to
+// be the uniform ones.
+absl::StatusOr<int64_t> CountPeak(const CompressSpec& spec, const Placement& placement,
+                                  const CountingOptions& options);
+
+// The fastest placement that fits. RESOURCE_EXHAUSTED with DEVICE_OUT_OF_MEMORY (or
+// HOST_OUT_OF_MEMORY), saying how much the least demanding one takes, where none does.
+absl::StatusOr<MemoryPlan> PlanMemory(const CompressSpec& spec, const DeviceBudget& budget);
+
+}  // namespace svdllm

@@ -1,0 +1,202 @@
+// Which devices are used, how much of them, and what becomes of a worker whose device does not work
+// any more. The CUDA module here is a stand-in: two devices that are the CPU.
+#include <gmock/gmock.h>
+
+#include <cstdlib>
+#include <fstream>
+
+#include "server_fixture.h"
+#include "tests/support/tiny_checkpoint.h"
+
+namespace svdllm {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+constexpr int64_t kGiB = int64_t{1} << 30;
+// Enough for a few short windows of the tiny model and not for long ones.
+constexpr int64_t kMemory = int64_t{1} << 20;
+
+// Before anything looks for the module.
+const int kWithFakeModule = setenv("SVDLLM_MODULE_DIR", FAKE_MODULES, 1);
+
+std::vector<std::string> NamesOf(const Operations& operations) {
+  std::vector<std::string> names;
+  for (const DeviceInfo& device : operations.devices) names.push_back(device.name);
+  return names;
+}
+
+TEST(DevicesTest, AreChosenByName) {
+  EXPECT_THAT(NamesOf(*PipelineOperations({{"cpu"}})), ElementsAre("cpu"));
+  const auto several = PipelineOperations({{"cuda:1", "cpu", "cuda:0"}});
+  ASSERT_TRUE(several.ok()) << several.status();
+  EXPECT_THAT(NamesOf(*several), ElementsAre("cuda:1", "cpu", "cuda:0"));
+  EXPECT_EQ(several->device_note, "");
+  const DeviceInfo& device = several->devices[2];
+  EXPECT_EQ(device.description, "Pretended GPU, compute capability 9.0, driver 13.0");
+  EXPECT_EQ(device.model, "Pretended GPU");
+  EXPECT_EQ(device.compute_capability, "9.0");
+  EXPECT_EQ(device.driver, "13.0");
+  EXPECT_EQ(device.pci_bus_id, "0000:3b:00.0");
+  EXPECT_EQ(device.memory_bytes, 80 * kGiB);
+  EXPECT_EQ(device.memory_limit_bytes, 80 * kGiB);
+  EXPECT_EQ(several->devices[1].pci_bus_id, "");
+}
+
+TEST(DevicesTest, AutoStaysWithTheCpuAndSaysWhy) {
+  const auto any = PipelineOperations(DeviceSettings());
+  ASSERT_TRUE(any.ok()) << any.status();
+  EXPECT_THAT(NamesOf(*any), ElementsAre("cpu"));
+  EXPECT_GT(any->devices[0].memory_bytes, 0);
+  EXPECT_EQ(any->device_note, "it has to be asked for: --devices=cuda:0");
+}
+
+TEST(DevicesTest, WhatIsNotThereIsRefusedByName) {
+  const auto expect = [](const std::vector<std::string>& names, const std::string& text) {
+    const absl::Status status = PipelineOperations({names}).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("--devices=" + text));
+  };
+  expect({}, ": names no device");
+  for (const char* wrong : {"", "gpu", "cuda", "cuda:", "cuda:x", "cuda:1x", "cuda:-1"}) {
+    expect({wrong}, std::string(wrong) + ": none of cpu, cuda:N");
+  }
+  expect({"cuda:2"}, "cuda:2: there are only 2");
+  expect({"cuda:0", "cuda:4096"}, "cuda:4096: there are only 2");
+  expect({"cuda:0", "cuda:1", "cuda:0"}, "cuda:0: is named twice");
+  expect({"cpu", "cpu"}, "cpu: is named twice");
+  expect({"auto", "cpu"}, "auto: none of cpu");
+}
+
+TEST(DevicesTest, LimitIsAtMostTheDevicesMemory) {
+  const auto limited = PipelineOperations({{"cuda:0", "cuda:1"}, 60 * kGiB});
+  EXPECT_EQ(limited->devices[0].memory_limit_bytes, 60 * kGiB);
+  EXPECT_EQ(limited->devices[1].memory_limit_bytes, 40 * kGiB);
+}
+
+class DeviceJobsTest : public ServerTest {
+ protected:
+  void SetUp() override {
+    nvml_library_ = FAKE_NVML;
+    ServerTest::SetUp();
+    testing::WriteTinyCheckpoint(model_);  // 128 positions
+    std::ofstream text(text_);
+    for (int i = 0; i < 400; ++i) text << "Line " << i * i << " is not quite regular.\n";
+  }
+  void TearDown() override {
+    unsetenv("FAKE_CUDA_FAILS");
+    unsetenv("FAKE_CUDA_MEMORY");
+    ServerTest::TearDown();
+  }
+  void Use(const DeviceSettings& settings) {
+    auto operations = PipelineOperations(settings);
+    ASSERT_TRUE(operations.ok()) << operations.status();
+    operations_ = *std::move(operations);
+    StartServer();
+  }
+  v1::CompressModelRequest Windows(int64_t samples, int64_t length) const {
+    return Compression(samples, length);
+  }
+};
+
+TEST_F(DeviceJobsTest, ServerInfoAndMetricsTellOfThem) {
+  Use({{"cuda:0", "cuda:1", "cpu"}, 16 * kGiB});
+  v1::ServerInfo info;
+  ASSERT_TRUE(
+      Call(&v1::CompressionService::Stub::GetServerInfo, v1::GetServerInfoRequest(), info).ok());
+  ASSERT_EQ(info.devices_size(), 3);
+  EXPECT_EQ(info.devices(0).name(), "cuda:0");
+  EXPECT_EQ(info.devices(0).driver(), "13.0");
+  EXPECT_EQ(info.devices(0).compute_capability(), "9.0");
+  EXPECT_EQ(info.devices(0).memory_bytes(), 80 * kGiB);
+  EXPECT_EQ(info.devices(0).memory_limit_bytes(), 16 * kGiB);
+  EXPECT_EQ(info.devices(1).compute_capability(), "8.6");
+  EXPECT_EQ(info.devices(2).driver(), "");
+  const std::string metrics = Http("/metrics");
+  for (const char* line :
+       {"svdllm_device_info{device=\"cuda:0\",driver=\"13.0\",model=\"Pretended GPU\"} 1",
+        "svdllm_device_memory_used_bytes{device=\"cuda:0\"} 32212254720",
+        "svdllm_device_memory_limit_bytes{device=\"cuda:0\"} 17179869184",
+        "svdllm_device_utilization_ratio{device=\"cuda:0\"} 0.42",
+        "svdllm_device_memory_used_bytes{device=\"cuda:1\"} 1073741824"}) {
+    EXPECT_THAT(metrics, HasSubstr(line));
+  }
+}
+
+TEST_F(DeviceJobsTest, RunOnTheFirstDeviceWithItsSettings) {
+  Use({{"cuda:1"}, 0, true});
+  StartWorker();
+  const v1::Job job = AwaitEnd(Submit(Windows(4, 32)).name());
+  EXPECT_EQ(job.state(), v1::SUCCEEDED) << job.DebugString();
+  EXPECT_STREQ(std::getenv("FAKE_CUDA_EXACT"), "1");
+  EXPECT_TRUE(operations_.check_device().ok());
+}
+
+TEST_F(DeviceJobsTest, WhatCannotFitIsRefusedBeforeItStarts) {
+  // The tightest device counts, whichever worker takes the job.
+  Use({{"cuda:0", "cpu"}, kMemory});
+  v1::Job job;
+  const grpc::Status status = Compress(Windows(16, 128), job);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(DetailsOf(status).info.reason(), "DEVICE_OUT_OF_MEMORY") << status.error_message();
+  v1::CompressModelRequest dry = Windows(16, 128);
+  dry.set_validate_only(true);
+  Use({{"cuda:0"}, kGiB});
+  ASSERT_TRUE(Compress(dry, job).ok());
+  EXPECT_GT(job.plan().peak_device_bytes(), kMemory);
+  Use({{"cpu"}});
+  ASSERT_TRUE(Compress(dry, job).ok());
+  EXPECT_EQ(job.plan().peak_device_bytes(), 0);
+}
+
+TEST_F(DeviceJobsTest, AfterAJobThatRanOutOfMemoryTheNextOneRunsInTheSameWorker) {
+  Use({{"cuda:0"}, kMemory});
+  StartWorker();
+  const auto run = [this](int64_t windows, int64_t length) {
+    v1::EvaluateRequest request = Evaluation();
+    request.mutable_tasks(0)->set_limit(windows);
+    request.mutable_tasks(0)->set_seq_len(length);
+    v1::Job job;
+    const grpc::Status status = Evaluate(request, job);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return AwaitEnd(job.name());
+  };
+  const v1::Job failed = run(16, 128);
+  EXPECT_EQ(failed.state(), v1::FAILED);
+  EXPECT_EQ(failed.error().reason(), "HOST_OUT_OF_MEMORY") << failed.DebugString();
+  EXPECT_THAT(failed.error().message(), HasSubstr("the limit is"));
+  const v1::Job next = run(1, 8);
+  EXPECT_EQ(next.state(), v1::SUCCEEDED) << next.DebugString();
+}
+
+TEST_F(DeviceJobsTest, WorkerEndsWhereItsDeviceDoesNotAnswerAnyMore) {
+  setenv("FAKE_CUDA_MEMORY", "64", 1);  // not enough for a single number
+  Use({{"cuda:0"}});
+  StartWorker();
+  EXPECT_EQ(AwaitEnd(Submit(Windows(4, 32)).name()).state(), v1::FAILED) << "settled first";
+  worker_thread_.join();  // ends by itself
+  EXPECT_EQ(ended_.code(), absl::StatusCode::kResourceExhausted);
+  const std::string waiting = Submit(Windows(4, 32)).name();
+  worker_.reset();
+  unsetenv("FAKE_CUDA_MEMORY");
+  Use({{"cuda:0"}});  // as a fresh process would
+  StartWorker();
+  EXPECT_EQ(AwaitEnd(waiting).state(), v1::SUCCEEDED);
+}
+
+TEST_F(DeviceJobsTest, WorkerEndsWhereItsDeviceCannotBeOpened) {
+  setenv("FAKE_CUDA_FAILS", "1", 1);
+  Use({{"cuda:0"}});
+  EXPECT_TRUE(operations_.check_device().ok()) << "not tried yet";
+  StartWorker();
+  const v1::Job job = AwaitEnd(Submit(Windows(4, 32)).name());
+  EXPECT_EQ(job.state(), v1::FAILED);
+  EXPECT_THAT(job.error().message(), HasSubstr("cuda:0: the device is lost"));
+  worker_thread_.join();
+  EXPECT_THAT(std::string(ended_.message()), HasSubstr("the device is lost"));
+  worker_.reset();
+}
+
+}  // namespace
+}  // namespace svdllm

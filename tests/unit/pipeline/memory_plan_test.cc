@@ -1,0 +1,223 @@
+// The plan's memory against the run's, and what a shortage of it changes (nothing but the time).
+#include "pipeline/memory_plan.h"
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "pipeline/artifact_writer.h"
+#include "pipeline/compress_blocks.h"
+#include "pipeline/plan.h"
+#include "tests/unit/pipeline/job_fixture.h"
+
+namespace svdllm {
+namespace {
+
+constexpr int64_t kGiB = int64_t{1} << 30;
+
+class MemoryPlanTest : public JobFixture {
+ protected:
+  void SetUp() override {
+    JobFixture::SetUp();
+    // Large enough that matrices outweigh what is rounded up around them.
+    testing::TinyCheckpointOptions options;
+    options.hidden_size = 48;
+    options.intermediate_size = 120;
+    options.num_layers = 4;
+    options.num_kv_heads = 1;
+    options.head_dim = 12;
+    testing::WriteTinyCheckpoint(model_, options);
+  }
+
+  CompressSpec Resolved(const CompressSpec& spec) {
+    return *ResolveCompress(spec, *Checkpoint::Open(model_));
+  }
+
+  // The digests of the weights, one a keep ratio.
+  std::vector<std::string> WeightsWith(const CompressSpec& spec, const Placement& placement,
+                                       const std::string& name) {
+    const Checkpoint checkpoint = *Checkpoint::Open(model_);
+    const std::vector<Target> targets = Targets(checkpoint);
+    const Tokenizer tokenizer = *Tokenizer::Load(model_);
+    const CalibrationData data = *DrawCalibration(spec.calibration, 0, tokenizer);
+    const RunHooks hooks;
+    RunLog log(hooks, 1, checkpoint.config().num_layers);
+    const CompressContext context{spec,      checkpoint, targets,  data.calibration,
+                                  *backend_, log,        placement};
+    const auto ranks = AllocateRanks(context);
+    EXPECT_OK(ranks);
+    std::vector<ArtifactWriter> writers;
+    for (size_t i = 0; i < ranks->size(); ++i) {
+      const std::string dir = dir_.File(name + std::to_string(i));
+      std::filesystem::create_directories(dir);
+      writers.push_back(*ArtifactWriter::Create(checkpoint, targets, spec, spec.keep_ratios[i],
+                                                (*ranks)[i], dir));
+    }
+    EXPECT_OK(CompressBlocks(context, writers));
+    std::vector<std::string> digests;
+    for (ArtifactWriter& writer : writers) {
+      EXPECT_OK(writer.FinishWeights());
+      digests.push_back(*Sha256OfFile(writer.dir() + "/model-00001-of-00001.safetensors"));
+    }
+    return digests;
+  }
+};
+
+TEST_F(MemoryPlanTest, CountsWhatARunTakes) {
+  double worst = 0;
+  for (const Method method :
+       {Method::kSvd, Method::kAsvd, Method::kSvdLlm, Method::kSvdLlmUpdate, Method::kAnchored}) {
+    for (const Encoding encoding : {Encoding::kPlain, Encoding::kPivoted}) {
+      for (const Allocation allocation : {Allocation::kUniform, Allocation::kKlProbe}) {
+        CompressSpec spec = Spec("run" + std::to_string(static_cast<int>(method)) +
+                                 std::to_string(static_cast<int>(encoding)) +
+                                 std::to_string(static_cast<int>(allocation)));
+        spec.method = method;
+        spec.encoding = encoding;
+        spec.allocation = allocation;
+        spec.keep_ratios = {0.6, 0.8};
+        spec.evaluate_held_out = encoding == Encoding::kPlain;  // it outweighs the rest here
+        backend_ = NewCpuBackend(1);
+        ASSERT_OK(Run(spec));
+        const auto counted = CountPeak(Resolved(spec), {}, {.on_device = false});
+        ASSERT_OK(counted);
+        const double ratio =
+            static_cast<double>(*counted) / static_cast<double>(backend_->Memory().peak);
+        EXPECT_NEAR(ratio, 1, 0.15) << spec.output_uri;
+        worst = std::max(worst, std::abs(ratio - 1));
+      }
+    }
+  }
+  std::printf("counted memory: at most %.1f %% from a run's\n", 100 * worst);
+}
+
+TEST_F(MemoryPlanTest, PlacementDoesNotChangeTheWeights) {
+  for (const Method method : {Method::kSvdLlm, Method::kSvdLlmUpdate, Method::kAnchored}) {
+    CompressSpec spec = Spec("x");
+    spec.method = method;
+    spec.keep_ratios = {0.8, 0.5};
+    if (method == Method::kAnchored) {
+      spec.allocation = Allocation::kKlProbe;
+      spec.encoding = Encoding::kPivoted;
+    }
+    spec = Resolved(spec);
+    const std::string name = std::to_string(static_cast<int>(method));
+    const std::vector<std::string> expected = WeightsWith(spec, {}, name + "plain");
+    EXPECT_NE(expected[0], expected[1]);
+    EXPECT_EQ(WeightsWith(spec, {.host_streams = true}, name + "host"), expected);
+    EXPECT_EQ(WeightsWith(spec, {.overlap = true}, name + "overlap"), expected);
+    EXPECT_EQ(WeightsWith(spec, {.host_streams = true, .one_matrix = true}, name + "one"),
+              expected);
+  }
+}
+
+TEST_F(MemoryPlanTest, FitsALimitOrSaysWhatItTakes) {
+  const CompressSpec spec = Spec("x");
+  const int64_t roomy = *CountPeak(Resolved(spec), {}, {.on_device = false});
+  const int64_t frugal = *CountPeak(Resolved(spec), {.one_matrix = true}, {.on_device = false});
+  ASSERT_LT(frugal, roomy);
+  backend_ = NewCpuBackend(1, (frugal + roomy) / 2);
+  ASSERT_OK(Run(spec));
+  EXPECT_LE(backend_->Memory().peak, (frugal + roomy) / 2);
+
+  backend_ = NewCpuBackend(1, frugal / 2);
+  CompressSpec refused = Spec("refused");
+  EXPECT_STATUS(Run(refused), kResourceExhausted, kHostOutOfMemory, {model_, "at least"});
+  EXPECT_FALSE(std::filesystem::exists(Artifact("refused")));
+  EXPECT_STATUS(PlanCompress(refused, {.on_device = true, .memory_bytes = 1000}),
+                kResourceExhausted, kDeviceOutOfMemory, {model_, "device memory"});
+  const auto plan = PlanCompress(refused, {.on_device = true, .memory_bytes = kGiB});
+  ASSERT_OK(plan);
+  EXPECT_GT(plan->peak_device_bytes, roomy);
+  EXPECT_EQ(PlanCompress(refused)->peak_device_bytes, 0);
+}
+
+// A checkpoint of a published shape whose weights are a hole in a file.
+void WriteHollow(const std::string& dir, int64_t hidden, int64_t intermediate, int64_t layers,
+                 int64_t heads, int64_t kv_heads) {
+  std::filesystem::create_directories(dir);
+  nlohmann::json header;
+  int64_t end = 0;
+  const auto add = [&](const std::string& name, std::vector<int64_t> shape) {
+    int64_t bytes = 2;
+    for (const int64_t n : shape) bytes *= n;
+    header[name] = {{"dtype", "BF16"}, {"shape", shape}, {"data_offsets", {end, end + bytes}}};
+    end += bytes;
+  };
+  const int64_t kv = hidden / heads * kv_heads;
+  add("model.embed_tokens.weight", {32000, hidden});
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    const std::string prefix = "model.layers." + std::to_string(layer) + ".";
+    add(prefix + "input_layernorm.weight", {hidden});
+    add(prefix + "post_attention_layernorm.weight", {hidden});
+    add(prefix + "self_attn.q_proj.weight", {hidden, hidden});
+    add(prefix + "self_attn.k_proj.weight", {kv, hidden});
+    add(prefix + "self_attn.v_proj.weight", {kv, hidden});
+    add(prefix + "self_attn.o_proj.weight", {hidden, hidden});
+    add(prefix + "mlp.gate_proj.weight", {intermediate, hidden});
+    add(prefix + "mlp.up_proj.weight", {intermediate, hidden});
+    add(prefix + "mlp.down_proj.weight", {hidden, intermediate});
+  }
+  add("model.norm.weight", {hidden});
+  add("lm_head.weight", {32000, hidden});
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  const auto length = static_cast<uint64_t>(text.size());
+  const std::string prefix(reinterpret_cast<const char*>(&length), sizeof(length));
+  const std::string path = dir + "/model.safetensors";
+  ASSERT_OK(WriteFileAtomic(path, prefix + text));
+  std::filesystem::resize_file(path, prefix.size() + text.size() + static_cast<uint64_t>(end));
+  const nlohmann::json config = {{"model_type", "llama"},
+                                 {"hidden_size", hidden},
+                                 {"intermediate_size", intermediate},
+                                 {"num_hidden_layers", layers},
+                                 {"num_attention_heads", heads},
+                                 {"num_key_value_heads", kv_heads},
+                                 {"vocab_size", 32000},
+                                 {"max_position_embeddings", 4096},
+                                 {"rms_norm_eps", 1e-5},
+                                 {"torch_dtype", "bfloat16"}};
+  ASSERT_OK(WriteFileAtomic(dir + "/config.json", config.dump()));
+}
+
+// The published promise: LLaMA-7B in 16 GB of device memory, 70B in 24 GB, with 256 × 2048 tokens;
+// anchored targets of 70B's widest matrix take more.
+TEST_F(MemoryPlanTest, PublishedShapesFitTheirDevices) {
+  struct Case {
+    const char* name;
+    int64_t hidden, intermediate, layers, heads, kv_heads, device_bytes;
+  };
+  for (const Case& shape : {Case{"7b", 4096, 11008, 32, 32, 32, 16'000'000'000},
+                            Case{"70b", 8192, 28672, 80, 64, 8, 24'000'000'000}}) {
+    const std::string dir = dir_.File(shape.name);
+    WriteHollow(dir, shape.hidden, shape.intermediate, shape.layers, shape.heads, shape.kv_heads);
+    for (const Method method : {Method::kSvdLlm, Method::kSvdLlmUpdate, Method::kAnchored}) {
+      CompressSpec spec = Spec("x");
+      spec.model_dir = spec.model_uri = dir;
+      spec.method = method;
+      spec.keep_ratios = {0.8};
+      spec.calibration.samples = 256;
+      spec.calibration.seq_len = 2048;
+      if (method == Method::kAnchored) {
+        spec.encoding = Encoding::kPivoted;
+        spec.allocation = Allocation::kKlProbe;
+      }
+      // The driver's own share, and what other processes show on a screen.
+      const bool widest = shape.hidden == 8192 && method == Method::kAnchored;
+      const int64_t usable = (widest ? 32'000'000'000 : shape.device_bytes) - kGiB / 2;
+      const auto start = std::chrono::steady_clock::now();
+      const auto plan = PlanCompress(spec, {.on_device = true, .memory_bytes = usable});
+      const double seconds =
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      EXPECT_OK(plan);
+      if (!plan.ok()) continue;
+      EXPECT_LE(plan->peak_device_bytes, usable);
+      std::printf("%s, method %d: %.2f GiB of device memory, planned in %.2f s\n", shape.name,
+                  static_cast<int>(method),
+                  static_cast<double>(plan->peak_device_bytes) / static_cast<double>(kGiB),
+                  seconds);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace svdllm
