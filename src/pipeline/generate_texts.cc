@@ -223,14 +223,17 @@ absl::StatusOr<std::vector<std::string>> GenerateTexts(const Checkpoint& checkpo
   return texts;
 }
 
-int64_t GenerationHostBytes(const Checkpoint& checkpoint) {
-  const ModelConfig& config = checkpoint.config();
+int64_t GenerationCacheBytes(const ModelConfig& config) {
   // Prompts are not known here; few are longer.
   constexpr int64_t kUsualTokens = 4096;
   const int64_t one = KvCacheBytes(config, std::min(config.max_position_embeddings, kUsualTokens));
+  return std::clamp(kCacheBytes, one, kMostTogether * one);
+}
+
+int64_t GenerationHostBytes(const Checkpoint& checkpoint) {
   // The weights in F32, beside those that are mapped.
   return 4 * checkpoint.parameters() + checkpoint.weight_bytes() +
-         std::clamp(kCacheBytes, one, kMostTogether * one);
+         GenerationCacheBytes(checkpoint.config());
 }
 
 double GenerationFlops(const Checkpoint& checkpoint, const TaskData& data) {

@@ -23,5 +23,7 @@ absl::StatusOr<std::vector<std::string>> GenerateTexts(const Checkpoint& checkpo
 double GenerationFlops(const Checkpoint& checkpoint, const TaskData& data);
 // The most memory that GenerateTexts holds at a time.
 int64_t GenerationHostBytes(const Checkpoint& checkpoint);
+// Of it what the model's own memory does not account for: the cache of keys and values.
+int64_t GenerationCacheBytes(const ModelConfig& config);
 
 }  // namespace svdllm

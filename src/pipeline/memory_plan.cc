@@ -6,7 +6,12 @@
 #include <utility>
 #include <vector>
 
+#include "model/decoder.h"
+#include "pipeline/generate_texts.h"
+#include "pipeline/model_samples.h"
 #include "pipeline/perplexity.h"
+#include "pipeline/throughput.h"
+#include "tasks/task_table.h"
 
 namespace svdllm {
 namespace {
@@ -60,6 +65,29 @@ absl::Status CountEvaluation(const CompressSpec& spec, const Checkpoint& checkpo
   return CountWindows(kManyWindows, kQuestionTokens, checkpoint, backend, log);
 }
 
+// What needs the whole model in memory: its own samples, generated answers, and speed.
+absl::StatusOr<int64_t> CountResident(const CompressSpec& spec, const Checkpoint& checkpoint,
+                                      const CountingOptions& options) {
+  int64_t cache = SamplingCacheBytes(spec, checkpoint.config());
+  for (const TaskSpec& task : spec.tasks) {
+    ASSIGN_OR_RETURN(const TaskRow* const row, FindTask(task.task));
+    if (row->kind != TaskKind::kGeneration) continue;
+    cache = std::max(cache, GenerationCacheBytes(checkpoint.config()));
+  }
+  if (cache == 0 && !spec.throughput.any()) return 0;
+  const std::unique_ptr<Backend> backend = NewCountingBackend(options);
+  ASSIGN_OR_RETURN(const std::unique_ptr<Decoder> decoder,
+                   Decoder::Load(checkpoint, *backend, [] { return absl::OkStatus(); }));
+  const int64_t resident = backend->Memory().now;
+  if (spec.throughput.any()) {
+    RETURN_IF_ERROR(RunThroughputRound(*decoder, checkpoint.config(),
+                                       spec.throughput.batch_sizes.back(),
+                                       spec.throughput.prompt_tokens, spec.throughput.new_tokens)
+                        .status());
+  }
+  return std::max(backend->Memory().peak, resident + cache);
+}
+
 std::string GiB(int64_t bytes) {
   return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / (int64_t{1} << 30));
 }
@@ -69,6 +97,7 @@ std::string GiB(int64_t bytes) {
 absl::StatusOr<int64_t> CountPeak(const CompressSpec& spec, const Placement& placement,
                                   const CountingOptions& options) {
   ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(spec.model_dir));
+  ASSIGN_OR_RETURN(const int64_t resident, CountResident(spec, checkpoint, options));
   // Of all layers: what they leave behind, such as the streams of KL probes, is counted whole.
   const std::vector<Target> targets = Targets(checkpoint);
   checkpoint.KeepLayers(kLayers);
@@ -85,7 +114,7 @@ absl::StatusOr<int64_t> CountPeak(const CompressSpec& spec, const Placement& pla
   }
   RETURN_IF_ERROR(CompressBlocks(context, writers).status());
   RETURN_IF_ERROR(CountEvaluation(spec, checkpoint, *backend, log));
-  return backend->Memory().peak;
+  return std::max(backend->Memory().peak, resident);
 }
 
 absl::StatusOr<MemoryPlan> PlanMemory(const CompressSpec& spec, const DeviceBudget& budget) {

@@ -94,15 +94,18 @@ double SamplingFlops(const CompressSpec& spec, const Checkpoint& checkpoint) {
   return PerplexityFlops(checkpoint, {tokens, length / 2});
 }
 
-int64_t SamplingHostBytes(const CompressSpec& spec, const Checkpoint& checkpoint) {
-  const ModelConfig& config = checkpoint.config();
+int64_t SamplingCacheBytes(const CompressSpec& spec, const ModelConfig& config) {
   const int64_t count = SampledSequences(spec.calibration);
   if (count == 0) return 0;
   // A cache is never less than one sequence, nor more than all of them.
   const int64_t one = KvCacheBytes(config, spec.calibration.seq_len);
-  const int64_t cache = std::clamp(kCacheBytes, one, count * one);
+  return std::clamp(kCacheBytes, one, count * one);
+}
+
+int64_t SamplingHostBytes(const CompressSpec& spec, const Checkpoint& checkpoint) {
+  const int64_t cache = SamplingCacheBytes(spec, checkpoint.config());
   // The weights in F32, beside those that are mapped.
-  return 4 * checkpoint.parameters() + checkpoint.weight_bytes() + cache;
+  return cache == 0 ? 0 : 4 * checkpoint.parameters() + checkpoint.weight_bytes() + cache;
 }
 
 }  // namespace svdllm

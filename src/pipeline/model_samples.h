@@ -21,5 +21,7 @@ absl::StatusOr<Sequences> SampleModel(const Checkpoint& checkpoint, const Tokeni
 // most memory that they take at a time; 0 where it asks for none.
 double SamplingFlops(const CompressSpec& spec, const Checkpoint& checkpoint);
 int64_t SamplingHostBytes(const CompressSpec& spec, const Checkpoint& checkpoint);
+// Of these bytes those of the cache of keys and values.
+int64_t SamplingCacheBytes(const CompressSpec& spec, const ModelConfig& config);
 
 }  // namespace svdllm

@@ -29,7 +29,7 @@ constexpr AgreementCase kCases[] = {
     {"kl_probe", Method::kAnchored, Encoding::kPivoted, Allocation::kKlProbe},
     {"svd_llm_bf16", Method::kSvdLlm, Encoding::kPlain, Allocation::kUniform, DType::kBF16},
     {"update_f16", Method::kSvdLlmUpdate, Encoding::kPlain, Allocation::kUniform, DType::kF16},
-    {"anchored_bf16", Method::kAnchored, Encoding::kPivoted, Allocation::kUniform, DType::kBF16},
+    {"anchored_bf16", Method::kAnchored, Encoding::kPlain, Allocation::kUniform, DType::kBF16},
 };
 
 class DeviceAgreementTest : public JobFixture, public ::testing::WithParamInterface<AgreementCase> {
@@ -62,7 +62,11 @@ TEST_P(DeviceAgreementTest, SameWeightsAndPerplexity) {
   spec.encoding = GetParam().encoding;
   spec.allocation = GetParam().allocation;
   spec.output_format = OutputFormat::kDense;  // W′ itself
-  const double allowed = IsHalf(GetParam().stored) ? 2e-2 : 1e-3;
+  // W′ is stored in 16 bits too: that alone moves it by 2e-3.
+  const bool half = IsHalf(GetParam().stored);
+  const double allowed = half ? 5e-3 : 1e-3;
+  // An anchored target (see below) goes by the rounding of what passes through the model.
+  const double figures = half && spec.method == Method::kAnchored ? 2e-2 : 1e-3;
   const auto on_cpu = Run(spec);
   ASSERT_OK(on_cpu);
   spec.output_uri = *store_->ResolveOutput(dir_.File("artifacts/device"));
@@ -82,7 +86,7 @@ TEST_P(DeviceAgreementTest, SameWeightsAndPerplexity) {
     const std::string& name = expected.matrices[i].name;
     ASSERT_EQ(got.matrices[i].name, name);
     EXPECT_EQ(got.matrices[i].rank, expected.matrices[i].rank) << name;
-    EXPECT_NEAR(got.matrices[i].relative_loss, expected.matrices[i].relative_loss, allowed) << name;
+    EXPECT_NEAR(got.matrices[i].relative_loss, expected.matrices[i].relative_loss, figures) << name;
     // An anchored target is determined by rounding in directions that the inputs hardly excite, and
     // in this tiny model two heads give nearly the same: its W′ is judged by what it computes.
     if (spec.method == Method::kAnchored) continue;
@@ -99,7 +103,7 @@ TEST_P(DeviceAgreementTest, SameWeightsAndPerplexity) {
   ASSERT_EQ(got.perplexities.size(), expected.perplexities.size());
   ASSERT_FALSE(got.perplexities.empty());
   for (size_t i = 0; i < got.perplexities.size(); ++i) {
-    EXPECT_NEAR(got.perplexities[i].perplexity / expected.perplexities[i].perplexity, 1, allowed)
+    EXPECT_NEAR(got.perplexities[i].perplexity / expected.perplexities[i].perplexity, 1, figures)
         << got.perplexities[i].name;
   }
 }

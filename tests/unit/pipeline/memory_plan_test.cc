@@ -90,6 +90,19 @@ TEST_F(MemoryPlanTest, CountsWhatARunTakes) {
   std::printf("counted memory: at most %.1f %% from a run's\n", 100 * worst);
 }
 
+TEST_F(MemoryPlanTest, CountsAModelThatIsHeldWhole) {
+  CompressSpec spec = Spec("fast");
+  spec.throughput.batch_sizes = {2, 32};
+  spec.throughput.prompt_tokens = 100;
+  spec.throughput.new_tokens = 8;
+  const auto result = Run(spec);
+  ASSERT_OK(result);
+  const auto counted = CountPeak(Resolved(spec), {}, {.on_device = false});
+  ASSERT_OK(counted);
+  const int64_t peak = result->throughputs[1].peak_memory_bytes;
+  EXPECT_NEAR(static_cast<double>(*counted) / static_cast<double>(peak), 1, 0.15);
+}
+
 TEST_F(MemoryPlanTest, PlacementDoesNotChangeTheWeights) {
   for (const Method method : {Method::kSvdLlm, Method::kSvdLlmUpdate, Method::kAnchored}) {
     CompressSpec spec = Spec("x");
