@@ -73,7 +73,7 @@ class CudaBackend final : public Backend {
   absl::Status GatherRows(MatrixRef from, std::span<const int32_t> rows, MatrixRef to) override {
     RETURN_IF_ERROR(checks::GatherRows(from, rows, to));
     ASSIGN_OR_RETURN(const std::shared_ptr<void> picked, Put(rows));
-    cuda::PickRows(from, static_cast<const int32_t*>(picked.get()), to, device_->Use());
+    cuda::PickRows(from, static_cast<const int32_t*>(picked.get()), to, Stream());
     return device_->Launched("GatherRows");
   }
 

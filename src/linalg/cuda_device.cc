@@ -11,6 +11,10 @@ namespace {
 // Turing: what the kernels are built for, and the first with everything that they use.
 constexpr int kOldest = 75;
 
+// Of the free memory: left for solvers' handles, kernels' code and what the pool cannot put
+// together.
+constexpr int64_t kReservedBytes = int64_t{768} << 20;
+
 std::string Capability(const cudaDeviceProp& properties) {
   return std::to_string(properties.major) + "." + std::to_string(properties.minor);
 }
@@ -67,6 +71,14 @@ absl::Status Device::Init() {
     RETURN_IF_ERROR((*transfers)->Init(stream));
   }
   Count(device::kFixedBytes);
+  return usage_.limit > 0 ? absl::OkStatus() : SetLimit();
+}
+
+absl::Status Device::SetLimit() {
+  size_t available = 0, total = 0;
+  RETURN_IF_ERROR(Check("cudaMemGetInfo", cudaMemGetInfo(&available, &total)));
+  usage_.limit =
+      usage_.now + std::max<int64_t>(static_cast<int64_t>(available) - kReservedBytes, 0);
   return absl::OkStatus();
 }
 

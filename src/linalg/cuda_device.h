@@ -22,7 +22,8 @@ absl::StatusOr<int> DeviceCount();
 
 class Device {
  public:
-  // memory_limit in bytes; 0: none. UNAVAILABLE where there is no such device, or it is too old.
+  // memory_limit in bytes; 0: what is free now, but for a reserve. UNAVAILABLE where there is no
+  // such device, or it is too old.
   static absl::StatusOr<std::shared_ptr<Device>> Open(int ordinal, int64_t memory_limit);
   ~Device();
   Device(const Device&) = delete;
@@ -75,6 +76,7 @@ class Device {
   absl::Status Init();
   absl::Status InitPool();
   absl::Status InitLibraries();
+  absl::Status SetLimit();
   absl::Status Trim(const char* operation) const;
   absl::Status OutOfMemory(int64_t bytes) const;
   void Count(int64_t bytes);
