@@ -7,6 +7,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
 namespace svdllm::cli {
@@ -18,6 +19,18 @@ constexpr const char* kTaskFlags[] = {"task", "task_limit", "answers", "fewshot"
 // The tasks that read a text.
 bool ReadsText(const std::string& task) {
   return task == "perplexity" || task == "wikitext2" || task == "ptb" || task == "c4";
+}
+
+// Flags of evaluate that say something of a text or a task, where there is none.
+absl::Status CheckNoTextFlags(const Flags& flags) {
+  std::vector<std::string> given;
+  for (const char* flag : {"limit", "seq_len", "packing", "text_field"}) {
+    if (flags.Has(flag)) given.push_back(absl::StrCat("--", flag));
+  }
+  if (given.empty()) return absl::OkStatus();
+  return UsageError(absl::StrCat(absl::StrJoin(given, ", "),
+                                 ": for texts and tasks, and --throughput alone reads none; "
+                                 "--dataset=FILE adds one"));
 }
 
 // The value of a choice as its enum; the flag's values are the enum's names.
@@ -265,6 +278,7 @@ absl::StatusOr<v1::EvaluateRequest> EvaluateRequestOf(const CommandContext& cont
   if (throughput) FillThroughput(context, request.mutable_throughput());
   // Speed needs no text.
   const bool only_throughput = throughput && !flags.Has("tasks") && !flags.Has("dataset");
+  if (only_throughput) RETURN_IF_ERROR(CheckNoTextFlags(flags));
   const std::vector<std::string> tasks =
       absl::StrSplit(only_throughput ? "" : flags.Text("tasks"), ',', absl::SkipEmpty());
   if (tasks.empty() && !only_throughput) return UsageError("--tasks is empty");

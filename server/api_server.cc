@@ -48,8 +48,8 @@ double ResidentBytes(const std::string& process) {
 std::vector<WatchedDevice> Watched(const std::vector<DeviceInfo>& devices) {
   std::vector<WatchedDevice> watched;
   for (const DeviceInfo& device : devices) {
-    watched.push_back(
-        {device.name, device.model, device.driver, device.pci_bus_id, device.memory_limit_bytes});
+    watched.push_back({device.name, device.model, device.driver, device.pci_bus_id,
+                       device.memory_bytes, device.memory_limit_bytes});
   }
   return watched;
 }

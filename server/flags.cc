@@ -28,9 +28,12 @@ ABSL_FLAG(std::string, role, "all",
 ABSL_FLAG(std::vector<std::string>, devices, {"auto"},
           "What workers compute on, comma-separated, one worker process a device: cpu; cuda:N, the "
           "CUDA device N; or auto alone, which chooses and logs why. --role=worker: one device.");
-ABSL_FLAG(std::string, device_memory_limit, "0",
-          "The most memory that jobs may take of a device, in bytes or as 16GiB (KiB, MiB, GiB, "
-          "TiB); 0: all of it. On the CPU it bounds the matrices in work, not the whole process.");
+ABSL_FLAG(
+    std::string, device_memory_limit, "0",
+    "The most memory that jobs may take of a device, in bytes or as 16GiB (KiB, MiB, GiB, "
+    "TiB). 0, and at most: all of it, but for 1.25 GiB of a CUDA device, which its driver and "
+    "libraries take. On the CPU it bounds the matrices in work, not the whole process; beside CUDA "
+    "devices the CPU has no limit.");
 ABSL_FLAG(bool, exact_products, false,
           "Weights stored in 16 bits are multiplied in 32 on CUDA devices too: slower, and closer "
           "to the CPU's results.");

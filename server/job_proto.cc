@@ -290,7 +290,9 @@ v1::CompressionPlan ToProto(const CompressPlan& plan) {
   message.set_peak_host_bytes(plan.peak_host_bytes);
   message.set_peak_device_bytes(plan.peak_device_bytes);
   message.set_scratch_bytes(plan.scratch_bytes);
-  *message.mutable_expected_time() = ToDuration(plan.expected_seconds);
+  if (plan.expected_seconds > 0) {
+    *message.mutable_expected_time() = ToDuration(plan.expected_seconds);
+  }
   message.set_ranks_are_final(plan.ranks_are_final);
   return message;
 }

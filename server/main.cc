@@ -92,6 +92,7 @@ absl::Status RunWorker(const ServerOptions& options) {
   WorkerOptions worker_options;
   worker_options.id = options.worker_id;
   worker_options.lease_ms = options.lease_ms;
+  worker_options.prepare = world.operations.open_device;
   worker_options.check_after_failure = world.operations.check_device;
   Worker worker(*world.store, MakeJobHandler(world.operations, *world.artifacts, WorkRoot(options)),
                 worker_options);
@@ -143,7 +144,12 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
     std::error_code error;
     std::filesystem::remove_all(WorkRoot(options), error);
     for (const DeviceInfo& device : world.operations.devices) {
-      supervisors.push_back(std::make_unique<Supervisor>(arguments, device.name, *world.store));
+      std::vector<std::string> own = arguments;
+      // The limit is for the CUDA devices beside it.
+      if (device.name == "cpu" && world.operations.devices.size() > 1) {
+        own.push_back("--device_memory_limit=0");
+      }
+      supervisors.push_back(std::make_unique<Supervisor>(own, device.name, *world.store));
     }
     api.worker_pids = [&supervisors] {
       std::vector<int64_t> pids;

@@ -14,7 +14,7 @@ namespace svdllm {
 // What the flags say of devices; their meaning is in flags.cc.
 struct DeviceSettings {
   std::vector<std::string> names = {"auto"};
-  int64_t memory_limit = 0;  // bytes; 0: none
+  int64_t memory_limit = 0;  // bytes, of CUDA devices alone where one is named; 0: none
   bool exact_products = false;
 };
 
@@ -41,8 +41,10 @@ struct Operations {
   std::function<absl::StatusOr<EvaluateResult>(const EvaluateSpec&, ArtifactStore&,
                                                const RunHooks&)>
       run_evaluate;
+  // Before the first run, from the worker's thread: an error where the first device cannot be used.
+  std::function<absl::Status()> open_device;
   // After an attempt that failed, from the worker's thread: an error where the device does not
-  // compute any more, and only a fresh process can help. Empty: there is nothing to check.
+  // compute any more, and only a fresh process can help.
   std::function<absl::Status()> check_device;
   // What workers compute on, one each; this process's runs, should there be any, on the first.
   std::vector<DeviceInfo> devices;

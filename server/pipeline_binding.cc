@@ -23,6 +23,11 @@ constexpr bool kAutoTakesCuda = false;
 
 constexpr int kCpu = -1;  // beside the numbers of CUDA devices
 
+// Of a CUDA device's memory, what is not for jobs: the context, the solvers' handles and the
+// kernels' code. A worker's backend takes what it finds free but for 768 MiB, so what a plan counts
+// on is there.
+constexpr int64_t kReservedBytes = int64_t{1280} << 20;
+
 std::string ProcessorName() {
   std::ifstream cpuinfo("/proc/cpuinfo");
   for (std::string line; std::getline(cpuinfo, line);) {
@@ -72,6 +77,28 @@ absl::StatusOr<int> ParseDevice(const std::string& name) {
   return number;
 }
 
+bool IsSupported(const CudaDeviceInfo& info) {
+  return 10 * info.major + info.minor >= kOldestCapability;
+}
+
+// The devices that "auto" stands for; note says why there is no CUDA device among them.
+std::vector<int> ChooseAny(const absl::StatusOr<std::vector<CudaDeviceInfo>>& found,
+                           std::string& note) {
+  std::vector<int> supported;
+  for (size_t i = 0; found.ok() && i < found->size(); ++i) {
+    if (IsSupported((*found)[i])) supported.push_back(static_cast<int>(i));
+  }
+  if (kAutoTakesCuda && !supported.empty()) return supported;
+  if (!found.ok()) {
+    note = std::string(found.status().message());
+  } else if (supported.empty()) {
+    note = "all that there are have a compute capability below 7.5 (Turing)";
+  } else {
+    note = "it has to be asked for: --devices=cuda:" + std::to_string(supported.front());
+  }
+  return {kCpu};
+}
+
 // What the names stand for; numbers gets the devices' numbers in the same order.
 absl::Status Choose(const std::vector<std::string>& names, Operations& operations,
                     std::vector<int>& numbers) {
@@ -94,13 +121,7 @@ absl::Status Choose(const std::vector<std::string>& names, Operations& operation
   // Not even asked for where only the CPU is wanted: it costs a library or two.
   absl::StatusOr<std::vector<CudaDeviceInfo>> found = std::vector<CudaDeviceInfo>();
   if (ask) found = CudaDevices();
-  if (any && found.ok() && kAutoTakesCuda) {
-    for (size_t i = 0; i < found->size(); ++i) numbers.push_back(static_cast<int>(i));
-  } else if (any) {
-    numbers = {kCpu};
-    operations.device_note = found.ok() ? "it has to be asked for: --devices=cuda:0"
-                                        : std::string(found.status().message());
-  }
+  if (any) numbers = ChooseAny(found, operations.device_note);
   for (const int number : numbers) {
     if (number == kCpu) {
       operations.devices.push_back(DescribeCpu());
@@ -111,22 +132,38 @@ absl::Status Choose(const std::vector<std::string>& names, Operations& operation
     if (static_cast<size_t>(number) >= found->size()) {
       return invalid(name, "there are only " + std::to_string(found->size()) + " such devices");
     }
-    operations.devices.push_back(DescribeCuda(number, (*found)[static_cast<size_t>(number)]));
+    const CudaDeviceInfo& info = (*found)[static_cast<size_t>(number)];
+    if (!IsSupported(info)) {
+      return invalid(name, info.name + " has compute capability " + info.capability +
+                               ", at least 7.5 (Turing) is needed");
+    }
+    operations.devices.push_back(DescribeCuda(number, info));
   }
   return absl::OkStatus();
 }
 
+// What jobs may use of a device; cuda: a CUDA device is among those that were chosen.
+int64_t LimitOf(const DeviceInfo& device, bool cuda, const DeviceSettings& settings) {
+  const bool cpu = device.name == "cpu";
+  const int64_t most = cpu ? device.memory_bytes
+                           : std::max<int64_t>(device.memory_bytes - kReservedBytes, 1);  // 0: none
+  const bool limited = settings.memory_limit > 0 && !(cpu && cuda);
+  return limited ? std::min(settings.memory_limit, most) : most;
+}
+
 // A job runs on whichever worker is free, so it must fit on every one: the CUDA device with the
-// least memory counts, and the CPU only where there is no other.
+// least memory counts, and the CPU only where there is no other. Products of BF16 are counted on
+// where every CUDA device has them, from Ampere on.
 DeviceBudget TightestBudget(const std::vector<DeviceInfo>& devices,
                             const DeviceSettings& settings) {
-  DeviceBudget budget{false, settings.memory_limit, settings.exact_products};
+  DeviceBudget budget{.memory_bytes = settings.memory_limit, .exact = settings.exact_products};
   for (const DeviceInfo& device : devices) {
     if (device.name == "cpu") continue;
     if (!budget.on_device || device.memory_limit_bytes < budget.memory_bytes) {
       budget.memory_bytes = device.memory_limit_bytes;
     }
     budget.on_device = true;
+    budget.bf16 = budget.bf16 && std::stoi(device.compute_capability) >= 8;
   }
   return budget;
 }
@@ -142,38 +179,35 @@ absl::Status CheckBackend(Backend& backend) {
   return absl::OkStatus();
 }
 
-// The backend of one device. Made at the first run: a process that only serves the API needs none.
+// The backend of one device. Made where it is needed: a process that only serves the API needs
+// none.
 class DeviceBackend {
  public:
-  DeviceBackend(int number, const DeviceSettings& settings)
-      : number_(number), settings_(settings) {}
+  // memory_limit: 0: what there is.
+  DeviceBackend(int number, int64_t memory_limit, bool exact)
+      : number_(number), memory_limit_(memory_limit), exact_(exact) {}
 
   absl::StatusOr<Backend*> Get() {
     if (backend_ != nullptr) return backend_.get();
     if (number_ == kCpu) {
-      backend_ = NewCpuBackend(0, settings_.memory_limit);
+      backend_ = NewCpuBackend(0, memory_limit_);
       return backend_.get();
     }
-    const CudaOptions options{settings_.memory_limit, settings_.exact_products ? 1 : 0};
-    auto made = NewCudaBackend(number_, options);
-    unusable_ = made.status();
-    RETURN_IF_ERROR(made.status());
-    backend_ = std::move(*made);
+    ASSIGN_OR_RETURN(backend_, NewCudaBackend(number_, CudaOptions{memory_limit_, exact_ ? 1 : 0}));
     return backend_.get();
   }
 
   // An error of a kernel spoils the process's connection to its device for good, and every later
   // operation fails: the smallest one tells. A job that ran out of memory or was wrong does not.
   absl::Status Check() const {
-    if (!unusable_.ok()) return unusable_;
     return backend_ == nullptr ? absl::OkStatus() : CheckBackend(*backend_);
   }
 
  private:
   const int number_;
-  const DeviceSettings settings_;
+  const int64_t memory_limit_;
+  const bool exact_;
   std::unique_ptr<Backend> backend_;
-  absl::Status unusable_;  // why it could not be made
 };
 
 }  // namespace
@@ -182,12 +216,14 @@ absl::StatusOr<Operations> PipelineOperations(const DeviceSettings& settings) {
   Operations operations;
   std::vector<int> numbers;
   RETURN_IF_ERROR(Choose(settings.names, operations, numbers));
+  const bool cuda =
+      std::any_of(numbers.begin(), numbers.end(), [](int number) { return number != kCpu; });
   for (DeviceInfo& device : operations.devices) {
-    device.memory_limit_bytes = settings.memory_limit > 0
-                                    ? std::min(settings.memory_limit, device.memory_bytes)
-                                    : device.memory_bytes;
+    device.memory_limit_bytes = LimitOf(device, cuda, settings);
   }
-  const auto device = std::make_shared<DeviceBackend>(numbers.front(), settings);
+  const bool unlimited = cuda && numbers.front() == kCpu;
+  const auto device = std::make_shared<DeviceBackend>(
+      numbers.front(), unlimited ? 0 : settings.memory_limit, settings.exact_products);
   operations.plan_compress = [budget = TightestBudget(operations.devices, settings)](
                                  const CompressSpec& spec) { return PlanCompress(spec, budget); };
   operations.check_evaluate = CheckEvaluate;
@@ -201,6 +237,7 @@ absl::StatusOr<Operations> PipelineOperations(const DeviceSettings& settings) {
     ASSIGN_OR_RETURN(Backend* const on, device->Get());
     return RunEvaluate(spec, *on, store, hooks);
   };
+  operations.open_device = [device] { return device->Get().status(); };
   operations.check_device = [device] { return device->Check(); };
   return operations;
 }

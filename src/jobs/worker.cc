@@ -48,6 +48,13 @@ absl::StatusOr<HandlerResult> RunHandler(const JobHandler& handler, JobContext& 
   }
 }
 
+// With a reason, or it would pass for that of a worker that is being stopped.
+absl::Status DeviceFailed(const absl::Status& unusable, const absl::Status& attempt) {
+  return MakeError(absl::StatusCode::kUnavailable, kInternal,
+                   "the device failed: " + std::string(unusable.message()) +
+                       "; the attempt ended with: " + std::string(attempt.message()));
+}
+
 }  // namespace
 
 JobContext::JobContext(JobStore& store, ClaimedJob claimed, const std::atomic<bool>& stopping)
@@ -103,6 +110,7 @@ bool Worker::Sleep(int64_t ms) {
 }
 
 absl::Status Worker::Run() {
+  if (options_.prepare) RETURN_IF_ERROR(options_.prepare());
   // A claim takes the store's write lock, so an idle worker claims when something has changed, and
   // once a second for jobs whose pause has passed.
   int64_t version = -1;
@@ -121,10 +129,7 @@ absl::Status Worker::Run() {
       Log(LogLevel::kWarning, "no job could be claimed", {{"error", claimed.status().ToString()}});
       Sleep(1000);
     } else if (claimed->has_value()) {
-      const absl::Status status = RunJob(std::move(**claimed));
-      if (!status.ok() && options_.check_after_failure) {
-        RETURN_IF_ERROR(options_.check_after_failure());
-      }
+      RETURN_IF_ERROR(RunJob(std::move(**claimed)));
       version = -1;  // the next one may be waiting
     }
   }
@@ -136,11 +141,16 @@ absl::Status Worker::RunJob(ClaimedJob claimed) {
   Log(LogLevel::kInfo, "attempt started", Fields(context));
   std::thread keeper([&] { KeepLease(context); });
   auto result = RunHandler(handler_, context);
-  const absl::Status status = result.status();
+  absl::Status unusable;
+  if (!result.ok() && options_.check_after_failure) unusable = options_.check_after_failure();
+  // Not the job's doing, unless it ended because it was told to.
+  if (!unusable.ok() && result.status().code() != context.Check().code()) {
+    result = DeviceFailed(unusable, result.status());
+  }
   EndAttempt(context, std::move(result));
   context.ended_ = true;
   keeper.join();
-  return status;
+  return unusable;
 }
 
 void Worker::KeepLease(JobContext& context) {

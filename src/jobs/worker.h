@@ -20,9 +20,13 @@ struct WorkerOptions {
   std::string id;  // unique among living workers
   int64_t lease_ms = 30000;
   int64_t poll_ms = 100;  // how soon new jobs and cancellations are noticed
-  // Called after an attempt has failed and that is stored: an error says that no other job can run
-  // in this process, and ends the worker. Empty: every job gets its try.
-  std::function<absl::Status()> check_after_failure;
+  // Called before the first claim: an error ends the worker with no job touched. Empty: there is
+  // nothing to prepare.
+  std::function<absl::Status()> prepare{};
+  // Called after an attempt has failed, before that is stored: an error says that no job can run in
+  // this process any more. The attempt is then tried again elsewhere, and the worker ends. Empty:
+  // every job gets its try.
+  std::function<absl::Status()> check_after_failure{};
 };
 
 // What a handler sees of its attempt. Thread-safe.
@@ -68,14 +72,15 @@ class Worker {
  public:
   // store outlives the worker.
   Worker(JobStore& store, JobHandler handler, WorkerOptions options);
-  // Claims and runs jobs until Stop, which is OK, or until check_after_failure's error, which is
-  // returned. A job that runs when it is stopped is given back at its next Check.
+  // Claims and runs jobs until Stop, which is OK, or until an error of prepare or
+  // check_after_failure, which is returned. A job that runs when it is stopped is given back at its
+  // next Check.
   absl::Status Run();
   // From any thread, at any time, for good.
   void Stop();
 
  private:
-  // How the attempt went.
+  // OK however the attempt went, or check_after_failure's error.
   absl::Status RunJob(ClaimedJob claimed);
   // Keeps the lease and watches for cancellation until the attempt has ended.
   void KeepLease(JobContext& context);

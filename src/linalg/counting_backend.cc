@@ -25,7 +25,8 @@ class CountingBackend final : public Backend {
   MemoryUse Memory() const override { return *use_; }
   void ResetPeak() override { use_->peak = use_->now; }
   DType WeightType(DType stored) const override {
-    return options_.on_device && !options_.exact && IsHalf(stored) ? stored : DType::kF32;
+    const bool held = IsHalf(stored) && (stored != DType::kBF16 || options_.bf16);
+    return options_.on_device && !options_.exact && held ? stored : DType::kF32;
   }
 
   absl::StatusOr<Matrix> New(int64_t rows, int64_t cols, DType dtype) override {
@@ -61,8 +62,7 @@ class CountingBackend final : public Backend {
   }
   absl::Status AccumulateCross(MatrixRef x, MatrixRef y, DType precision,
                                MatrixRef cross) override {
-    return Pass(device::CrossScratch(std::min(x.rows, device::GramChunk(precision)), x.cols, y.cols,
-                                     precision),
+    return Pass(device::CrossScratch(x.rows, x.cols, y.cols, precision),
                 checks::AccumulateCross(x, y, precision, cross));
   }
   absl::Status MirrorLower(MatrixRef a) override { return checks::MirrorLower(a); }

@@ -14,6 +14,8 @@ struct CountingOptions {
   bool on_device = true;
   // Weights are held as F32, whatever they are stored as.
   bool exact = false;
+  // Otherwise BF16 ones are.
+  bool bf16 = true;
 };
 
 // Matrices of it must not be looked into. Download leaves the host's memory as it is; sums are 0,

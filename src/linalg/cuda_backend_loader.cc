@@ -23,15 +23,20 @@ std::string Pair(int major, int minor) {
 // What the module's callbacks fill.
 struct Answer {
   std::vector<CudaDeviceInfo> devices;
-  std::string error;
+  absl::Status error;
 };
 
-void OnError(void* answer, const char* message) { static_cast<Answer*>(answer)->error = message; }
+void OnError(void* answer, int code, const char* reason, const char* message) {
+  const auto status_code = static_cast<absl::StatusCode>(code);
+  static_cast<Answer*>(answer)->error = *reason == '\0' ? absl::Status(status_code, message)
+                                                        : MakeError(status_code, reason, message);
+}
 
 void OnDevice(void* answer, const CudaDevice* device) {
   static_cast<Answer*>(answer)->devices.push_back(
-      {device->name, device->memory_bytes, Pair(device->major, device->minor),
-       Pair(device->driver / 1000, device->driver % 1000 / 10), device->pci_bus_id});
+      {device->name, device->memory_bytes, device->major, device->minor,
+       Pair(device->major, device->minor), Pair(device->driver / 1000, device->driver % 1000 / 10),
+       device->pci_bus_id});
 }
 
 }  // namespace
@@ -40,7 +45,7 @@ absl::StatusOr<std::vector<CudaDeviceInfo>> CudaDevices() {
   ASSIGN_OR_RETURN(const CudaApi* api, Api());
   Answer answer;
   api->devices(OnDevice, OnError, &answer);
-  if (!answer.error.empty()) return absl::UnavailableError("CUDA: " + answer.error);
+  RETURN_IF_ERROR(Annotate(answer.error, "CUDA"));
   return std::move(answer.devices);
 }
 
@@ -54,7 +59,7 @@ absl::StatusOr<std::unique_ptr<Backend>> NewCudaBackend(int device, const CudaOp
   ASSIGN_OR_RETURN(const CudaApi* api, Api());
   Answer answer;
   void* backend = api->create(device, &options, OnError, &answer);
-  if (backend == nullptr) return absl::InternalError(name + ": " + answer.error);
+  if (backend == nullptr) return Annotate(answer.error, name);
   return std::unique_ptr<Backend>(static_cast<Backend*>(backend));
 }
 

@@ -13,12 +13,16 @@
 
 namespace svdllm {
 
+// The oldest compute capability that the backend runs on, 10 · major + minor: Turing.
+inline constexpr int kOldestCapability = 75;
+
 struct CudaDeviceInfo {
   std::string name;
   int64_t memory_bytes = 0;
-  std::string capability;  // "9.0"
-  std::string driver;      // the CUDA version that it is for, "13.0"
-  std::string pci_bus_id;  // "0000:3b:00.0"
+  int major = 0, minor = 0;  // compute capability
+  std::string capability;    // "9.0"
+  std::string driver;        // the CUDA version that it is for, "13.0"
+  std::string pci_bus_id;    // "0000:3b:00.0"
 };
 
 // The devices by their numbers, at least one. UNAVAILABLE, naming what is missing, where the module
@@ -26,7 +30,7 @@ struct CudaDeviceInfo {
 absl::StatusOr<std::vector<CudaDeviceInfo>> CudaDevices();
 
 // A backend on a device, used by one thread at a time. UNAVAILABLE as above or where there is no
-// such device; INTERNAL where it is there and cannot be used.
+// such device; else the backend's own error, DEVICE_OUT_OF_MEMORY for one.
 absl::StatusOr<std::unique_ptr<Backend>> NewCudaBackend(int device = 0,
                                                         const CudaOptions& options = {});
 

@@ -71,14 +71,15 @@ absl::Status Device::Init() {
     RETURN_IF_ERROR((*transfers)->Init(stream));
   }
   Count(device::kFixedBytes);
-  return usage_.limit > 0 ? absl::OkStatus() : SetLimit();
+  return SetLimit();
 }
 
 absl::Status Device::SetLimit() {
   size_t available = 0, total = 0;
   RETURN_IF_ERROR(Check("cudaMemGetInfo", cudaMemGetInfo(&available, &total)));
-  usage_.limit =
+  const int64_t most =
       usage_.now + std::max<int64_t>(static_cast<int64_t>(available) - kReservedBytes, 0);
+  usage_.limit = usage_.limit > 0 ? std::min(usage_.limit, most) : most;
   return absl::OkStatus();
 }
 

@@ -22,8 +22,8 @@ absl::StatusOr<int> DeviceCount();
 
 class Device {
  public:
-  // memory_limit in bytes; 0: what is free now, but for a reserve. UNAVAILABLE where there is no
-  // such device, or it is too old.
+  // memory_limit in bytes; 0, and at most: what is free now, but for a reserve. UNAVAILABLE where
+  // there is no such device, or it is too old.
   static absl::StatusOr<std::shared_ptr<Device>> Open(int ordinal, int64_t memory_limit);
   ~Device();
   Device(const Device&) = delete;

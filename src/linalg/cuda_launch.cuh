@@ -7,6 +7,8 @@
 
 namespace svdllm::cuda {
 
+// Where g++ compiles the kernels, tests/emulation has its own of these two.
+#ifdef __CUDACC__
 template <typename... P, typename... A>
 void Launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
             A... args) {
@@ -19,6 +21,7 @@ __device__ T* DynamicShared() {
   extern __shared__ __align__(16) unsigned char shared_bytes[];
   return reinterpret_cast<T*>(shared_bytes);
 }
+#endif
 
 // Element (i, j) of a row-major matrix on the device.
 template <typename T>

@@ -23,16 +23,22 @@ std::string PciBusId(int ordinal) {
   return id;
 }
 
-void Devices(void (*on_device)(void*, const CudaDevice*), void (*on_error)(void*, const char*),
-             void* context) {
+void Report(const absl::Status& status, CudaOnError on_error, void* context) {
+  on_error(context, static_cast<int>(status.code()), ErrorReason(status).c_str(),
+           std::string(status.message()).c_str());
+}
+
+void Devices(void (*on_device)(void*, const CudaDevice*), CudaOnError on_error, void* context) {
   const absl::StatusOr<int> count = cuda::DeviceCount();
-  if (!count.ok()) return on_error(context, std::string(count.status().message()).c_str());
+  if (!count.ok()) return Report(count.status(), on_error, context);
   int driver = 0;
   cudaDriverGetVersion(&driver);
   for (int i = 0; i < *count; ++i) {
     cudaDeviceProp properties;
     const cudaError_t error = cudaGetDeviceProperties(&properties, i);
-    if (error != cudaSuccess) return on_error(context, cudaGetErrorString(error));
+    if (error != cudaSuccess) {
+      return Report(absl::UnavailableError(cudaGetErrorString(error)), on_error, context);
+    }
     const std::string bus = PciBusId(i);
     const CudaDevice device{properties.name,  static_cast<int64_t>(properties.totalGlobalMem),
                             properties.major, properties.minor,
@@ -41,11 +47,10 @@ void Devices(void (*on_device)(void*, const CudaDevice*), void (*on_error)(void*
   }
 }
 
-void* Create(int ordinal, const CudaOptions* options, void (*on_error)(void*, const char*),
-             void* context) {
+void* Create(int ordinal, const CudaOptions* options, CudaOnError on_error, void* context) {
   auto backend = cuda::MakeBackend(ordinal, *options);
   if (!backend.ok()) {
-    on_error(context, std::string(backend.status().message()).c_str());
+    Report(backend.status(), on_error, context);
     return nullptr;
   }
   return backend->release();

@@ -23,19 +23,21 @@ struct CudaOptions {
   int exact;  // not 0: weights are held and multiplied as F32, whatever they are stored as
 };
 
-// Nothing throws. Results and an error's text are handed to a callback during the call.
+// An error: an absl::StatusCode as a number, the reason (base/status.h), "" where it has none, and
+// the text.
+using CudaOnError = void (*)(void* context, int code, const char* reason, const char* message);
+
+// Nothing throws. Results and errors are handed to a callback during the call.
 struct CudaApi {
   int version;  // kCudaApiVersion
   // Calls on_device for every device, in the order of their numbers, or on_error once.
-  void (*devices)(void (*on_device)(void*, const CudaDevice*), void (*on_error)(void*, const char*),
-                  void* context);
+  void (*devices)(void (*on_device)(void*, const CudaDevice*), CudaOnError on_error, void* context);
   // A Backend* (linalg/backend.h), which delete ends; nullptr, and on_error, where there is none.
-  void* (*create)(int device, const CudaOptions* options, void (*on_error)(void*, const char*),
-                  void* context);
+  void* (*create)(int device, const CudaOptions* options, CudaOnError on_error, void* context);
 };
 
 // Rises with every change of this header, of backend.h, operands.h, dtype.h and matrix.h: the
 // backend is called through its virtual functions.
-inline constexpr int kCudaApiVersion = 3;
+inline constexpr int kCudaApiVersion = 4;
 
 }  // namespace svdllm

@@ -1,6 +1,7 @@
 #include "metrics/device_collector.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 
 #include "base/logging.h"
@@ -11,6 +12,14 @@ namespace svdllm {
 
 using prometheus::MetricFamily;
 using prometheus::MetricType;
+
+namespace {
+
+bool SameSize(const DeviceUse& use, const WatchedDevice& device) {
+  return std::abs(use.memory_bytes - device.memory_bytes) <= device.memory_bytes / 10;
+}
+
+}  // namespace
 
 DeviceCollector::DeviceCollector(std::vector<WatchedDevice> devices,
                                  const std::string& nvml_library)
@@ -47,7 +56,9 @@ std::vector<MetricFamily> DeviceCollector::Collect() const {
     if (!use.ok()) continue;
     const std::vector<prometheus::ClientMetric::Label> labels = {
         MakeLabel("device", device.device)};
-    AddGauge(used, static_cast<double>(use->memory_used_bytes), labels);
+    if (SameSize(*use, device)) {
+      AddGauge(used, static_cast<double>(use->memory_used_bytes), labels);
+    }
     AddGauge(limit, static_cast<double>(device.memory_limit_bytes), labels);
     if (use->utilization.has_value()) AddGauge(utilization, *use->utilization, labels);
   }

@@ -8,13 +8,16 @@
 #include "pipeline/model_samples.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/staging.h"
+#include "pipeline/throughput.h"
 
 namespace svdllm {
 namespace {
 
 absl::StatusOr<MemoryPlan> PlanMemoryOf(const CompressSpec& spec, const Backend& backend) {
-  const bool exact = backend.WeightType(DType::kF16) == DType::kF32;
-  const DeviceBudget budget{backend.OnDevice(), backend.Memory().limit, exact};
+  const DeviceBudget budget{.on_device = backend.OnDevice(),
+                            .memory_bytes = backend.Memory().limit,
+                            .exact = backend.WeightType(DType::kF16) == DType::kF32,
+                            .bf16 = backend.WeightType(DType::kBF16) == DType::kBF16};
   if (!budget.on_device && budget.memory_bytes == 0) return MemoryPlan{};
   return PlanMemory(spec, budget);
 }
@@ -85,6 +88,10 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
     RETURN_IF_ERROR(log.Step(0, "", "loaded"));
     const CompressContext context{spec,    checkpoint, targets,         data.calibration,
                                   backend, log,        memory.placement};
+    log.Enter("evaluate");
+    // First: a batch that does not fit is found out before the long work.
+    ASSIGN_OR_RETURN(result.throughputs,
+                     MeasureThroughput(checkpoint, what.throughput, backend, log));
     ASSIGN_OR_RETURN(const std::vector<std::vector<int64_t>> ranks, AllocateRanks(context));
     std::vector<ArtifactWriter> writers;
     for (size_t i = 0; i < dirs.size(); ++i) {
@@ -102,10 +109,11 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
       RETURN_IF_ERROR(log.Step(0, "", "weights written"));
     }
     log.Enter("evaluate");
-    ASSIGN_OR_RETURN(Figures before, Measure(checkpoint, tokenizer, what, backend, log));
+    Measurements rest = what;
+    rest.throughput = {};
+    ASSIGN_OR_RETURN(Figures before, Measure(checkpoint, tokenizer, rest, backend, log));
     result.perplexities = std::move(before.perplexities);
     result.tasks = std::move(before.tasks);
-    result.throughputs = std::move(before.throughputs);
     std::vector<ArtifactResult> artifacts;
     for (size_t i = 0; i < writers.size(); ++i) {
       ArtifactResult artifact;

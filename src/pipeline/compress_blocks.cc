@@ -73,7 +73,7 @@ absl::Status BlockCompressor::AdvanceCompressed(size_t stream, const Block& bloc
   context_.log.Enter("calibrate");
   RETURN_IF_ERROR(AdvanceStream(
       forward_, block, pass_.batches(), compressed_[stream], /*keep=*/!observe_only,
-      statistics != nullptr ? statistics->Observer(pass_.block().precision()) : BlockObserver{},
+      statistics != nullptr ? statistics->Observer(block.precision()) : BlockObserver{},
       [this] { return context_.log.Check(); }));
   const Workload work = WorkloadOf(context_.calibration);
   return context_.log.Step(BlockFlops(context_.checkpoint.config(), context_.checkpoint.arch(),

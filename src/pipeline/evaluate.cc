@@ -60,21 +60,29 @@ absl::Status CheckModel(const EvaluateSpec& spec, const std::string& dir) {
     RETURN_IF_ERROR(
         ResolveSeqLen(text.seq_len, checkpoint.config(), text.name + ": seq_len").status());
   }
-  return ResolveThroughput(spec.throughput, checkpoint.config(), "throughput").status();
+  return absl::OkStatus();
 }
 
 // Both models get the same prompts: as long as the shorter of them allows.
 absl::StatusOr<ThroughputSpec> CommonThroughput(const EvaluateSpec& spec) {
   ThroughputSpec throughput = spec.throughput;
-  int64_t prompt = INT64_MAX;
+  std::vector<ModelConfig> configs;  // the model's, the baseline's
   for (const std::string& dir : {spec.model_dir, spec.baseline_dir}) {
     if (dir.empty()) continue;
     ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(dir));
-    ASSIGN_OR_RETURN(throughput,
-                     ResolveThroughput(spec.throughput, checkpoint.config(), "throughput"));
-    prompt = std::min(prompt, throughput.prompt_tokens);
+    configs.push_back(checkpoint.config());
   }
-  throughput.prompt_tokens = prompt;
+  // Twice: what suits the one may not suit the other.
+  for (int round = 0; round < 2; ++round) {
+    const ThroughputSpec asked = throughput;
+    for (size_t i = 0; i < configs.size(); ++i) {
+      const auto own = ResolveThroughput(asked, configs[i], "throughput");
+      if (!own.ok()) return i == 0 ? own.status() : Annotate(own.status(), "baseline");
+      const int64_t prompt = i == 0 ? own->prompt_tokens : throughput.prompt_tokens;
+      throughput = *own;
+      throughput.prompt_tokens = std::min(prompt, own->prompt_tokens);
+    }
+  }
   return throughput;
 }
 
@@ -87,6 +95,7 @@ absl::Status CheckEvaluate(const EvaluateSpec& spec) {
   } else if (spec.threshold.any()) {
     return InvalidField("threshold: needs a baseline to compare with");
   }
+  RETURN_IF_ERROR(CommonThroughput(spec).status());
   std::set<std::string> names;
   for (const PerplexitySpec& text : spec.perplexities) {
     if (!names.insert(text.name).second) {

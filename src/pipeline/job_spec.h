@@ -293,6 +293,7 @@ struct DeviceBudget {
   bool on_device = false;    // its memory is another than the host's
   int64_t memory_bytes = 0;  // that a job may take of it; 0: as much as it likes
   bool exact = false;        // weights are held and multiplied as F32, whatever they are stored as
+  bool bf16 = true;          // otherwise BF16 ones are, for want of such products
 };
 
 // What a compression would do, without doing it.
@@ -318,7 +319,7 @@ struct CompressPlan {
   int64_t peak_host_bytes = 0;
   int64_t peak_device_bytes = 0;
   int64_t scratch_bytes = 0;
-  double expected_seconds = 0;
+  double expected_seconds = 0;  // 0: not known
   bool ranks_are_final = true;  // false: the allocation decides them from the spectra
 };
 

@@ -11,7 +11,8 @@ namespace svdllm {
 
 struct MemoryPlan {
   Placement placement;
-  int64_t peak_bytes = 0;  // of the backend's memory
+  int64_t peak_bytes = 0;    // of the backend's memory
+  int64_t stream_bytes = 0;  // of the residual streams, wherever they lie
 };
 
 // The peak of one placement. spec: resolved. Ranks of an allocation that needs spectra are taken to

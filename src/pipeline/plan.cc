@@ -301,7 +301,14 @@ absl::StatusOr<CompressPlan> PlanCompress(const CompressSpec& spec, const Device
   // A host without a bound has nothing that must fit.
   if (!budget.on_device && budget.memory_bytes == 0) return plan;
   ASSIGN_OR_RETURN(const MemoryPlan memory, PlanMemory(resolved, budget));
-  if (budget.on_device) plan.peak_device_bytes = memory.peak_bytes;
+  if (!budget.on_device) return plan;
+  plan.peak_device_bytes = memory.peak_bytes;
+  // What was predicted for the host's processor and memory is the device's now. The host has the
+  // mapped weights, and the streams that do not fit.
+  plan.expected_seconds = 0;
+  constexpr int64_t kProcessBytes = int64_t{1} << 30;  // libraries, pinned buffers, a matrix
+  plan.peak_host_bytes = checkpoint.weight_bytes() + kProcessBytes +
+                         (memory.placement.host_streams ? memory.stream_bytes : 0);
   return plan;
 }
 

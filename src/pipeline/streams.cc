@@ -43,6 +43,7 @@ absl::Status EmbedPieces(
     const Checkpoint& checkpoint, const Sequences& sequences, Backend& backend,
     const std::function<absl::StatusOr<MatrixRef>(int64_t begin, int64_t rows)>& memory,
     const std::function<absl::Status(int64_t begin, MatrixRef rows)>& done) {
+  if (!backend.Computes()) return absl::OkStatus();
   const std::vector<int64_t> positions =
       Positions(SequenceLayout(sequences.offsets, sequences.parents));
   for (int64_t begin = 0; begin < sequences.tokens(); begin += kEmbedRows) {
@@ -88,6 +89,7 @@ absl::StatusOr<ResidualStream> ResidualStream::Embed(const Checkpoint& checkpoin
       [&stream](int64_t begin, MatrixRef rows) {
         return stream.Keep({begin, rows.rows, {}, {}}, rows);
       }));
+  stream.window_ = Matrix();  // batches are shorter
   return stream;
 }
 

@@ -215,8 +215,10 @@ int Main(int argc, char** argv) {
   const ModelConfig& config = checkpoint->config();
   const Architecture& arch = checkpoint->arch();
 
-  const auto plan =
-      PlanCompress(spec, {.on_device = backend->OnDevice(), .memory_bytes = 0, .exact = exact});
+  const auto plan = PlanCompress(spec, {.on_device = backend->OnDevice(),
+                                        .memory_bytes = backend->Memory().limit,
+                                        .exact = exact,
+                                        .bf16 = backend->WeightType(DType::kBF16) == DType::kBF16});
   if (!plan.ok()) {
     fmt::print(stderr, "stage_bench: {}\n", std::string(plan.status().message()));
     return 1;

@@ -26,6 +26,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 class ServerFaultTest : public ::testing::Test {
@@ -207,16 +208,46 @@ TEST_F(ServerFaultTest, WorkerWhoseDeviceIsPoisonedIsReplaced) {
   Start();
   for (int i = 0; i < 500 && server_->worker_pid("auto") == 0; ++i) usleep(10'000);
   const pid_t first = server_->worker_pid();
-  std::ofstream(model_ + "/poison") << "x";
-  const v1::Job failed = AwaitEnd(Submit(2, 2));
-  EXPECT_EQ(failed.state(), v1::FAILED);
-  EXPECT_EQ(failed.attempt(), 1) << "the job has its verdict before the worker ends";
-  EXPECT_THAT(failed.error().message(), HasSubstr("the device is poisoned"));
-  std::filesystem::remove(model_ + "/poison");
-  EXPECT_EQ(AwaitEnd(Submit(2, 2)).state(), v1::SUCCEEDED);
+  std::ofstream(model_ + "/poison_once") << "x";
+  const v1::Job job = AwaitEnd(Submit(2, 2));
+  EXPECT_EQ(job.state(), v1::SUCCEEDED) << "on the replacement";
+  ASSERT_THAT(job.attempts(), SizeIs(2));
+  EXPECT_EQ(job.attempts(0).outcome(), "failed") << "stored before the worker ends";
+  EXPECT_THAT(job.attempts(0).error().message(), HasSubstr("the device failed"));
+  EXPECT_THAT(job.attempts(0).error().message(), HasSubstr("the device is poisoned"));
   EXPECT_NE(server_->worker_pid(), first);
   EXPECT_THAT(server_->Log(), HasSubstr("exited with status 1"));
   EXPECT_THAT(Http("/metrics"), HasSubstr("svdllm_leases_lost_total 0"));
+}
+
+TEST_F(ServerFaultTest, DeviceThatCannotBeOpenedCostsNoJobAnAttempt) {
+  const std::string gone = directory_ + "/gone";
+  std::ofstream(gone) << "x";
+  setenv("FAKE_DEVICE_GONE", gone.c_str(), 1);
+  Start();
+  unsetenv("FAKE_DEVICE_GONE");
+  const std::string name = Submit(2, 2);
+  for (int i = 0; i < 500 && server_->Log().find("exited with status 1") == std::string::npos; ++i)
+    usleep(10'000);
+  EXPECT_THAT(server_->Log(), HasSubstr("the device is gone"));
+  EXPECT_EQ(Get(name).state(), v1::QUEUED);
+  std::filesystem::remove(gone);
+  const v1::Job job = AwaitEnd(name);
+  EXPECT_EQ(job.state(), v1::SUCCEEDED);
+  EXPECT_EQ(job.attempt(), 1);
+}
+
+TEST_F(ServerFaultTest, CpuBesideACudaDeviceGetsNoneOfItsLimit) {
+  const auto arguments = [this](const std::string& device) {
+    for (int i = 0; i < 500 && server_->worker_pid(device) == 0; ++i) usleep(10'000);
+    std::ifstream line("/proc/" + std::to_string(server_->worker_pid(device)) + "/cmdline");
+    return std::string(std::istreambuf_iterator<char>(line), {});
+  };
+  Start({"--devices=cuda:0,cpu", "--device_memory_limit=1GiB"});
+  EXPECT_THAT(arguments("cpu"), HasSubstr("--device_memory_limit=0"));
+  EXPECT_THAT(arguments("cuda:0"), Not(HasSubstr("--device_memory_limit=0")));
+  Start({"--devices=cpu", "--device_memory_limit=1GiB"});
+  EXPECT_THAT(arguments("cpu"), Not(HasSubstr("--device_memory_limit=0")));
 }
 
 TEST_F(ServerFaultTest, KilledServerTakesItsWorkerAlongAndItsSuccessorResumesAtOnce) {

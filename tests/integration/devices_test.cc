@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "linalg/cuda_backend_loader.h"
 #include "server_fixture.h"
 #include "tests/support/tiny_checkpoint.h"
 
@@ -40,8 +41,10 @@ TEST(DevicesTest, AreChosenByName) {
   EXPECT_EQ(device.driver, "13.0");
   EXPECT_EQ(device.pci_bus_id, "0000:3b:00.0");
   EXPECT_EQ(device.memory_bytes, 80 * kGiB);
-  EXPECT_EQ(device.memory_limit_bytes, 80 * kGiB);
-  EXPECT_EQ(several->devices[1].pci_bus_id, "");
+  EXPECT_EQ(device.memory_limit_bytes, 80 * kGiB - 5 * kGiB / 4);
+  const DeviceInfo& cpu = several->devices[1];
+  EXPECT_EQ(cpu.pci_bus_id, "");
+  EXPECT_EQ(cpu.memory_limit_bytes, cpu.memory_bytes);
 }
 
 TEST(DevicesTest, AutoStaysWithTheCpuAndSaysWhy) {
@@ -72,7 +75,38 @@ TEST(DevicesTest, WhatIsNotThereIsRefusedByName) {
 TEST(DevicesTest, LimitIsAtMostTheDevicesMemory) {
   const auto limited = PipelineOperations({{"cuda:0", "cuda:1"}, 60 * kGiB});
   EXPECT_EQ(limited->devices[0].memory_limit_bytes, 60 * kGiB);
-  EXPECT_EQ(limited->devices[1].memory_limit_bytes, 40 * kGiB);
+  EXPECT_EQ(limited->devices[1].memory_limit_bytes, 40 * kGiB - 5 * kGiB / 4);
+}
+
+TEST(DevicesTest, LimitIsNotForTheCpuBesideCudaDevices) {
+  const auto both = PipelineOperations({{"cuda:0", "cpu"}, kMemory});
+  EXPECT_EQ(both->devices[0].memory_limit_bytes, kMemory);
+  EXPECT_EQ(both->devices[1].memory_limit_bytes, both->devices[1].memory_bytes);
+  const auto alone = PipelineOperations({{"cpu"}, kMemory});
+  EXPECT_EQ(alone->devices[0].memory_limit_bytes, kMemory);
+}
+
+TEST(DevicesTest, TooOldOnesAreRefusedByName) {
+  setenv("FAKE_CUDA_SECOND", "70", 1);
+  const absl::Status status = PipelineOperations({{"cuda:0", "cuda:1"}}).status();
+  EXPECT_EQ(status, absl::InvalidArgumentError("--devices=cuda:1: Smaller GPU has compute "
+                                               "capability 7.0, at least 7.5 (Turing) is needed"));
+  EXPECT_TRUE(PipelineOperations({{"cuda:0"}}).ok());
+  EXPECT_TRUE(PipelineOperations(DeviceSettings()).ok());
+  setenv("FAKE_CUDA_SECOND", "75", 1);
+  EXPECT_TRUE(PipelineOperations({{"cuda:1"}}).ok());
+  unsetenv("FAKE_CUDA_SECOND");
+}
+
+TEST(DevicesTest, ErrorOfTheModuleArrivesAsWhatItIs) {
+  setenv("FAKE_CUDA_FAILS", "8 DEVICE_OUT_OF_MEMORY", 1);
+  const absl::Status memory = NewCudaBackend(1).status();
+  EXPECT_EQ(memory.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(ErrorReason(memory), kDeviceOutOfMemory);
+  EXPECT_EQ(memory.message(), "CUDA: cuda:1: the device is lost");
+  setenv("FAKE_CUDA_FAILS", "14", 1);
+  EXPECT_EQ(NewCudaBackend().status(), absl::UnavailableError("CUDA: cuda:0: the device is lost"));
+  unsetenv("FAKE_CUDA_FAILS");
 }
 
 class DeviceJobsTest : public ServerTest {
@@ -87,6 +121,7 @@ class DeviceJobsTest : public ServerTest {
   void TearDown() override {
     unsetenv("FAKE_CUDA_FAILS");
     unsetenv("FAKE_CUDA_MEMORY");
+    unsetenv("FAKE_CUDA_SECOND");
     ServerTest::TearDown();
   }
   void Use(const DeviceSettings& settings) {
@@ -174,28 +209,53 @@ TEST_F(DeviceJobsTest, WorkerEndsWhereItsDeviceDoesNotAnswerAnyMore) {
   setenv("FAKE_CUDA_MEMORY", "64", 1);  // not enough for a single number
   Use({{"cuda:0"}});
   StartWorker();
-  EXPECT_EQ(AwaitEnd(Submit(Windows(4, 32)).name()).state(), v1::FAILED) << "settled first";
+  const std::string name = Submit(Windows(4, 32)).name();
   worker_thread_.join();  // ends by itself
   EXPECT_EQ(ended_.code(), absl::StatusCode::kResourceExhausted);
-  const std::string waiting = Submit(Windows(4, 32)).name();
   worker_.reset();
+  EXPECT_EQ(Get(name).state(), v1::QUEUED);
   unsetenv("FAKE_CUDA_MEMORY");
   Use({{"cuda:0"}});  // as a fresh process would
   StartWorker();
-  EXPECT_EQ(AwaitEnd(waiting).state(), v1::SUCCEEDED);
+  const v1::Job job = AwaitEnd(name);
+  EXPECT_EQ(job.state(), v1::SUCCEEDED);
+  ASSERT_EQ(job.attempts_size(), 2);
+  EXPECT_THAT(job.attempts(0).error().message(), HasSubstr("the device failed: "));
 }
 
 TEST_F(DeviceJobsTest, WorkerEndsWhereItsDeviceCannotBeOpened) {
-  setenv("FAKE_CUDA_FAILS", "1", 1);
+  setenv("FAKE_CUDA_FAILS", "14", 1);
   Use({{"cuda:0"}});
-  EXPECT_TRUE(operations_.check_device().ok()) << "not tried yet";
+  const std::string name = Submit(Windows(4, 32)).name();
   StartWorker();
-  const v1::Job job = AwaitEnd(Submit(Windows(4, 32)).name());
-  EXPECT_EQ(job.state(), v1::FAILED);
-  EXPECT_THAT(job.error().message(), HasSubstr("cuda:0: the device is lost"));
-  worker_thread_.join();
-  EXPECT_THAT(std::string(ended_.message()), HasSubstr("the device is lost"));
+  worker_thread_.join();  // ends by itself
+  EXPECT_EQ(ended_, absl::UnavailableError("CUDA: cuda:0: the device is lost"));
   worker_.reset();
+  EXPECT_EQ(Get(name).state(), v1::QUEUED);
+  unsetenv("FAKE_CUDA_FAILS");
+  StartWorker();
+  const v1::Job job = AwaitEnd(name);
+  EXPECT_EQ(job.state(), v1::SUCCEEDED);
+  EXPECT_EQ(job.attempt(), 1) << "it was not touched before";
+}
+
+TEST_F(DeviceJobsTest, PlansCountOnProductsOfBf16WhereEveryDeviceHasThem) {
+  testing::TinyCheckpointOptions bf16;
+  bf16.dtype = DType::kBF16;
+  testing::WriteTinyCheckpoint(model_, bf16);
+  v1::CompressModelRequest dry = Windows(4, 32);
+  dry.set_validate_only(true);
+  const auto peak = [&](const std::vector<std::string>& names) {
+    Use({names});
+    v1::Job job;
+    EXPECT_TRUE(Compress(dry, job).ok());
+    return job.plan().peak_device_bytes();
+  };
+  setenv("FAKE_CUDA_SECOND", "75", 1);
+  const int64_t with = peak({"cuda:0"});
+  const int64_t without = peak({"cuda:1"});
+  EXPECT_LT(with, without);
+  EXPECT_EQ(peak({"cuda:1", "cuda:0"}), without);
 }
 
 }  // namespace

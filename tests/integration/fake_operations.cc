@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -39,7 +40,7 @@ void MaybeCrash(const std::string& model_dir) {
 }
 
 absl::Status MaybeFail(const std::string& model_dir) {
-  if (fs::exists(model_dir + "/poison")) {
+  if (fs::remove(model_dir + "/poison_once")) {
     poisoned = true;
     return absl::InternalError("the device is poisoned");
   }
@@ -133,6 +134,11 @@ Operations FakeOperations() {
   operations.check_evaluate = [](const EvaluateSpec& spec) { return CheckModel(spec.model_dir); };
   operations.run_compress = Compress;
   operations.run_evaluate = Evaluate;
+  operations.open_device = [] {
+    const char* const gone = std::getenv("FAKE_DEVICE_GONE");
+    return gone != nullptr && fs::exists(gone) ? absl::UnavailableError("the device is gone")
+                                               : absl::OkStatus();
+  };
   operations.check_device = [] {
     return poisoned ? absl::InternalError("the device is poisoned") : absl::OkStatus();
   };

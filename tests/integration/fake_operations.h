@@ -13,8 +13,11 @@ namespace svdllm {
 //   file fail: after half of the steps the job fails; the file holds the reason, and before a blank
 //              the number of the status code: "3 MODEL_CORRUPT";
 //   file crash: the process is killed after half of the steps; crash_once: and the file removed;
-//   file poison: after half of the steps the job fails, and check_device from then on;
+//   file poison_once: it is removed, and after half of the steps the job fails, and check_device
+//   from
+//              then on;
 //   file corrupt: the model is refused when the job is submitted.
+// open_device fails while there is a file of the name that FAKE_DEVICE_GONE has in the environment.
 Operations FakeOperations();
 
 }  // namespace svdllm

@@ -89,7 +89,10 @@ class ServerTest : public ::testing::Test {
   void StartWorker() {
     worker_ = std::make_unique<Worker>(
         *store_, MakeJobHandler(operations_, *artifacts_, directory_ + "/work"),
-        WorkerOptions{"w1", 30000, 10, operations_.check_device});
+        WorkerOptions{.id = "w1",
+                      .poll_ms = 10,
+                      .prepare = operations_.open_device,
+                      .check_after_failure = operations_.check_device});
     worker_thread_ = std::thread([this] { ended_ = worker_->Run(); });
   }
   void StopWorker() {

@@ -151,6 +151,14 @@ TEST_F(SubmitTest, SpeedNeedsNoText) {
   const Ran tasks = Run({"evaluate", "--model=/m", "--throughput", "--tasks=piqa"});
   EXPECT_EQ(tasks.exit_status, kExitUsage);
   EXPECT_THAT(tasks.err, HasSubstr("--dataset=piqa=FILE is missing"));
+  const Ran text = Run({"evaluate", "--model=/m", "--throughput", "--limit=3", "--seq_len=64"});
+  EXPECT_EQ(text.exit_status, kExitUsage);
+  EXPECT_THAT(text.err, HasSubstr("--limit, --seq_len: for texts and tasks"));
+  for (const char* flag : {"--packing=DOCUMENTS", "--text_field=body"}) {
+    const Ran ran = Run({"evaluate", "--model=/m", "--throughput", flag});
+    EXPECT_EQ(ran.exit_status, kExitUsage) << flag;
+    EXPECT_THAT(ran.err, HasSubstr("for texts and tasks"));
+  }
   for (const char* flag : {"--prompt_tokens=3", "--new_tokens=3", "--repetitions=3"}) {
     const Ran ran = Run({"evaluate", "--model=/m", "--dataset=/t", flag});
     EXPECT_EQ(ran.exit_status, kExitUsage);

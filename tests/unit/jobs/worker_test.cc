@@ -37,10 +37,11 @@ class WorkerTest : public ::testing::Test {
   }
 
   void StartWorker(JobHandler handler, int64_t lease_ms = 30000,
-                   std::function<absl::Status()> check_after_failure = {}) {
-    worker_ =
-        std::make_unique<Worker>(*store_, std::move(handler),
-                                 WorkerOptions{"w1", lease_ms, 10, std::move(check_after_failure)});
+                   std::function<absl::Status()> check_after_failure = {},
+                   std::function<absl::Status()> prepare = {}) {
+    worker_ = std::make_unique<Worker>(
+        *store_, std::move(handler),
+        WorkerOptions{"w1", lease_ms, 10, std::move(prepare), std::move(check_after_failure)});
     thread_ = std::thread([this] { ended_ = worker_->Run(); });
   }
   void StopWorker() {
@@ -242,8 +243,49 @@ TEST_F(WorkerTest, EndsAfterAFailureWhereNoOtherJobCanRun) {
   thread_.join();  // without Stop
   EXPECT_EQ(ended_, absl::InternalError("the device is gone"));
   EXPECT_EQ(checks, 2) << "after failures only";
-  EXPECT_EQ(store_->Get(last)->state, JobState::kFailed) << "settled before the end";
+  const auto job = store_->Get(last);
+  EXPECT_EQ(job->state, JobState::kQueued) << "not the job's fault";
+  ASSERT_EQ(job->attempts.size(), 1u) << "it counts";
+  EXPECT_EQ(job->attempts[0].error->code, absl::StatusCode::kUnavailable);
+  EXPECT_EQ(job->attempts[0].error->message,
+            "the device failed: the device is gone; the attempt ended with: failed on demand");
   worker_.reset();
+}
+
+TEST_F(WorkerTest, JobThatSpoilsEveryDeviceFailsAfterThreeAttempts) {
+  const std::string id = Submit();
+  for (int attempt = 1; attempt <= 3; ++attempt) {
+    ASSERT_EQ(store_->Get(id)->state, JobState::kQueued);
+    StartWorker([](JobContext&) { return absl::InternalError("spoilt"); }, 30000,
+                [] { return absl::InternalError("the device is gone"); });
+    thread_.join();
+    worker_.reset();
+  }
+  const auto job = store_->Get(id);
+  EXPECT_EQ(job->state, JobState::kFailed);
+  EXPECT_EQ(job->error->reason, kAttemptsExhausted);
+}
+
+TEST_F(WorkerTest, CancelledJobStaysCancelledWhereTheDeviceFails) {
+  StartWorker(RunUntilTold, 30000, [] { return absl::InternalError("the device is gone"); });
+  const std::string id = Submit();
+  Await(id, [](const Job& job) { return job.state == JobState::kRunning; });
+  ASSERT_TRUE(store_->Cancel(id).ok());
+  thread_.join();
+  worker_.reset();
+  EXPECT_EQ(store_->Get(id)->state, JobState::kCancelled);
+}
+
+TEST_F(WorkerTest, ClaimsNothingBeforeItIsPrepared) {
+  const std::string id = Submit();
+  StartWorker([](JobContext&) { return HandlerResult(); }, 30000, {},
+              [] { return absl::UnavailableError("no device"); });
+  thread_.join();
+  worker_.reset();
+  EXPECT_EQ(ended_, absl::UnavailableError("no device"));
+  const auto job = store_->Get(id);
+  EXPECT_EQ(job->state, JobState::kQueued);
+  EXPECT_EQ(job->attempt, 0);
 }
 
 }  // namespace

@@ -56,11 +56,12 @@ TEST(NvmlTest, WhatIsMissingIsSaid) {
 }
 
 TEST(DeviceCollectorTest, ShowsWhatCanBeReadOfEachDevice) {
-  const DeviceCollector collector({{"cuda:0", "NVIDIA H100", "13.0", "0000:3b:00.0", 16 * kGiB},
-                                   {"cuda:1", "NVIDIA A100", "13.0", "0000:5e:00.0", 40 * kGiB},
-                                   {"cuda:2", "fallen off", "13.0", "0000:ff:00.0", 40 * kGiB},
-                                   {"cpu", "a processor", "", "", 8 * kGiB}},
-                                  FAKE_NVML);
+  const DeviceCollector collector(
+      {{"cuda:0", "NVIDIA H100", "13.0", "0000:3b:00.0", 79 * kGiB, 16 * kGiB},
+       {"cuda:1", "NVIDIA A100", "13.0", "0000:5e:00.0", 40 * kGiB, 40 * kGiB},
+       {"cuda:2", "fallen off", "13.0", "0000:ff:00.0", 40 * kGiB, 40 * kGiB},
+       {"cpu", "a processor", "", "", 8 * kGiB, 8 * kGiB}},
+      FAKE_NVML);
   const std::string text = Text(collector);
   for (const char* line :
        {"svdllm_device_info{device=\"cuda:0\",driver=\"13.0\",model=\"NVIDIA H100\"} 1\n",
@@ -80,8 +81,15 @@ TEST(DeviceCollectorTest, ShowsWhatCanBeReadOfEachDevice) {
   }
 }
 
+TEST(DeviceCollectorTest, MemoryInUseOfAWholeDeviceIsNotAPartitions) {
+  const DeviceCollector collector(
+      {{"cuda:0", "H100 MIG 1g.10gb", "13.0", "0000:3b:00.0", 10 * kGiB, 8 * kGiB}}, FAKE_NVML);
+  EXPECT_THAT(Text(collector), Not(HasSubstr("svdllm_device_memory_used_bytes")));
+  EXPECT_THAT(Text(collector), HasSubstr("svdllm_device_memory_limit_bytes{device=\"cuda:0\"} 8"));
+}
+
 TEST(DeviceCollectorTest, WithoutADriverOnlyTheDevicesAreNamed) {
-  const DeviceCollector collector({{"cuda:0", "NVIDIA H100", "13.0", "0000:3b:00.0", kGiB}},
+  const DeviceCollector collector({{"cuda:0", "NVIDIA H100", "13.0", "0000:3b:00.0", kGiB, kGiB}},
                                   "libnot-there.so.1");
   EXPECT_THAT(Text(collector), HasSubstr("svdllm_device_info{device=\"cuda:0\""));
   EXPECT_THAT(Text(collector), Not(HasSubstr("svdllm_device_memory")));
@@ -89,7 +97,8 @@ TEST(DeviceCollectorTest, WithoutADriverOnlyTheDevicesAreNamed) {
 
 TEST(DeviceCollectorTest, TheCpuNeedsNoLibrary) {
   ::testing::internal::CaptureStderr();
-  const DeviceCollector collector({{"cpu", "a processor", "", "", kGiB}}, "libnot-there.so.1");
+  const DeviceCollector collector({{"cpu", "a processor", "", "", kGiB, kGiB}},
+                                  "libnot-there.so.1");
   EXPECT_THAT(Text(collector), HasSubstr("device=\"cpu\""));
   EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
 }

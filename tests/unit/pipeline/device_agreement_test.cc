@@ -74,6 +74,11 @@ TEST_P(DeviceAgreementTest, SameWeightsAndPerplexity) {
   const auto on_device = RunCompress(spec, *device_, *store_, {});
   ASSERT_OK(on_device);
   EXPECT_EQ(on_device->device, device_->Name());
+  const auto plan = PlanCompress(
+      spec, {.on_device = true, .bf16 = device_->WeightType(DType::kBF16) == DType::kBF16});
+  ASSERT_OK(plan);
+  const auto peak = static_cast<double>(on_device->peak_device_bytes);
+  EXPECT_NEAR(peak / static_cast<double>(plan->peak_device_bytes), 1, 0.15);
 
   const ArtifactResult& expected = on_cpu->artifacts[0];
   const ArtifactResult& got = on_device->artifacts[0];

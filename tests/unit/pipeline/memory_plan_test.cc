@@ -103,6 +103,18 @@ TEST_F(MemoryPlanTest, CountsAModelThatIsHeldWhole) {
   EXPECT_NEAR(static_cast<double>(*counted) / static_cast<double>(peak), 1, 0.15);
 }
 
+TEST_F(MemoryPlanTest, ManyTokensAreNotGoneThrough) {
+  CompressSpec spec = Resolved(Spec("many"));
+  spec.calibration.samples = 1 << 20;
+  spec.calibration.seq_len = 128;
+  const auto start = std::chrono::steady_clock::now();
+  const auto plan = PlanMemory(spec, {.on_device = true, .memory_bytes = kGiB});
+  ASSERT_OK(plan);
+  EXPECT_TRUE(plan->placement.host_streams);
+  EXPECT_EQ(plan->stream_bytes, int64_t{4} * 48 * 128 << 20);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+}
+
 TEST_F(MemoryPlanTest, PlacementDoesNotChangeTheWeights) {
   for (const Method method : {Method::kSvdLlm, Method::kSvdLlmUpdate, Method::kAnchored}) {
     CompressSpec spec = Spec("x");
@@ -118,6 +130,7 @@ TEST_F(MemoryPlanTest, PlacementDoesNotChangeTheWeights) {
     EXPECT_NE(expected[0], expected[1]);
     EXPECT_EQ(WeightsWith(spec, {.host_streams = true}, name + "host"), expected);
     EXPECT_EQ(WeightsWith(spec, {.overlap = true}, name + "overlap"), expected);
+    EXPECT_EQ(WeightsWith(spec, {.host_streams = true, .overlap = true}, name + "both"), expected);
     EXPECT_EQ(WeightsWith(spec, {.host_streams = true, .one_matrix = true}, name + "one"),
               expected);
   }

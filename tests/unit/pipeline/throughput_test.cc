@@ -163,8 +163,8 @@ TEST_F(ThroughputTest, EveryBatchSizeHasItsFigures) {
     }
     EXPECT_GE(result.peak_memory_bytes, weights + result.batch_size * cache);
     ThroughputSpec one = Speed({result.batch_size});
-    // What is planned is what is taken, within the allocations' own overhead.
-    EXPECT_LT(result.peak_memory_bytes, 2 * ThroughputBytes(*checkpoint_, one, DType::kF32));
+    const auto planned = static_cast<double>(ThroughputBytes(*checkpoint_, one, DType::kF32));
+    EXPECT_NEAR(static_cast<double>(result.peak_memory_bytes) / planned, 1, 0.25);
   }
   EXPECT_EQ((*results)[0].batch_size, 1);
   EXPECT_EQ((*results)[1].batch_size, 4);
