@@ -13,9 +13,6 @@
 
 namespace svdllm {
 
-// The oldest compute capability that the backend runs on, 10 · major + minor: Turing.
-inline constexpr int kOldestCapability = 75;
-
 struct CudaDeviceInfo {
   std::string name;
   int64_t memory_bytes = 0;

@@ -3,13 +3,11 @@
 #include <algorithm>
 #include <utility>
 
+#include "linalg/cuda_module.h"
 #include "linalg/device_scratch.h"
 
 namespace svdllm::cuda {
 namespace {
-
-// Turing: what the kernels are built for, and the first with everything that they use.
-constexpr int kOldest = 75;
 
 // Of the free memory: left for solvers' handles, kernels' code and what the pool cannot put
 // together.
@@ -51,7 +49,7 @@ absl::Status Device::Init() {
   RETURN_IF_ERROR(Check("cudaDriverGetVersion", cudaDriverGetVersion(&driver)));
   name_ = "cuda:" + std::to_string(ordinal_) + ": " + properties.name + ", driver " +
           std::to_string(driver / 1000) + "." + std::to_string(driver % 1000 / 10);
-  if (10 * properties.major + properties.minor < kOldest) {
+  if (10 * properties.major + properties.minor < kOldestCapability) {
     return absl::UnavailableError(name_ + " has compute capability " + Capability(properties) +
                                   ", at least 7.5 (Turing) is needed");
   }

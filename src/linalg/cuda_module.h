@@ -10,6 +10,10 @@ namespace svdllm {
 inline constexpr char kCudaModule[] = "svdllm_cuda.so";
 inline constexpr char kCudaSymbol[] = "svdllm_cuda_api";
 
+// 10 · major + minor of the oldest compute capability in use, Turing's: what the kernels are built
+// for, and the first with everything that they use.
+inline constexpr int kOldestCapability = 75;
+
 struct CudaDevice {
   const char* name;
   int64_t memory_bytes;

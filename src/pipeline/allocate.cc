@@ -15,18 +15,6 @@ constexpr double kUnprobed = 1e6;
 
 using Ranks = std::vector<std::vector<int64_t>>;
 
-Ranks UniformRanks(const CompressContext& context) {
-  Ranks ranks;
-  for (const double keep_ratio : context.spec.keep_ratios) {
-    const RankRules rules = RulesOf(context.spec, keep_ratio);
-    ranks.emplace_back();
-    for (const Target& target : context.targets) {
-      ranks.back().push_back(UniformRank(rules, target.rows, target.cols));
-    }
-  }
-  return ranks;
-}
-
 std::vector<int64_t> Allocate(const CompressContext& context, double keep_ratio,
                               const std::vector<AllocationItem>& items) {
   const RankRules rules = RulesOf(context.spec, keep_ratio);
@@ -54,7 +42,7 @@ double WeightOf(const AllocationItem& item, int64_t probed_rank, double divergen
 }  // namespace
 
 absl::StatusOr<Ranks> AllocateRanks(const CompressContext& context) {
-  const Ranks uniform = UniformRanks(context);
+  const Ranks uniform = UniformRanks(context.spec, context.targets);
   if (context.spec.allocation == Allocation::kUniform) return uniform;
 
   DensePass pass(context);

@@ -27,19 +27,6 @@ Sequences Blank(int64_t count, int64_t length) {
   return sequences;
 }
 
-std::vector<std::vector<int64_t>> UniformRanks(const CompressSpec& spec,
-                                               const std::vector<Target>& targets) {
-  std::vector<std::vector<int64_t>> ranks;
-  for (const double keep_ratio : spec.keep_ratios) {
-    const RankRules rules = RulesOf(spec, keep_ratio);
-    ranks.emplace_back();
-    for (const Target& target : targets) {
-      ranks.back().push_back(UniformRank(rules, target.rows, target.cols));
-    }
-  }
-  return ranks;
-}
-
 // What the residual streams of the calibration set take together.
 int64_t StreamBytes(const CompressSpec& spec, const ModelConfig& config) {
   const MethodRow& row = RowOf(spec.method);

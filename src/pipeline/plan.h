@@ -41,4 +41,8 @@ inline bool WantsOutputGrams(const CompressSpec& spec) { return spec.encoding ==
 // What bounds the ranks of one artifact.
 RankRules RulesOf(const CompressSpec& spec, double keep_ratio);
 
+// The uniform ranks of one keep ratio a row, a target each.
+std::vector<std::vector<int64_t>> UniformRanks(const CompressSpec& spec,
+                                               const std::vector<Target>& targets);
+
 }  // namespace svdllm
