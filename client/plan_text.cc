@@ -58,13 +58,32 @@ std::string RankTable(const v1::CompressionPlan& plan) {
   return rows.size() > 1 ? Table(rows) : "";
 }
 
+// What it takes of a device only where there is one.
+template <typename Plan>
+void AddMemory(const Plan& plan, Rows& costs) {
+  costs.push_back({"host memory", Bytes(plan.peak_host_bytes())});
+  if (plan.peak_device_bytes() > 0)
+    costs.push_back({"device memory", Bytes(plan.peak_device_bytes())});
+}
+
+std::string EvaluationText(const v1::Job& job) {
+  const v1::EvaluationPlan& plan = job.evaluation_plan();
+  Rows sizes = {{"", "parameters", "bytes"},
+                {"model", Count(plan.parameters()), Bytes(plan.weight_bytes())}};
+  if (plan.baseline_parameters() > 0) {
+    sizes.push_back(
+        {"baseline", Count(plan.baseline_parameters()), Bytes(plan.baseline_weight_bytes())});
+  }
+  Rows costs;
+  AddMemory(plan, costs);
+  return absl::StrCat("Plan; nothing was started.\n", ModelOf(job), ": ", RequestText(job), "\n\n",
+                      Table(sizes), "\n", Table(costs));
+}
+
 }  // namespace
 
 std::string PlanText(const v1::Job& job) {
-  if (!job.has_plan()) {
-    return absl::StrCat("The request is valid; nothing was started.\n", ModelOf(job), ": ",
-                        RequestText(job), "\n");
-  }
+  if (job.has_evaluation_plan()) return EvaluationText(job);
   const v1::CompressionPlan& plan = job.plan();
   Rows sizes = {{"keep ratio", "parameters", "bytes", "artifact"},
                 {"dense", Count(plan.parameters()), Bytes(plan.weight_bytes()), ""}};
@@ -76,12 +95,10 @@ std::string PlanText(const v1::Job& job) {
                                   Change(plan.weight_bytes(), artifact.weight_bytes())),
                      artifact.uri().empty() ? "(named after the job)" : artifact.uri()});
   }
-  Rows costs = {
-      {"time", plan.has_expected_time() ? absl::StrCat("about ", Seconds(plan.expected_time()))
-                                        : "unknown"},
-      {"host memory", Bytes(plan.peak_host_bytes())}};
-  if (plan.peak_device_bytes() > 0)
-    costs.push_back({"device memory", Bytes(plan.peak_device_bytes())});
+  Rows costs = {{"time", plan.has_expected_time()
+                             ? absl::StrCat("about ", Seconds(plan.expected_time()))
+                             : "unknown"}};
+  AddMemory(plan, costs);
   costs.push_back({"scratch disk", Bytes(plan.scratch_bytes())});
   return absl::StrCat(
       "Plan; nothing was started.\n", ModelOf(job), ": ", RequestText(job), "\n\n", Table(sizes),

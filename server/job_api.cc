@@ -115,10 +115,11 @@ absl::Status JobApi::Check(v1::CompressModelRequest& request, const std::string&
   return absl::OkStatus();
 }
 
-absl::Status JobApi::Check(v1::EvaluateRequest& request, const std::string& id, v1::Job&) {
+absl::Status JobApi::Check(v1::EvaluateRequest& request, const std::string& id, v1::Job& preview) {
   ASSIGN_OR_RETURN(EvaluateSpec spec, ToSpec(request, artifacts_, ""));
   spec.job_id = id;
-  RETURN_IF_ERROR(operations_.check_evaluate(spec));
+  ASSIGN_OR_RETURN(const EvaluatePlan plan, operations_.plan_evaluate(spec));
+  *preview.mutable_evaluation_plan() = ToProto(plan);
   return CheckOutput(artifacts_, id, request.output_uri());
 }
 

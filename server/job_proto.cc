@@ -297,4 +297,15 @@ v1::CompressionPlan ToProto(const CompressPlan& plan) {
   return message;
 }
 
+v1::EvaluationPlan ToProto(const EvaluatePlan& plan) {
+  v1::EvaluationPlan message;
+  message.set_parameters(plan.parameters);
+  message.set_weight_bytes(plan.weight_bytes);
+  message.set_baseline_parameters(plan.baseline_parameters);
+  message.set_baseline_weight_bytes(plan.baseline_weight_bytes);
+  message.set_peak_host_bytes(plan.peak_host_bytes);
+  message.set_peak_device_bytes(plan.peak_device_bytes);
+  return message;
+}
+
 }  // namespace svdllm

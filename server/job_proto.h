@@ -26,5 +26,6 @@ v1::Progress ToProto(const Progress& progress);
 v1::CompressModelResult ToProto(const CompressResult& result);
 v1::EvaluateResult ToProto(const EvaluateResult& result);
 v1::CompressionPlan ToProto(const CompressPlan& plan);
+v1::EvaluationPlan ToProto(const EvaluatePlan& plan);
 
 }  // namespace svdllm

@@ -30,11 +30,11 @@ struct DeviceInfo {
   std::string pci_bus_id{};
 };
 
-// Contracts as in pipeline/pipeline.h. The two checks may be called from any thread; the two runs
+// Contracts as in pipeline/pipeline.h. The two plans may be called from any thread; the two runs
 // only from the worker's one thread.
 struct Operations {
   std::function<absl::StatusOr<CompressPlan>(const CompressSpec&)> plan_compress;
-  std::function<absl::Status(const EvaluateSpec&)> check_evaluate;
+  std::function<absl::StatusOr<EvaluatePlan>(const EvaluateSpec&)> plan_evaluate;
   std::function<absl::StatusOr<CompressResult>(const CompressSpec&, ArtifactStore&,
                                                const RunHooks&)>
       run_compress;

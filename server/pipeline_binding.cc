@@ -224,9 +224,13 @@ absl::StatusOr<Operations> PipelineOperations(const DeviceSettings& settings) {
   const bool unlimited = cuda && numbers.front() == kCpu;
   const auto device = std::make_shared<DeviceBackend>(
       numbers.front(), unlimited ? 0 : settings.memory_limit, settings.exact_products);
-  operations.plan_compress = [budget = TightestBudget(operations.devices, settings)](
-                                 const CompressSpec& spec) { return PlanCompress(spec, budget); };
-  operations.check_evaluate = CheckEvaluate;
+  const DeviceBudget budget = TightestBudget(operations.devices, settings);
+  operations.plan_compress = [budget](const CompressSpec& spec) {
+    return PlanCompress(spec, budget);
+  };
+  operations.plan_evaluate = [budget](const EvaluateSpec& spec) {
+    return PlanEvaluate(spec, budget);
+  };
   operations.run_compress = [device](const CompressSpec& spec, ArtifactStore& store,
                                      const RunHooks& hooks) -> absl::StatusOr<CompressResult> {
     ASSIGN_OR_RETURN(Backend* const on, device->Get());

@@ -132,7 +132,8 @@ class Backend {
   // y = (x − mean(x)) / sqrt(variance(x) + eps) · weight + bias, row by row
   virtual absl::Status LayerNorm(MatrixRef x, MatrixRef weight, MatrixRef bias, double eps,
                                  MatrixRef y) = 0;
-  // y[t, j] = x[t, order[j]]: x, y F32 [tokens, n], order I32 [1, n] with values in [0, n).
+  // y[t, j] = x[t, order[j]]: x F32 [tokens, n], y F32 [tokens, m], order I32 [1, m] with values in
+  // [0, n).
   virtual absl::Status GatherCols(MatrixRef x, MatrixRef order, MatrixRef y) = 0;
   // y += bias, row by row: bias [1, n].
   virtual absl::Status AddBias(MatrixRef y, MatrixRef bias) = 0;

@@ -165,7 +165,7 @@ absl::Status LayerNorm(MatrixRef x, MatrixRef weight, MatrixRef bias, MatrixRef 
 
 absl::Status GatherCols(MatrixRef x, MatrixRef order, MatrixRef y) {
   return Expect(
-      SameShape(x, y) && order.cols == x.cols && Are(kF32, {x, y}) && Are(DType::kI32, {order}),
+      x.rows == y.rows && order.cols == y.cols && Are(kF32, {x, y}) && Are(DType::kI32, {order}),
       "GatherCols", {x, order, y});
 }
 

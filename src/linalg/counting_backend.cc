@@ -77,7 +77,7 @@ class CountingBackend final : public Backend {
     };
     RETURN_IF_ERROR(checks::SymmetricEigen(problems));
     auto running = std::make_unique<Running>();
-    if (options_.on_device) running->memory = Take(device::EigenScratch(problems));
+    if (options_.scratch) running->memory = Take(device::EigenScratch(problems));
     return running;
   }
   absl::Status ThinQr(MatrixRef w, MatrixRef q, MatrixRef r) override {
@@ -154,7 +154,7 @@ class CountingBackend final : public Backend {
   }
   // Of an operation that takes so much while it runs.
   absl::Status Pass(int64_t scratch, const absl::Status& checked) {
-    if (options_.on_device) use_->peak = std::max(use_->peak, use_->now + scratch);
+    if (options_.scratch) use_->peak = std::max(use_->peak, use_->now + scratch);
     return checked;
   }
 

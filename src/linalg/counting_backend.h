@@ -9,9 +9,11 @@
 namespace svdllm {
 
 struct CountingOptions {
-  // The CUDA backend: operations take memory of their own (device_scratch.h). Otherwise the CPU's,
-  // of which New alone is counted.
+  // The CUDA backend. Otherwise the CPU's.
   bool on_device = true;
+  // Counts what operations take for the time of a call (device_scratch.h). The CPU backend does not
+  // count it as its own: the process has it all the same.
+  bool scratch = true;
   // Weights are held as F32, whatever they are stored as.
   bool exact = false;
   // Otherwise BF16 ones are.

@@ -358,8 +358,8 @@ class CpuBackend final : public Backend {
 
   absl::Status GatherCols(MatrixRef x, MatrixRef order, MatrixRef y) override {
     RETURN_IF_ERROR(checks::GatherCols(x, order, y));
-    ForRows(x, [&](int64_t i) {
-      cpu::GatherRow(x.row<float>(i), order.as<int32_t>(), x.cols, y.row<float>(i));
+    ForRows(y, [&](int64_t i) {
+      cpu::GatherRow(x.row<float>(i), order.as<int32_t>(), y.cols, y.row<float>(i));
     });
     return absl::OkStatus();
   }

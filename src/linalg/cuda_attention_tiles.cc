@@ -89,6 +89,7 @@ class Tiler {
     const float one = 1, zero = 0;
     for (int64_t b = 0; b < batches_.count; ++b) {
       const int64_t query = b * batches_.query_step, key = b * batches_.key_step;
+      device_->Pace();
       RETURN_IF_ERROR(device_->Call("Attention", [&] {
         return cublasGemmStridedBatchedEx_64(
             device_->blas(), CUBLAS_OP_T, CUBLAS_OP_N, k.rows, q.rows, d, &one, Head(k, key, d),
@@ -110,6 +111,7 @@ class Tiler {
       const int64_t query = b * batches_.query_step, key = b * batches_.key_step;
       const char* const weights = static_cast<const char*>(weights_.get()) +
                                   query * Square() * static_cast<int64_t>(Size());
+      device_->Pace();
       RETURN_IF_ERROR(device_->Call("Attention", [&] {
         return cublasGemmStridedBatchedEx_64(
             device_->blas(), CUBLAS_OP_N, CUBLAS_OP_N, d, out.rows, v.rows, &one, Head(v, key, d),

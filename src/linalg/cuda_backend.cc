@@ -292,6 +292,7 @@ class CudaBackend final : public Backend {
   // The stream, for anything but a product.
   cudaStream_t Stream() {
     products_.Forget();
+    device_->Pace();
     return device_->Use();
   }
 

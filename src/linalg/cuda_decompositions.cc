@@ -136,17 +136,18 @@ absl::Status ThinQr(const std::shared_ptr<Device>& device, MatrixRef w, MatrixRe
                    scratch.Get<double>(std::max<int64_t>(
                        {int64_t{lwork}, static_cast<int64_t>(device_bytes + 7) / 8, 1})));
   std::vector<char> host(host_bytes);
-  RETURN_IF_ERROR(Settled(*device, device->Call("cusolverDnXgeqrf", [&] {
-    return cusolverDnXgeqrf(solver, device->params(), m, n, CUDA_R_64F, data, m, CUDA_R_64F, tau,
-                            CUDA_R_64F, work, device_bytes, host.data(), host_bytes, info);
-  })));
+  // In place, and so not to be tried again, as the factorisation below.
+  RETURN_IF_ERROR(Settled(
+      *device,
+      Check("cusolverDnXgeqrf",
+            cusolverDnXgeqrf(solver, device->params(), m, n, CUDA_R_64F, data, m, CUDA_R_64F, tau,
+                             CUDA_R_64F, work, device_bytes, host.data(), host_bytes, info))));
   ASSIGN_OR_RETURN(const int factored, ReadInfo(*device, info));
   if (factored != 0) return Failed("cusolverDnXgeqrf", factored);
   UpperOfTranspose(columns, r, stream);
   RETURN_IF_ERROR(device->Launched("ThinQr"));
-  RETURN_IF_ERROR(device->Call("cusolverDnDorgqr", [&] {
-    return cusolverDnDorgqr(solver, rows, cols, cols, data, rows, tau, work, lwork, info);
-  }));
+  RETURN_IF_ERROR(Check("cusolverDnDorgqr", cusolverDnDorgqr(solver, rows, cols, cols, data, rows,
+                                                             tau, work, lwork, info)));
   Transpose(columns, q, stream);
   RETURN_IF_ERROR(device->Launched("ThinQr"));
   ASSIGN_OR_RETURN(const int formed, ReadInfo(*device, info));
@@ -174,10 +175,11 @@ absl::Status SolveSpd(const std::shared_ptr<Device>& device, MatrixRef a, Matrix
   ASSIGN_OR_RETURN(char* const work,
                    scratch.Get<char>(std::max<int64_t>(static_cast<int64_t>(device_bytes), 1)));
   std::vector<char> host(host_bytes);
-  RETURN_IF_ERROR(Settled(*device, device->Call("cusolverDnXpotrf", [&] {
-    return cusolverDnXpotrf(solver, device->params(), kLower, k, CUDA_R_64F, a.data, a.stride,
-                            CUDA_R_64F, work, device_bytes, host.data(), host_bytes, info);
-  })));
+  RETURN_IF_ERROR(Settled(
+      *device,
+      Check("cusolverDnXpotrf",
+            cusolverDnXpotrf(solver, device->params(), kLower, k, CUDA_R_64F, a.data, a.stride,
+                             CUDA_R_64F, work, device_bytes, host.data(), host_bytes, info))));
   ASSIGN_OR_RETURN(const int factored, ReadInfo(*device, info));
   if (factored < 0) return Failed("cusolverDnXpotrf", factored);
   const absl::Status singular =
@@ -205,7 +207,12 @@ absl::Status Interpolative(const std::shared_ptr<Device>& device, MatrixRef x,
   ASSIGN_OR_RETURN(double* const norms, scratch.Get<double>(m));
   ASSIGN_OR_RETURN(double* const reflector, scratch.Get<double>(k + 1));
   ASSIGN_OR_RETURN(int32_t* const free, scratch.Get<int32_t>(m));
-  PivotedQr(x, chosen, diagonal, norms, reflector, free, stream);
+  const PivotedQr qr{x, chosen, diagonal, norms, reflector, free};
+  BeginPivotedQr(qr, stream);
+  for (int64_t step = 0; step < k; ++step) {
+    device->Pace();
+    StepOfPivotedQr(qr, step, stream);
+  }
   RETURN_IF_ERROR(device->Launched("Interpolative"));
 
   std::vector<double> found(static_cast<size_t>(k));
@@ -248,10 +255,10 @@ absl::Status Interpolative(const std::shared_ptr<Device>& device, MatrixRef x,
   RETURN_IF_ERROR(device->Launched("Interpolative"));
   // To the library R1 is R1ᵀ, a lower triangle, and R2 is R2ᵀ: y R1ᵀ = R2ᵀ.
   const double one = 1;
-  RETURN_IF_ERROR(device->Call("cublasDtrsm", [&] {
-    return cublasDtrsm_64(device->blas(), CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_LOWER, CUBLAS_OP_N,
-                          CUBLAS_DIAG_NON_UNIT, m - k, k, &one, data, m, rest.as<double>(), m);
-  }));
+  RETURN_IF_ERROR(
+      Check("cublasDtrsm",
+            cublasDtrsm_64(device->blas(), CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_LOWER, CUBLAS_OP_N,
+                           CUBLAS_DIAG_NON_UNIT, m - k, k, &one, data, m, rest.as<double>(), m)));
   PickRowsTransposed(rest, static_cast<const int32_t*>(device_steps.get()), t, stream);
   return device->Launched("Interpolative");
 }

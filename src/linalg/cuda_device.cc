@@ -1,7 +1,9 @@
 #include "linalg/cuda_device.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
+#include <vector>
 
 #include "linalg/cuda_module.h"
 #include "linalg/device_scratch.h"
@@ -12,6 +14,9 @@ namespace {
 // Of the free memory: left for solvers' handles, kernels' code and what the pool cannot put
 // together.
 constexpr int64_t kReservedBytes = int64_t{768} << 20;
+
+// Operations from one event to the next that Pace waits for. Some are several launches.
+constexpr int64_t kPace = 48;
 
 std::string Capability(const cudaDeviceProp& properties) {
   return std::to_string(properties.major) + "." + std::to_string(properties.minor);
@@ -60,8 +65,12 @@ absl::Status Device::Init() {
     RETURN_IF_ERROR(
         Check("cudaStreamCreate", cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking)));
   }
-  RETURN_IF_ERROR(
-      Check("cudaEventCreate", cudaEventCreateWithFlags(&uploaded_, cudaEventDisableTiming)));
+  std::vector<cudaEvent_t*> events = {&uploaded_};
+  for (cudaEvent_t& passed : passed_) events.push_back(&passed);
+  for (cudaEvent_t* const event : events) {
+    RETURN_IF_ERROR(
+        Check("cudaEventCreate", cudaEventCreateWithFlags(event, cudaEventDisableTiming)));
+  }
   RETURN_IF_ERROR(InitLibraries());
   for (const auto& [transfers, stream] :
        {std::pair{&transfers_, stream_}, std::pair{&uploads_, upload_stream_}}) {
@@ -131,6 +140,9 @@ Device::~Device() {
   if (blas_ != nullptr) cublasDestroy(blas_);
   if (blas_workspace_ != nullptr) cudaFree(blas_workspace_);
   if (uploaded_ != nullptr) cudaEventDestroy(uploaded_);
+  for (const cudaEvent_t passed : passed_) {
+    if (passed != nullptr) cudaEventDestroy(passed);
+  }
   if (upload_stream_ != nullptr) cudaStreamDestroy(upload_stream_);
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
   if (pool_ != nullptr) cudaMemPoolDestroy(pool_);
@@ -139,6 +151,14 @@ Device::~Device() {
 cudaStream_t Device::Use() const {
   cudaSetDevice(ordinal_);
   return stream_;
+}
+
+void Device::Pace() {
+  if (++given_ % kPace != 0) return;
+  const cudaEvent_t oldest = passed_[given_ / kPace % std::size(passed_)];
+  // What goes wrong here is the next operation's error too.
+  cudaEventSynchronize(oldest);
+  cudaEventRecord(oldest, stream_);
 }
 
 absl::Status Device::Launched(const char* operation) const {

@@ -58,11 +58,16 @@ class Device {
   absl::Status BeginUploads();
   absl::Status EndUploads();
 
+  // To be called with every operation that the compute stream is given: waits where hundreds of
+  // them are still to be done. Beyond a thousand the driver would wait itself, and other threads
+  // with it.
+  void Pace();
+
   // OK unless a kernel could not be launched since the calling thread's last call. By any thread.
   absl::Status Launched(const char* operation) const;
   absl::Status Synchronize(const char* operation) const;
   // call() of a library; once more with what the pool keeps given back, where it found no memory.
-  // By any thread.
+  // For calls that leave their operands alone until they are sure. By any thread.
   template <typename F>
   absl::Status Call(const char* operation, F call) {
     absl::Status status = Check(operation, call());
@@ -89,6 +94,8 @@ class Device {
   cudaStream_t stream_ = nullptr;
   cudaStream_t upload_stream_ = nullptr;
   cudaEvent_t uploaded_ = nullptr;
+  cudaEvent_t passed_[4] = {};  // in the compute stream, kPace operations behind each other
+  int64_t given_ = 0;           // operations
   cublasHandle_t blas_ = nullptr;
   void* blas_workspace_ = nullptr;
   cusolverDnHandle_t solver_ = nullptr;

@@ -94,11 +94,12 @@ struct EigenSolver::Lane {
     auto* const info = reinterpret_cast<int*>(base);
     auto* const values = reinterpret_cast<double*>(base + kHeader);
     void* const work = base + kHeader + RoundUp(n * 8);
-    RETURN_IF_ERROR(device->Call("cusolverDnXsyevd", [&] {
-      return cusolverDnXsyevd(solver, params, Mode(problem), kLower, n, CUDA_R_64F, problem.k.data,
-                              problem.k.stride, CUDA_R_64F, values, CUDA_R_64F, work, device_bytes,
-                              host.data(), host_bytes, info);
-    }));
+    // Not to be tried again: it may have begun to overwrite the matrix.
+    RETURN_IF_ERROR(
+        Check("cusolverDnXsyevd",
+              cusolverDnXsyevd(solver, params, Mode(problem), kLower, n, CUDA_R_64F, problem.k.data,
+                               problem.k.stride, CUDA_R_64F, values, CUDA_R_64F, work, device_bytes,
+                               host.data(), host_bytes, info)));
     OrderEigen(problem.k, values, problem.values, problem.vectors, stream);
     RETURN_IF_ERROR(Check("SymmetricEigen", cudaGetLastError()));
     int found = 0;

@@ -316,7 +316,7 @@ void SoftCap(MatrixRef x, double cap, cudaStream_t stream) {
 void GatherCols(MatrixRef x, MatrixRef order, MatrixRef y, cudaStream_t stream) {
   const auto from = At<float>(x), to = At<float>(y);
   const int32_t* column = order.as<int32_t>();
-  ForEach(x.rows, x.cols, stream,
+  ForEach(y.rows, y.cols, stream,
           [=] __device__(int64_t i, int64_t j) { to(i, j) = from(i, column[j]); });
 }
 

@@ -123,6 +123,12 @@ __global__ void __launch_bounds__(kColumns* kRowLanes)
   if (mine && threadIdx.y == 0) norms[j] = norm;
 }
 
+void Reflect(const PivotedQr& qr, int64_t step, cudaStream_t stream) {
+  const dim3 columns(static_cast<unsigned>((qr.x.cols + kColumns - 1) / kColumns));
+  Launch(ReflectKernel, columns, dim3(kColumns, kRowLanes), 0, stream, At<double>(qr.x), qr.x.rows,
+         qr.x.cols, step, qr.free, qr.reflector, qr.norms);
+}
+
 }  // namespace
 
 void OrderEigen(MatrixRef found, const double* found_values, MatrixRef values, MatrixRef vectors,
@@ -133,20 +139,17 @@ void OrderEigen(MatrixRef found, const double* found_values, MatrixRef values, M
          At<double>(found), found_values, n, values.as<double>(), At<double>(vectors));
 }
 
-void PivotedQr(MatrixRef x, int32_t* chosen, double* diagonal, double* norms, double* reflector,
-               int32_t* free, cudaStream_t stream) {
-  const int64_t k = x.rows, m = x.cols;
-  const auto at = At<double>(x);
-  const dim3 columns(static_cast<unsigned>((m + kColumns - 1) / kColumns));
-  const dim3 lanes(kColumns, kRowLanes);
+void BeginPivotedQr(const PivotedQr& qr, cudaStream_t stream) {
+  const int64_t m = qr.x.cols;
   Launch(FreeAllKernel, dim3(static_cast<unsigned>((m + kThreads - 1) / kThreads)), dim3(kThreads),
-         0, stream, m, free);
-  Launch(ReflectKernel, columns, lanes, 0, stream, at, k, m, int64_t{-1}, free, reflector, norms);
-  for (int64_t s = 0; s < k; ++s) {
-    Launch(PivotKernel, dim3(1), dim3(kPivotThreads), 0, stream, at, k, m, s, norms, free, chosen,
-           diagonal, reflector);
-    Launch(ReflectKernel, columns, lanes, 0, stream, at, k, m, s, free, reflector, norms);
-  }
+         0, stream, m, qr.free);
+  Reflect(qr, -1, stream);
+}
+
+void StepOfPivotedQr(const PivotedQr& qr, int64_t step, cudaStream_t stream) {
+  Launch(PivotKernel, dim3(1), dim3(kPivotThreads), 0, stream, At<double>(qr.x), qr.x.rows,
+         qr.x.cols, step, qr.norms, qr.free, qr.chosen, qr.diagonal, qr.reflector);
+  Reflect(qr, step, stream);
 }
 
 }  // namespace svdllm::cuda

@@ -79,10 +79,19 @@ void OrderEigen(MatrixRef found, const double* found_values, MatrixRef values, M
 // r [n, n] = the upper triangle of the matrix whose transpose is from [n, m], zeros below.
 void UpperOfTranspose(MatrixRef from, MatrixRef r, cudaStream_t stream);
 // The column-pivoted QR factorisation of x [k, m], k <= m, in place and without moving columns:
-// chosen[s] is the column of step s, diagonal[s] its element of R; above, column j of x holds its
-// elements of R. norms, reflector and free are scratch of m, k + 1 and m elements.
-void PivotedQr(MatrixRef x, int32_t* chosen, double* diagonal, double* norms, double* reflector,
-               int32_t* free, cudaStream_t stream);
+// after steps 0 to k − 1, chosen[s] is the column of step s, diagonal[s] its element of R; above,
+// column j of x holds its elements of R. norms, reflector and free are scratch of m, k + 1 and m
+// elements, which BeginPivotedQr fills.
+struct PivotedQr {
+  MatrixRef x;
+  int32_t* chosen;
+  double* diagonal;
+  double* norms;
+  double* reflector;
+  int32_t* free;
+};
+void BeginPivotedQr(const PivotedQr& qr, cudaStream_t stream);
+void StepOfPivotedQr(const PivotedQr& qr, int64_t step, cudaStream_t stream);
 // to[i, j] = from[i, columns[j]], F64, for the columns of to.
 void PickCols(MatrixRef from, const int32_t* columns, MatrixRef to, cudaStream_t stream);
 // to[i, j] = from[rows[i], j], F64, for the rows of to.

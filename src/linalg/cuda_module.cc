@@ -16,7 +16,10 @@ namespace {
 // As the system writes it, in small letters; empty where the driver does not say.
 std::string PciBusId(int ordinal) {
   char text[32] = "";
-  if (cudaDeviceGetPCIBusId(text, sizeof(text), ordinal) != cudaSuccess) return "";
+  if (cudaDeviceGetPCIBusId(text, sizeof(text), ordinal) != cudaSuccess) {
+    cudaGetLastError();  // is not the next call's
+    return "";
+  }
   std::string id = text;
   std::transform(id.begin(), id.end(), id.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });

@@ -52,6 +52,7 @@ absl::StatusOr<Products::Rounded> Products::Native(MatrixRef x) {
 absl::Status Products::Multiply(const char* operation, bool transpose_a, bool transpose_b,
                                 double alpha, MatrixRef a, MatrixRef b, double beta, MatrixRef c) {
   device_->Use();
+  device_->Pace();
   const int64_t k = transpose_a ? a.rows : a.cols;
   // cᵀ = op(b)ᵀ op(a)ᵀ.
   const auto first = transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;

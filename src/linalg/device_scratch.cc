@@ -7,18 +7,14 @@ namespace {
 constexpr int64_t kTiledQueries = 256;
 // Heads that are wider go in tiles, whatever their number.
 constexpr int64_t kKernelHeadDim = 256;
-// Scores of a tile: small enough that they stay in a large cache, and in no case more than that.
+// Scores of a tile: so many that a launch is worth its while, and in no case more than the second.
 constexpr int64_t kTileBytes = int64_t{64} << 20;
 constexpr int64_t kMostTileBytes = int64_t{320} << 20;
 constexpr int64_t kLeastRows = 64;
 constexpr int64_t kMostRows = 512;
 
-// Of the solver's workspace for one problem, with its values and its return code.
-int64_t LaneBytes(const EigenProblem& problem) {
-  const int64_t n = problem.k.rows;
-  const int64_t square = problem.vectors.data == nullptr ? n * n : 2 * n * n;
-  return (square + 64 * n) * 8 + (int64_t{1} << 20);
-}
+// Of the solver's workspace for a problem of order n, with its values and its return code.
+int64_t LaneBytes(int64_t n) { return (4 * n * n + 128 * n) * 8 + (int64_t{9} << 17); }
 
 }  // namespace
 
@@ -60,11 +56,13 @@ int64_t AttentionScratch(const AttentionShape& shape, std::span<const int64_t> o
 
 int64_t EigenScratch(std::span<const EigenProblem> problems) {
   int64_t bytes = 0;
-  for (const EigenProblem& problem : problems) bytes = std::max(bytes, LaneBytes(problem));
+  for (const EigenProblem& problem : problems) bytes = std::max(bytes, LaneBytes(problem.k.rows));
   return bytes * std::min(kEigenLanes, static_cast<int64_t>(problems.size()));
 }
 
-int64_t ThinQrScratch(int64_t m, int64_t n) { return (m * n + 64 * (m + n)) * 8; }
+int64_t ThinQrScratch(int64_t m, int64_t n) {
+  return (m * n + m + 1152 * n) * 8 + (int64_t{8} << 20);
+}
 
 int64_t SolveSpdScratch(int64_t k) { return 65 * k * 8 + (int64_t{1} << 20); }
 

@@ -20,8 +20,10 @@ inline constexpr int64_t kBlasWorkspaceBytes = int64_t{32} << 20;
 // operations' stream and of the uploads'.
 inline constexpr int64_t kFixedBytes = kBlasWorkspaceBytes + 2 * kStagingBytes;
 
-// Tokens of one product of a Gram matrix; the products are added up in F64.
-constexpr int64_t GramChunk(DType precision) { return IsHalf(precision) ? 8192 : 1024; }
+// Tokens of one product of a Gram matrix; the products are added up in F64. Matrix units cut their
+// sums off instead of rounding them, so that squares come out low by more the longer a sum is:
+// a few millionths at this length.
+constexpr int64_t GramChunk(DType precision) { return IsHalf(precision) ? 2048 : 1024; }
 // Rows of a Gram matrix that one product makes: what is above the diagonal is left out panel-wise.
 inline constexpr int64_t kGramPanel = 2048;
 
@@ -59,10 +61,11 @@ AttentionTiles TilesOf(const AttentionShape& shape, std::span<const int64_t> off
 int64_t AttentionScratch(const AttentionShape& shape, std::span<const int64_t> offsets,
                          std::span<const KeyRange> keys);
 
-// Eigenproblems of a batch that run at the same time.
-inline constexpr int64_t kEigenLanes = 4;
-// Of a batch, from StartEigen to Finish. The solver says how much it wants only on a device: this
-// is what it has been seen to take, rounded up.
+// Eigenproblems of a batch that run at the same time: a layer's. Each is a chain of small steps,
+// which leave a large device idle.
+inline constexpr int64_t kEigenLanes = 7;
+// Of a batch, from StartEigen to Finish; with vectors or without. These three are what the solver
+// of CUDA 13.0 asks for, rounded up.
 int64_t EigenScratch(std::span<const EigenProblem> problems);
 int64_t ThinQrScratch(int64_t m, int64_t n);
 int64_t SolveSpdScratch(int64_t k);

@@ -41,7 +41,8 @@ struct MatrixRef {
   }
 };
 
-// Owns its memory; contiguous. Movable. Comes from Backend::New, which must outlive it.
+// Owns its memory; contiguous unless narrowed. Movable. Comes from Backend::New, which must outlive
+// it.
 class Matrix {
  public:
   Matrix() = default;
@@ -53,6 +54,8 @@ class Matrix {
   int64_t cols() const { return ref_.cols; }
   DType dtype() const { return ref_.dtype; }
   bool empty() const { return ref_.data == nullptr; }
+  // Its first columns, with all of its memory.
+  Matrix Narrowed(int64_t cols) && { return {ref_.Cols(0, cols), std::move(memory_)}; }
   template <typename T>
   T* as() const {
     return ref_.as<T>();

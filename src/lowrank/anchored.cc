@@ -22,11 +22,11 @@ absl::StatusOr<Matrix> AnchoredTarget(const AnchoredItem& item, MatrixRef ridged
                                       Backend& backend) {
   ASSIGN_OR_RETURN(Matrix target, CopyOf(item.weight, backend));
   if (blend == 0) return target;
-  Matrix correction;
-  if (item.drift_is_output) {
-    ASSIGN_OR_RETURN(correction, CopyOf(item.drift, backend));
-  } else {
-    ASSIGN_OR_RETURN(correction, MatMul(false, false, target, item.drift, backend));
+  Matrix product;
+  MatrixRef correction = item.drift;
+  if (!item.drift_is_output) {
+    ASSIGN_OR_RETURN(product, MatMul(false, false, target, item.drift, backend));
+    correction = product;
   }
   RETURN_IF_ERROR(SolveGram(ridged, correction, backend));
   RETURN_IF_ERROR(backend.Add(blend, correction, target));

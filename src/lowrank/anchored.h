@@ -18,7 +18,7 @@ absl::Status AddRidge(double ridge, MatrixRef h, Backend& backend);
 // The matrices that read one site, all with the same H.
 struct AnchoredItem {
   MatrixRef weight;  // F32 [m, n]
-  MatrixRef drift;   // F64: D [n, n], or, where drift_is_output, W D [m, n]
+  MatrixRef drift;   // F64: D [n, n], or, where drift_is_output, W D [m, n], which is overwritten
   bool drift_is_output = false;
 };
 // W*, F64 [m, n]. ridged: H + μ I.

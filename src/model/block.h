@@ -13,14 +13,14 @@
 
 namespace svdllm {
 
-// y = W x + bias with W [out, in], held whole, as W = b a, or pivoted: row i of W is row order[i]
-// of a and b a on top of each other.
+// y = W x + bias with W [out, in], held whole, as W = b a, or pivoted: the rows of W are those of a
+// and of b a, in an order.
 //
 // Weights are of the backend's WeightType for what is stored.
 struct Linear {
   Matrix w;      // [out, in]; empty where factored
   Matrix a, b;   // [rank, in], [out, rank] (pivoted: [out − rank, rank]); empty where whole
-  Matrix order;  // I32 [1, out]; pivoted only
+  Matrix order;  // I32 [1, out], PivotedOrder; pivoted only
   Matrix bias;   // F32 [1, out]; empty where there is none
 
   bool factored() const { return !a.empty(); }
@@ -55,15 +55,32 @@ class BlockReader {
   BlockReader(const Checkpoint& checkpoint, Backend& backend, bool ahead)
       : checkpoint_(checkpoint), backend_(backend), ahead_(ahead) {}
   absl::StatusOr<Block> Take(int64_t layer);
-  // To be called once the work on block layer − 1 has been asked for.
+  // A part of the next block, as long as there are any: to be called between the batches that block
+  // layer − 1 is given, which then do not wait for a whole block.
+  absl::Status ReadPart(int64_t layer);
+  // What is left of it. To be called once the work on block layer − 1 has been asked for.
   absl::Status ReadAhead(int64_t layer);
 
  private:
+  bool Reads(int64_t layer) const;
+
   const Checkpoint& checkpoint_;
   Backend& backend_;
   const bool ahead_;
   std::optional<Block> next_;
+  size_t parts_ = 0;  // of it that have been read
 };
+
+// Ranks are any number, and matrix units want rows that begin on whole multiples of so many
+// elements: what a rank is the width of is wider in memory.
+constexpr int64_t AlignedCols(int64_t cols) { return (cols + 7) / 8 * 8; }
+
+// Zeros of the backend's WeightType for what is stored, with such rows.
+absl::StatusOr<Matrix> NewWeight(int64_t rows, int64_t cols, DType stored, Backend& backend);
+
+// Linear::order from what is stored, in which row i of W is row order[i] of a on top of b a. Here
+// those of b a begin at AlignedCols(rank).
+absl::StatusOr<Matrix> PivotedOrder(std::span<const int32_t> order, int64_t rank, Backend& backend);
 
 // The final norm and the output head.
 struct Head {

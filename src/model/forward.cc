@@ -40,17 +40,18 @@ absl::Status Forward::Apply(const Block& block, LinearId id, MatrixRef x, Matrix
   const Linear& linear = block.linear(id);
   if (linear.pivoted()) {
     // a's rows of y, behind them b's, which are made of them; then each to its place.
-    const int64_t rank = linear.a.rows();
-    ASSIGN_OR_RETURN(const MatrixRef rows, Buffer("rank", x.rows, y.cols));
+    const int64_t rank = linear.a.rows(), others = y.cols - rank, begin = AlignedCols(rank);
+    ASSIGN_OR_RETURN(const MatrixRef rows, Buffer("rank", x.rows, begin + AlignedCols(others)));
     const MatrixRef pivots = rows.Cols(0, rank);
     RETURN_IF_ERROR(backend_.Gemm(false, true, 1, x, linear.a, 0, pivots));
-    if (rank < y.cols) {
-      RETURN_IF_ERROR(
-          backend_.Gemm(false, true, 1, pivots, linear.b, 0, rows.Cols(rank, y.cols - rank)));
+    if (others > 0) {
+      RETURN_IF_ERROR(backend_.Gemm(false, true, 1, pivots, linear.b, 0, rows.Cols(begin, others)));
     }
     RETURN_IF_ERROR(backend_.GatherCols(rows, linear.order, y));
   } else if (linear.factored()) {
-    ASSIGN_OR_RETURN(const MatrixRef inner, Buffer("rank", x.rows, linear.a.rows()));
+    const int64_t rank = linear.a.rows();
+    ASSIGN_OR_RETURN(const MatrixRef buffer, Buffer("rank", x.rows, AlignedCols(rank)));
+    const MatrixRef inner = buffer.Cols(0, rank);
     RETURN_IF_ERROR(backend_.Gemm(false, true, 1, x, linear.a, 0, inner));
     RETURN_IF_ERROR(backend_.Gemm(false, true, 1, inner, linear.b, 0, y));
   } else {

@@ -63,6 +63,8 @@ class Forward {
   // NUMERICAL_FAILURE where a logit is not finite.
   absl::StatusOr<double> NegativeLogLikelihood(const Head& head, std::span<const int64_t> offsets,
                                                std::span<const int32_t> ids, MatrixRef x);
+  // Gives the buffers back; what SiteInput returned is no longer valid.
+  void ReleaseBuffers() { buffers_.clear(); }
   // Logits F32 [tokens, vocab] of rows of x.
   absl::Status Logits(const Head& head, MatrixRef x, MatrixRef logits);
 

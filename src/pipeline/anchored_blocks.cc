@@ -81,7 +81,6 @@ absl::Status AnchoredCompressor::Gather(int64_t layer, Site site) {
   const bool output = BlockStatistics::UsesOutputGram(config, arch, site, &reader);
   const LinearShape shape = ShapeOf(config, reader);
   const int64_t kept_bytes = 4 * dense_.rows() * shape.cols * static_cast<int64_t>(streams_.size());
-  drift_ = drift_output_ = Matrix();
   ASSIGN_OR_RETURN(drift_, backend_.New(LargestBatch(batches_), shape.cols, DType::kF32));
   if (output) {
     ASSIGN_OR_RETURN(drift_output_, backend_.New(LargestBatch(batches_), shape.rows, DType::kF32));
@@ -99,7 +98,9 @@ absl::Status AnchoredCompressor::Gather(int64_t layer, Site site) {
   for (const Batch& batch : batches_) {
     RETURN_IF_ERROR(context_.log.Check());
     RETURN_IF_ERROR(GatherBatch(batch, site));
+    RETURN_IF_ERROR(reader_.ReadPart(layer + 1));
   }
+  drift_ = drift_output_ = Matrix();
   for (Stream& stream : streams_) {
     RETURN_IF_ERROR(backend_.MirrorLower(stream.gram));
     for (const Matrix* matrix : {&stream.gram, &stream.drift}) {
@@ -125,6 +126,10 @@ absl::Status AnchoredCompressor::Compress(int64_t layer, Site site, Stream& stre
   metric.gram = stream.gram;
   const std::vector<size_t> readers = Readers(site);
   const size_t together = context_.placement.one_matrix ? 1 : readers.size();
+  if (context_.placement.one_matrix) {
+    dense_forward_.ReleaseBuffers();
+    forward_.ReleaseBuffers();
+  }
   for (size_t first = 0; first < readers.size(); first += together) {
     RETURN_IF_ERROR(CompressTogether(layer, std::span(readers).subspan(first, together), metric,
                                      stream, writer, reports));
@@ -190,11 +195,12 @@ absl::Status AnchoredCompressor::FinishHalf(Site site, Stream& stream) {
 absl::Status AnchoredCompressor::CompressLayer(int64_t layer, std::vector<ArtifactWriter>& writers,
                                                std::vector<std::vector<MatrixReport>>& reports) {
   context_.log.Enter("load");
+  block_ = Block();  // first give the old one back
   ASSIGN_OR_RETURN(block_, reader_.Take(layer));
-  RETURN_IF_ERROR(reader_.ReadAhead(layer + 1));
   for (Stream& stream : streams_) stream.block = block_;
   for (const Site site : {Site::kAttnIn, Site::kOIn, Site::kMlpIn, Site::kDownIn}) {
     RETURN_IF_ERROR(Gather(layer, site));
+    if (site == Site::kAttnIn) RETURN_IF_ERROR(reader_.ReadAhead(layer + 1));
     for (size_t w = 0; w < writers.size(); ++w) {
       RETURN_IF_ERROR(Compress(layer, site, streams_[w], writers[w], reports[w]));
       if (EndsHalf(site)) RETURN_IF_ERROR(FinishHalf(site, streams_[w]));

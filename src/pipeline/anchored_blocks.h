@@ -56,6 +56,7 @@ class AnchoredCompressor {
   const std::vector<Batch> batches_;
   BlockReader reader_;
   ResidualStream dense_;
+  // While a site's statistics are gathered.
   Matrix drift_;         // F32 [largest batch, n]: X − X′ of a batch
   Matrix drift_output_;  // F32 [largest batch, m]: W (X − X′) of it
   Block block_;

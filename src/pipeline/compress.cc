@@ -11,18 +11,6 @@
 #include "pipeline/throughput.h"
 
 namespace svdllm {
-namespace {
-
-absl::StatusOr<MemoryPlan> PlanMemoryOf(const CompressSpec& spec, const Backend& backend) {
-  const DeviceBudget budget{.on_device = backend.OnDevice(),
-                            .memory_bytes = backend.Memory().limit,
-                            .exact = backend.WeightType(DType::kF16) == DType::kF32,
-                            .bf16 = backend.WeightType(DType::kBF16) == DType::kBF16};
-  if (!budget.on_device && budget.memory_bytes == 0) return MemoryPlan{};
-  return PlanMemory(spec, budget);
-}
-
-}  // namespace
 
 absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend& backend,
                                            ArtifactStore& store, const RunHooks& hooks) {
@@ -57,7 +45,11 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
   std::erase_if(spec.keep_ratios, [&](double ratio) { return published.count(ratio) > 0; });
 
   if (!spec.keep_ratios.empty()) {
-    ASSIGN_OR_RETURN(const MemoryPlan memory, PlanMemoryOf(spec, backend));
+    MemoryPlan memory;
+    const DeviceBudget budget = BudgetOf(backend);
+    if (budget.on_device || budget.memory_bytes > 0) {
+      ASSIGN_OR_RETURN(memory, PlanMemory(spec, budget));
+    }
     // Staged first: an output that cannot be written is found out before the work.
     Staging staging(store);
     std::vector<std::string> dirs;

@@ -22,7 +22,7 @@ absl::StatusOr<Matrix> Round(MatrixRef x, DType dtype, std::vector<std::byte>& b
 
 // As a weight that is stored in this type.
 absl::StatusOr<Matrix> AsWeight(MatrixRef x, DType stored, Backend& backend) {
-  ASSIGN_OR_RETURN(Matrix weight, backend.New(x.rows, x.cols, backend.WeightType(stored)));
+  ASSIGN_OR_RETURN(Matrix weight, NewWeight(x.rows, x.cols, stored, backend));
   RETURN_IF_ERROR(backend.Copy(x, weight));
   return weight;
 }
@@ -64,9 +64,8 @@ absl::Status SetFactors(const Factors& factors, DType stored, Linear& linear, Ba
   ASSIGN_OR_RETURN(linear.a, AsWeight(factors.a, stored, backend));
   ASSIGN_OR_RETURN(linear.b, AsWeight(factors.b, stored, backend));
   if (!factors.pivoted()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(linear.order,
-                   backend.New(1, static_cast<int64_t>(factors.order.size()), DType::kI32));
-  return backend.Upload(factors.order.data(), DType::kI32, linear.order);
+  ASSIGN_OR_RETURN(linear.order, PivotedOrder(factors.order, factors.a.rows(), backend));
+  return absl::OkStatus();
 }
 
 MatrixReport DenseReport(const Target& target) {

@@ -6,6 +6,7 @@
 #include "model/tokenizer.h"
 #include "pipeline/evaluation_report.h"
 #include "pipeline/measure.h"
+#include "pipeline/memory_plan.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/plan.h"
 #include "pipeline/staging.h"
@@ -54,8 +55,11 @@ absl::StatusOr<ModelFigures> Run(const Subject& subject, const std::string& uri,
                       std::move(figures.throughputs)};
 }
 
-absl::Status CheckModel(const EvaluateSpec& spec, const std::string& dir) {
+absl::Status CheckModel(const EvaluateSpec& spec, const std::string& dir, int64_t* parameters,
+                        int64_t* weight_bytes) {
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(dir));
+  *parameters = checkpoint.parameters();
+  *weight_bytes = checkpoint.weight_bytes();
   for (const PerplexitySpec& text : spec.perplexities) {
     RETURN_IF_ERROR(
         ResolveSeqLen(text.seq_len, checkpoint.config(), text.name + ": seq_len").status());
@@ -88,14 +92,17 @@ absl::StatusOr<ThroughputSpec> CommonThroughput(const EvaluateSpec& spec) {
 
 }  // namespace
 
-absl::Status CheckEvaluate(const EvaluateSpec& spec) {
-  RETURN_IF_ERROR(CheckModel(spec, spec.model_dir));
+absl::StatusOr<EvaluatePlan> PlanEvaluate(const EvaluateSpec& spec, const DeviceBudget& budget) {
+  EvaluatePlan plan;
+  RETURN_IF_ERROR(CheckModel(spec, spec.model_dir, &plan.parameters, &plan.weight_bytes));
   if (!spec.baseline_dir.empty()) {
-    RETURN_IF_ERROR(Annotate(CheckModel(spec, spec.baseline_dir), "baseline"));
+    RETURN_IF_ERROR(Annotate(
+        CheckModel(spec, spec.baseline_dir, &plan.baseline_parameters, &plan.baseline_weight_bytes),
+        "baseline"));
   } else if (spec.threshold.any()) {
     return InvalidField("threshold: needs a baseline to compare with");
   }
-  RETURN_IF_ERROR(CommonThroughput(spec).status());
+  ASSIGN_OR_RETURN(const ThroughputSpec throughput, CommonThroughput(spec));
   std::set<std::string> names;
   for (const PerplexitySpec& text : spec.perplexities) {
     if (!names.insert(text.name).second) {
@@ -114,12 +121,16 @@ absl::Status CheckEvaluate(const EvaluateSpec& spec) {
     }
     RETURN_IF_ERROR(CheckTask(task));
   }
-  return absl::OkStatus();
+  ASSIGN_OR_RETURN(const int64_t peak, PlanMemory(spec, throughput, budget));
+  plan.peak_host_bytes =
+      HostBytes(std::max(plan.weight_bytes, plan.baseline_weight_bytes), budget.on_device);
+  (budget.on_device ? plan.peak_device_bytes : plan.peak_host_bytes) += peak;
+  return plan;
 }
 
 absl::StatusOr<EvaluateResult> RunEvaluate(const EvaluateSpec& spec, Backend& backend,
                                            ArtifactStore& store, const RunHooks& hooks) {
-  RETURN_IF_ERROR(CheckEvaluate(spec));
+  RETURN_IF_ERROR(PlanEvaluate(spec, BudgetOf(backend)).status());
   Staging staging(store);
   std::string dir;
   if (!spec.output_uri.empty()) {

@@ -230,12 +230,6 @@ int64_t GenerationCacheBytes(const ModelConfig& config) {
   return std::clamp(kCacheBytes, one, kMostTogether * one);
 }
 
-int64_t GenerationHostBytes(const Checkpoint& checkpoint) {
-  // The weights in F32, beside those that are mapped.
-  return 4 * checkpoint.parameters() + checkpoint.weight_bytes() +
-         GenerationCacheBytes(checkpoint.config());
-}
-
 double GenerationFlops(const Checkpoint& checkpoint, const TaskData& data) {
   double tokens = 0;
   for (const std::vector<int32_t>& prompt : data.prompts) {

@@ -21,9 +21,7 @@ absl::StatusOr<std::vector<std::string>> GenerateTexts(const Checkpoint& checkpo
                                                        RunLog& log, int64_t* tokens);
 // An estimate: how long the texts become is not known.
 double GenerationFlops(const Checkpoint& checkpoint, const TaskData& data);
-// The most memory that GenerateTexts holds at a time.
-int64_t GenerationHostBytes(const Checkpoint& checkpoint);
-// Of it what the model's own memory does not account for: the cache of keys and values.
+// The most that the cache of keys and values takes, of the memory beside the model's own.
 int64_t GenerationCacheBytes(const ModelConfig& config);
 
 }  // namespace svdllm

@@ -323,6 +323,14 @@ struct CompressPlan {
   bool ranks_are_final = true;  // false: the allocation decides them from the spectra
 };
 
+// What an evaluation would take.
+struct EvaluatePlan {
+  int64_t parameters = 0, weight_bytes = 0;                    // of the model
+  int64_t baseline_parameters = 0, baseline_weight_bytes = 0;  // where there is one
+  int64_t peak_host_bytes = 0;
+  int64_t peak_device_bytes = 0;
+};
+
 // How a running job talks to what runs it. All are called from the thread that runs the job.
 struct RunHooks {
   std::function<void(const Progress&)> on_progress;

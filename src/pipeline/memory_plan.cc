@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <utility>
 #include <vector>
 
@@ -27,13 +28,13 @@ Sequences Blank(int64_t count, int64_t length) {
   return sequences;
 }
 
-// What the residual streams of the calibration set take together.
-int64_t StreamBytes(const CompressSpec& spec, const ModelConfig& config) {
+// What the residual streams of so many tokens take together.
+int64_t StreamBytes(const CompressSpec& spec, const ModelConfig& config, int64_t tokens) {
   const MethodRow& row = RowOf(spec.method);
   if (row.statistic == Statistic::kNone) return 0;
   const bool prefixes = row.update || spec.method == Method::kAnchored;
   const auto streams = 1 + (prefixes ? static_cast<int64_t>(spec.keep_ratios.size()) : 0);
-  return 4 * config.hidden_size * spec.calibration.samples * spec.calibration.seq_len * streams;
+  return 4 * config.hidden_size * tokens * streams;
 }
 
 // Perplexity on as many windows of a text as are streamed at once.
@@ -45,34 +46,48 @@ absl::Status CountWindows(int64_t count, int64_t length, const Checkpoint& check
   return MeasurePerplexity(checkpoint, text, backend, log).status();
 }
 
-absl::Status CountEvaluation(const CompressSpec& spec, const Checkpoint& checkpoint,
-                             Backend& backend, RunLog& log) {
-  // Where the text alone decides how many there are.
-  constexpr int64_t kManyWindows = 64, kQuestionTokens = 256;
-  if (spec.evaluate_held_out) {
-    RETURN_IF_ERROR(
-        CountWindows(kHeldOutWindows, spec.calibration.seq_len, checkpoint, backend, log));
-  }
-  for (const PerplexitySpec& text : spec.evaluations) {
-    RETURN_IF_ERROR(CountWindows(text.limit > 0 ? text.limit : kManyWindows, text.seq_len,
-                                 checkpoint, backend, log));
-  }
-  if (spec.tasks.empty()) return absl::OkStatus();
-  return CountWindows(kGroupBytes, kQuestionTokens, checkpoint, backend, log);  // a group full
+// The most tokens that a file may have: hardly a tokenizer makes more of them than there are bytes.
+int64_t TokensIn(const std::string& path) {
+  constexpr int64_t kMany = int64_t{1} << 40;
+  std::error_code error;
+  const auto bytes = std::filesystem::file_size(path, error);
+  return error ? kMany : std::min(static_cast<int64_t>(bytes), kMany);
 }
 
-// What needs the whole model in memory: its own samples, generated answers, and speed.
-absl::StatusOr<int64_t> CountResident(const CompressSpec& spec, const Checkpoint& checkpoint,
+// seq_len of the texts: resolved.
+absl::Status CountTexts(const std::vector<PerplexitySpec>& texts,
+                        const std::vector<TaskSpec>& tasks, const Checkpoint& checkpoint,
+                        Backend& backend, RunLog& log) {
+  // The choices of a question share its beginning, and it shares the examples in front of it.
+  constexpr int64_t kQuestionTokens = 256;
+  for (const PerplexitySpec& text : texts) {
+    const int64_t most = TokensIn(text.text.path) / text.seq_len + 1;
+    RETURN_IF_ERROR(CountWindows(text.limit > 0 ? std::min(text.limit, most) : most, text.seq_len,
+                                 checkpoint, backend, log));
+  }
+  for (const TaskSpec& task : tasks) {
+    const int64_t all = TokensIn(task.path) / kQuestionTokens + 1;
+    const int64_t asked = task.limit > 0 ? std::min(task.limit, all) : all;
+    const int64_t length = std::min(kQuestionTokens, checkpoint.config().max_position_embeddings);
+    RETURN_IF_ERROR(CountWindows(asked * (1 + task.num_fewshot), length, checkpoint, backend, log));
+  }
+  return absl::OkStatus();
+}
+
+// What needs the whole model in memory: its own samples, whose cache takes so much, generated
+// answers, and speed.
+absl::StatusOr<int64_t> CountResident(int64_t cache, const std::vector<TaskSpec>& tasks,
+                                      const ThroughputSpec& throughput,
+                                      const Checkpoint& checkpoint,
                                       const CountingOptions& options) {
   // Prompts that are computed together: more, or longer ones, are rare.
   constexpr int64_t kPrompts = 32, kPromptTokens = 200;
-  int64_t cache = SamplingCacheBytes(spec, checkpoint.config());
-  for (const TaskSpec& task : spec.tasks) {
+  for (const TaskSpec& task : tasks) {
     ASSIGN_OR_RETURN(const TaskRow* const row, FindTask(task.task));
     if (row->kind != TaskKind::kGeneration) continue;
     cache = std::max(cache, GenerationCacheBytes(checkpoint.config()));
   }
-  if (cache == 0 && !spec.throughput.any()) return 0;
+  if (cache == 0 && !throughput.any()) return 0;
   const std::unique_ptr<Backend> backend = NewCountingBackend(options);
   ASSIGN_OR_RETURN(const std::unique_ptr<Decoder> decoder,
                    Decoder::Load(checkpoint, *backend, [] { return absl::OkStatus(); }));
@@ -82,17 +97,23 @@ absl::StatusOr<int64_t> CountResident(const CompressSpec& spec, const Checkpoint
     const Sequences prompts = Blank(kPrompts, std::min(kPromptTokens, positions));
     RETURN_IF_ERROR(decoder->Prefill(prompts.ids, prompts.offsets, prompts.length(0)).status());
   }
-  if (spec.throughput.any()) {
-    const int64_t batch = spec.throughput.batch_sizes.back();
-    const Sequences prompts = Blank(batch, spec.throughput.prompt_tokens);
+  if (throughput.any()) {
+    const int64_t batch = throughput.batch_sizes.back();
+    const Sequences prompts = Blank(batch, throughput.prompt_tokens);
     RETURN_IF_ERROR(decoder
                         ->Prefill(prompts.ids, prompts.offsets,
-                                  spec.throughput.prompt_tokens + spec.throughput.new_tokens - 1)
+                                  throughput.prompt_tokens + throughput.new_tokens - 1)
                         .status());
     const std::vector<int32_t> next(static_cast<size_t>(batch), 0);
     RETURN_IF_ERROR(decoder->Step(next).status());
   }
   return std::max(backend->Memory().peak, resident + cache);
+}
+
+absl::StatusOr<int64_t> CountResident(const CompressSpec& spec, const Checkpoint& checkpoint,
+                                      const CountingOptions& options) {
+  return CountResident(SamplingCacheBytes(spec, checkpoint.config()), spec.tasks, spec.throughput,
+                       checkpoint, options);
 }
 
 // Everything that streams the model through, a layer at a time.
@@ -102,12 +123,14 @@ absl::StatusOr<int64_t> CountStreamed(const CompressSpec& spec, const Placement&
   // Of all layers: what they leave behind, such as the streams of KL probes, is counted whole.
   const std::vector<Target> targets = Targets(checkpoint);
   checkpoint.KeepLayers(kLayers);
-  // Behind so many tokens on the host more of them change nothing on the device.
+  // Behind so many tokens more of them only make the residual streams longer.
   constexpr int64_t kManyTokens = int64_t{1} << 20;
   const int64_t length = spec.calibration.seq_len;
-  const int64_t samples = placement.host_streams
-                              ? std::min(spec.calibration.samples, (kManyTokens - 1) / length + 1)
-                              : spec.calibration.samples;
+  const int64_t samples = std::min(spec.calibration.samples, (kManyTokens - 1) / length + 1);
+  const int64_t left_out =
+      placement.host_streams
+          ? 0
+          : StreamBytes(spec, checkpoint.config(), (spec.calibration.samples - samples) * length);
   const Sequences calibration = Blank(samples, length);
   const std::unique_ptr<Backend> backend = NewCountingBackend(options);
   const RunHooks hooks;
@@ -120,12 +143,34 @@ absl::StatusOr<int64_t> CountStreamed(const CompressSpec& spec, const Placement&
     writers.push_back(ArtifactWriter::WithoutFiles(std::move(ranks)));
   }
   RETURN_IF_ERROR(CompressBlocks(context, writers).status());
-  RETURN_IF_ERROR(CountEvaluation(spec, checkpoint, *backend, log));
-  return backend->Memory().peak;
+  const int64_t compression = backend->Memory().peak + left_out;
+  backend->ResetPeak();
+  if (spec.evaluate_held_out) {
+    RETURN_IF_ERROR(CountWindows(kHeldOutWindows, length, checkpoint, *backend, log));
+  }
+  RETURN_IF_ERROR(CountTexts(spec.evaluations, spec.tasks, checkpoint, *backend, log));
+  return std::max(compression, backend->Memory().peak);
+}
+
+CountingOptions OptionsOf(const DeviceBudget& budget) {
+  return {.on_device = budget.on_device,
+          .scratch = budget.on_device,
+          .exact = budget.exact,
+          .bf16 = budget.bf16};
 }
 
 std::string GiB(int64_t bytes) {
   return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / (int64_t{1} << 30));
+}
+
+absl::Status TooMuch(const std::string& dir, const char* job, int64_t bytes, const char* advice,
+                     const DeviceBudget& budget) {
+  return MakeError(
+      absl::StatusCode::kResourceExhausted,
+      budget.on_device ? kDeviceOutOfMemory : kHostOutOfMemory,
+      fmt::format("{}: this {} takes at least {} of {} memory, and {} may be used; {} take less",
+                  dir, job, GiB(bytes), budget.on_device ? "device" : "host",
+                  GiB(budget.memory_bytes), advice));
 }
 
 }  // namespace
@@ -149,29 +194,61 @@ absl::StatusOr<MemoryPlan> PlanMemory(const CompressSpec& spec, const DeviceBudg
   } else {
     placements = {{}, {.one_matrix = true}};
   }
-  const CountingOptions options{
-      .on_device = budget.on_device, .exact = budget.exact, .bf16 = budget.bf16};
+  const CountingOptions options = OptionsOf(budget);
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(spec.model_dir));
   ASSIGN_OR_RETURN(const int64_t resident, CountResident(spec, checkpoint, options));
   MemoryPlan plan;
-  plan.stream_bytes = StreamBytes(spec, checkpoint.config());
+  plan.stream_bytes =
+      StreamBytes(spec, checkpoint.config(), spec.calibration.samples * spec.calibration.seq_len);
   for (const Placement& placement : placements) {
     plan.placement = placement;
-    // Not even begun where the streams alone are too much: there may be billions of tokens.
-    plan.peak_bytes = plan.stream_bytes;
-    const bool bounded = budget.memory_bytes > 0 && !placement.host_streams;
-    if (bounded && plan.peak_bytes > budget.memory_bytes) continue;
     ASSIGN_OR_RETURN(const int64_t streamed, CountStreamed(spec, placement, options));
     plan.peak_bytes = std::max(resident, streamed);
     if (budget.memory_bytes == 0 || plan.peak_bytes <= budget.memory_bytes) return plan;
   }
-  return MakeError(absl::StatusCode::kResourceExhausted,
-                   budget.on_device ? kDeviceOutOfMemory : kHostOutOfMemory,
-                   fmt::format("{}: this compression takes at least {} of {} memory, and {} may be "
-                               "used; fewer or shorter calibration samples, fewer keep ratios or "
-                               "another method take less",
-                               spec.model_dir, GiB(plan.peak_bytes),
-                               budget.on_device ? "device" : "host", GiB(budget.memory_bytes)));
+  return TooMuch(spec.model_dir, "compression", plan.peak_bytes,
+                 "fewer or shorter calibration samples, fewer keep ratios or another method",
+                 budget);
+}
+
+absl::StatusOr<int64_t> PlanMemory(const EvaluateSpec& spec, const ThroughputSpec& throughput,
+                                   const DeviceBudget& budget) {
+  const CountingOptions options = OptionsOf(budget);
+  int64_t most = 0;
+  for (const std::string& dir : {spec.model_dir, spec.baseline_dir}) {
+    if (dir.empty()) continue;
+    ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(dir));
+    ASSIGN_OR_RETURN(int64_t peak, CountResident(0, spec.tasks, throughput, checkpoint, options));
+    std::vector<PerplexitySpec> texts = spec.perplexities;
+    for (PerplexitySpec& text : texts) {
+      ASSIGN_OR_RETURN(text.seq_len,
+                       ResolveSeqLen(text.seq_len, checkpoint.config(), text.name + ": seq_len"));
+    }
+    checkpoint.KeepLayers(kLayers);
+    const std::unique_ptr<Backend> backend = NewCountingBackend(options);
+    const RunHooks hooks;
+    RunLog log(hooks, 1, checkpoint.config().num_layers);
+    RETURN_IF_ERROR(CountTexts(texts, spec.tasks, checkpoint, *backend, log));
+    peak = std::max(peak, backend->Memory().peak);
+    if (budget.memory_bytes > 0 && peak > budget.memory_bytes) {
+      return TooMuch(dir, "evaluation", peak, "shorter texts or smaller batches", budget);
+    }
+    most = std::max(most, peak);
+  }
+  return most;
+}
+
+DeviceBudget BudgetOf(const Backend& backend) {
+  return {.on_device = backend.OnDevice(),
+          .memory_bytes = backend.Memory().limit,
+          .exact = backend.WeightType(DType::kF16) == DType::kF32,
+          .bf16 = backend.WeightType(DType::kBF16) == DType::kBF16};
+}
+
+int64_t HostBytes(int64_t weight_bytes, bool on_device) {
+  // Libraries; of a device also its driver, pinned buffers and a matrix on its way.
+  constexpr int64_t kProcessBytes = int64_t{100} << 20, kDeviceBytes = int64_t{900} << 20;
+  return weight_bytes + kProcessBytes + (on_device ? kDeviceBytes : 0);
 }
 
 }  // namespace svdllm

@@ -1,5 +1,5 @@
-// How much of a backend's memory a compression takes, and how it is laid out to fit: found out by
-// running it, layers, batches and all, on a backend that only counts.
+// How much of a backend's memory a job takes, and how a compression is laid out to fit: found out
+// by running it, layers, batches and all, on a backend that only counts.
 #pragma once
 
 #include "linalg/counting_backend.h"
@@ -23,5 +23,16 @@ absl::StatusOr<int64_t> CountPeak(const CompressSpec& spec, const Placement& pla
 // The fastest placement that fits. RESOURCE_EXHAUSTED with DEVICE_OUT_OF_MEMORY (or
 // HOST_OUT_OF_MEMORY), saying how much the least demanding one takes, where none does.
 absl::StatusOr<MemoryPlan> PlanMemory(const CompressSpec& spec, const DeviceBudget& budget);
+
+// The peak of an evaluation, of its model or of its baseline. throughput: resolved, for both. The
+// same errors.
+absl::StatusOr<int64_t> PlanMemory(const EvaluateSpec& spec, const ThroughputSpec& throughput,
+                                   const DeviceBudget& budget);
+
+// What a backend leaves a job.
+DeviceBudget BudgetOf(const Backend& backend);
+
+// Of a job's process, beside what its backend counts.
+int64_t HostBytes(int64_t weight_bytes, bool on_device);
 
 }  // namespace svdllm

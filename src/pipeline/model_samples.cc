@@ -102,10 +102,4 @@ int64_t SamplingCacheBytes(const CompressSpec& spec, const ModelConfig& config) 
   return std::clamp(kCacheBytes, one, count * one);
 }
 
-int64_t SamplingHostBytes(const CompressSpec& spec, const Checkpoint& checkpoint) {
-  const int64_t cache = SamplingCacheBytes(spec, checkpoint.config());
-  // The weights in F32, beside those that are mapped.
-  return cache == 0 ? 0 : 4 * checkpoint.parameters() + checkpoint.weight_bytes() + cache;
-}
-
 }  // namespace svdllm

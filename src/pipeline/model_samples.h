@@ -18,10 +18,8 @@ absl::StatusOr<Sequences> SampleModel(const Checkpoint& checkpoint, const Tokeni
                                       uint64_t seed, RunLog& log);
 
 // The work of all the samples that a resolved compression asks for, in the unit of work.h, and the
-// most memory that they take at a time; 0 where it asks for none.
+// bytes of the cache of keys and values beside the model; 0 where it asks for none.
 double SamplingFlops(const CompressSpec& spec, const Checkpoint& checkpoint);
-int64_t SamplingHostBytes(const CompressSpec& spec, const Checkpoint& checkpoint);
-// Of these bytes those of the cache of keys and values.
 int64_t SamplingCacheBytes(const CompressSpec& spec, const ModelConfig& config);
 
 }  // namespace svdllm

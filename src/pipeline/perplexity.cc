@@ -52,7 +52,6 @@ absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
   Forward forward(config, checkpoint.arch(), backend);
   ASSIGN_OR_RETURN(const Head head, LoadHead(checkpoint, backend));
   BlockReader reader(checkpoint, backend, /*ahead=*/backend.OnDevice());
-  const auto check = [&log] { return log.Check(); };
   double nll = 0;
   for (int64_t first = 0; first < windows.count();) {
     int64_t last = first + 1;
@@ -69,7 +68,11 @@ absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
                      ResidualStream::Embed(checkpoint, group, /*on_host=*/false, backend));
     for (int64_t layer = 0; layer < config.num_layers; ++layer) {
       ASSIGN_OR_RETURN(const Block block, reader.Take(layer));
-      RETURN_IF_ERROR(AdvanceStream(forward, block, batches, x, /*keep=*/true, {}, check));
+      RETURN_IF_ERROR(
+          AdvanceStream(forward, block, batches, x, /*keep=*/true, {}, [&]() -> absl::Status {
+            RETURN_IF_ERROR(log.Check());
+            return reader.ReadPart(layer + 1);
+          }));
       RETURN_IF_ERROR(reader.ReadAhead(layer + 1));
       RETURN_IF_ERROR(log.Step(
           BlockFlops(config, checkpoint.arch(), work.tokens, work.positions), "",

@@ -29,8 +29,10 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& spec, Backend& ba
 std::vector<std::string> OutputUris(const CompressSpec& spec);
 
 // Checks an evaluation without running it: the models are readable, every text is there and every
-// task's files are, with a first question in them that can be asked.
-absl::Status CheckEvaluate(const EvaluateSpec& spec);
+// task's files are, with a first question in them that can be asked, and it fits the memory. As
+// PlanCompress otherwise.
+absl::StatusOr<EvaluatePlan> PlanEvaluate(const EvaluateSpec& spec,
+                                          const DeviceBudget& budget = {});
 
 // Measures the model, and its baseline where there is one, and publishes the report where the
 // request says where. On any error nothing is published.

@@ -287,22 +287,6 @@ CompressPlan MakePlan(const CompressSpec& spec, const Checkpoint& checkpoint) {
     plan.scratch_bytes += artifact.weight_bytes + (int64_t{64} << 20);
     plan.artifacts.push_back(std::move(artifact));
   }
-  Workload longest;
-  for (const Workload& windows : ExpectedWindows(spec)) {
-    if (windows.tokens > longest.tokens) longest = windows;
-  }
-  plan.peak_host_bytes =
-      std::max(PeakHostBytes(spec, checkpoint, longest), SamplingHostBytes(spec, checkpoint));
-  for (const TaskSpec& task : spec.tasks) {
-    const absl::StatusOr<const TaskRow*> row = FindTask(task.task);
-    if (!row.ok() || (*row)->kind != TaskKind::kGeneration) continue;
-    plan.peak_host_bytes = std::max(plan.peak_host_bytes, GenerationHostBytes(checkpoint));
-  }
-  if (spec.throughput.any()) {
-    plan.peak_host_bytes =
-        std::max(plan.peak_host_bytes, ThroughputBytes(checkpoint, spec.throughput, DType::kF32) +
-                                           checkpoint.weight_bytes());
-  }
   plan.expected_seconds = ExpectedFlops(spec, checkpoint) / MeasuredRate();
   return plan;
 }
@@ -311,17 +295,21 @@ absl::StatusOr<CompressPlan> PlanCompress(const CompressSpec& spec, const Device
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(spec.model_dir));
   ASSIGN_OR_RETURN(const CompressSpec resolved, ResolveCompress(spec, checkpoint));
   CompressPlan plan = MakePlan(resolved, checkpoint);
+  MemoryPlan memory;
   // A host without a bound has nothing that must fit.
-  if (!budget.on_device && budget.memory_bytes == 0) return plan;
-  ASSIGN_OR_RETURN(const MemoryPlan memory, PlanMemory(resolved, budget));
-  if (!budget.on_device) return plan;
+  if (budget.on_device || budget.memory_bytes > 0) {
+    ASSIGN_OR_RETURN(memory, PlanMemory(resolved, budget));
+  }
+  plan.peak_host_bytes = HostBytes(plan.weight_bytes, budget.on_device);
+  if (!budget.on_device) {
+    ASSIGN_OR_RETURN(const int64_t peak,
+                     CountPeak(resolved, memory.placement, {.on_device = false}));
+    plan.peak_host_bytes += peak;
+    return plan;
+  }
   plan.peak_device_bytes = memory.peak_bytes;
-  // What was predicted for the host's processor and memory is the device's now. The host has the
-  // mapped weights, and the streams that do not fit.
-  plan.expected_seconds = 0;
-  constexpr int64_t kProcessBytes = int64_t{1} << 30;  // libraries, pinned buffers, a matrix
-  plan.peak_host_bytes = checkpoint.weight_bytes() + kProcessBytes +
-                         (memory.placement.host_streams ? memory.stream_bytes : 0);
+  if (memory.placement.host_streams) plan.peak_host_bytes += memory.stream_bytes;
+  plan.expected_seconds = 0;  // nobody has measured how fast the device is
   return plan;
 }
 

@@ -169,20 +169,4 @@ double ThroughputFlops(const Checkpoint& checkpoint, const ThroughputSpec& spec)
   return flops;
 }
 
-int64_t ThroughputBytes(const Checkpoint& checkpoint, const ThroughputSpec& spec, DType weights) {
-  if (!spec.any()) return 0;
-  const ModelConfig& config = checkpoint.config();
-  const int64_t batch = *std::max_element(spec.batch_sizes.begin(), spec.batch_sizes.end());
-  const int64_t q = config.num_heads * config.head_dim, kv = config.num_kv_heads * config.head_dim;
-  // Rows of the embedding are read where they are stored; the head's are held.
-  const int64_t held = checkpoint.parameters() -
-                       (config.tie_word_embeddings ? 0 : config.vocab_size * config.embedding_size);
-  const int64_t activations =
-      batch * spec.prompt_tokens *
-      (3 * config.hidden_size + 2 * q + 2 * kv + 2 * config.intermediate_size);
-  return held * static_cast<int64_t>(SizeOf(weights)) +
-         batch * KvCacheBytes(config, Capacity(spec)) +
-         4 * (activations + batch * config.vocab_size);
-}
-
 }  // namespace svdllm

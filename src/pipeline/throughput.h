@@ -39,7 +39,5 @@ absl::StatusOr<std::vector<ThroughputResult>> MeasureThroughput(const Checkpoint
                                                                 const ThroughputSpec& spec,
                                                                 Backend& backend, RunLog& log);
 double ThroughputFlops(const Checkpoint& checkpoint, const ThroughputSpec& spec);
-// The most of a backend's memory that MeasureThroughput takes, with weights held as this.
-int64_t ThroughputBytes(const Checkpoint& checkpoint, const ThroughputSpec& spec, DType weights);
 
 }  // namespace svdllm

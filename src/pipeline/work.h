@@ -35,8 +35,4 @@ double PerplexityFlops(const Checkpoint& checkpoint, const Workload& windows);
 double CompressFlops(const CompressSpec& spec, const Checkpoint& checkpoint,
                      const Workload& calibration, const Workload& windows);
 
-// The most memory that a compression holds at a time; windows: of the longest evaluation.
-int64_t PeakHostBytes(const CompressSpec& spec, const Checkpoint& checkpoint,
-                      const Workload& windows);
-
 }  // namespace svdllm

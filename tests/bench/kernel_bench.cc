@@ -19,7 +19,7 @@ constexpr int64_t kTokens = 4096;
 Backend& TheBackend() {
   static Backend* backend = [] {
     const char* device = std::getenv("SVDLLM_BENCH_DEVICE");
-    if (device == nullptr) return NewCpuBackend().release();
+    if (device == nullptr || std::strcmp(device, "cpu") == 0) return NewCpuBackend().release();
     auto made = NewCudaBackend(std::atoi(device + std::min(std::strlen(device), size_t{5})));
     if (made.ok()) return made->release();
     std::fprintf(stderr, "kernel_bench: %s\n", std::string(made.status().message()).c_str());

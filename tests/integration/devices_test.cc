@@ -185,8 +185,25 @@ TEST_F(DeviceJobsTest, WhatCannotFitIsRefusedBeforeItStarts) {
   EXPECT_EQ(job.plan().peak_device_bytes(), 0);
 }
 
-TEST_F(DeviceJobsTest, AfterAJobThatRanOutOfMemoryTheNextOneRunsInTheSameWorker) {
+TEST_F(DeviceJobsTest, AnEvaluationThatCannotFitIsRefusedToo) {
   Use({{"cuda:0"}, kMemory});
+  v1::EvaluateRequest request = Evaluation();
+  request.set_model(model_);
+  request.clear_tasks();
+  request.mutable_throughput()->add_batch_sizes(256);
+  v1::Job job;
+  const grpc::Status status = Evaluate(request, job);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(DetailsOf(status).info.reason(), "DEVICE_OUT_OF_MEMORY") << status.error_message();
+  request.set_validate_only(true);
+  Use({{"cuda:0"}, kGiB});
+  ASSERT_TRUE(Evaluate(request, job).ok());
+  EXPECT_GT(job.evaluation_plan().peak_device_bytes(), kMemory);
+}
+
+TEST_F(DeviceJobsTest, AfterAJobThatRanOutOfMemoryTheNextOneRunsInTheSameWorker) {
+  setenv("FAKE_CUDA_MEMORY", std::to_string(kMemory).c_str(), 1);  // less than it says
+  Use({{"cuda:0"}, kGiB});
   StartWorker();
   const auto run = [this](int64_t windows, int64_t length) {
     v1::EvaluateRequest request = Evaluation();
@@ -200,9 +217,10 @@ TEST_F(DeviceJobsTest, AfterAJobThatRanOutOfMemoryTheNextOneRunsInTheSameWorker)
   const v1::Job failed = run(16, 128);
   EXPECT_EQ(failed.state(), v1::FAILED);
   EXPECT_EQ(failed.error().reason(), "HOST_OUT_OF_MEMORY") << failed.DebugString();
-  EXPECT_THAT(failed.error().message(), HasSubstr("the limit is"));
+  EXPECT_THAT(failed.error().message(), HasSubstr("may be used"));
   const v1::Job next = run(1, 8);
   EXPECT_EQ(next.state(), v1::SUCCEEDED) << next.DebugString();
+  unsetenv("FAKE_CUDA_MEMORY");
 }
 
 TEST_F(DeviceJobsTest, WorkerEndsWhereItsDeviceDoesNotAnswerAnyMore) {

@@ -131,7 +131,10 @@ absl::StatusOr<EvaluateResult> Evaluate(const EvaluateSpec& spec, ArtifactStore&
 Operations FakeOperations() {
   Operations operations;
   operations.plan_compress = Plan;
-  operations.check_evaluate = [](const EvaluateSpec& spec) { return CheckModel(spec.model_dir); };
+  operations.plan_evaluate = [](const EvaluateSpec& spec) -> absl::StatusOr<EvaluatePlan> {
+    RETURN_IF_ERROR(CheckModel(spec.model_dir));
+    return EvaluatePlan{1000, 2000, 0, 0, 3000};
+  };
   operations.run_compress = Compress;
   operations.run_evaluate = Evaluate;
   operations.open_device = [] {

@@ -70,6 +70,19 @@ TEST_F(ServerTest, ValidateOnlyPlansAndStoresNothing) {
   EXPECT_NE(Submit(request).name(), "") << "its request_id is still free";
 }
 
+TEST_F(ServerTest, ValidateOnlyPlansAnEvaluation) {
+  v1::EvaluateRequest request = Evaluation();
+  request.set_validate_only(true);
+  v1::Job plan;
+  ASSERT_TRUE(Evaluate(request, plan).ok());
+  EXPECT_EQ(plan.name(), "");
+  EXPECT_EQ(plan.evaluation_plan().parameters(), 1000);
+  EXPECT_EQ(plan.evaluation_plan().peak_host_bytes(), 3000);
+  request.set_validate_only(false);
+  ASSERT_TRUE(Evaluate(request, plan).ok());
+  EXPECT_FALSE(plan.has_evaluation_plan());
+}
+
 TEST_F(ServerTest, EveryBadFieldIsNamedAtOnce) {
   v1::CompressModelRequest request;
   request.set_request_id("not a uuid");

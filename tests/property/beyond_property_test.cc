@@ -102,7 +102,7 @@ TEST_P(BeyondPropertyTest, AnchoredTargetIsTheRidgeRegressionOnTheNewInputs) {
   const MatD w = Random(m, n), x = Random(n, tokens), moved = x + 0.3 * Random(n, tokens);
   const MatD h = moved * moved.transpose(), d = (x - moved) * moved.transpose();
   const double ridge = 1e-3, mu = ridge * h.trace() / static_cast<double>(n);
-  const Matrix gram = Put(h), drift = Put(d), output_drift = Put(w * d), weight = Put(w);
+  const Matrix gram = Put(h), drift = Put(d), weight = Put(w);
   ASSERT_OK(AddRidge(ridge, gram, *backend_));
   for (const double blend : {0.0, 0.5, 1.0}) {
     const MatD goal = (1 - blend) * w * moved + blend * w * x;
@@ -113,6 +113,7 @@ TEST_P(BeyondPropertyTest, AnchoredTargetIsTheRidgeRegressionOnTheNewInputs) {
     const auto mine = AnchoredTarget({weight, drift}, gram, blend, *backend_);
     ASSERT_OK(mine);
     EXPECT_LT((Get(*mine) - expected).norm(), 1e-7 * expected.norm()) << blend;
+    const Matrix output_drift = Put(w * d);  // overwritten
     const auto by_output = AnchoredTarget({weight, output_drift, true}, gram, blend, *backend_);
     ASSERT_OK(by_output);
     EXPECT_LT((Get(*by_output) - expected).norm(), 1e-7 * expected.norm()) << blend;

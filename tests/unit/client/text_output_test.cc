@@ -236,6 +236,18 @@ TEST(TextOutputTest, PlanIsAbridgedToKindsOfMatrices) {
   EXPECT_THAT(text, HasSubstr("the uniform ones"));
 }
 
+TEST(TextOutputTest, PlanOfAnEvaluationIsWhatItTakes) {
+  const std::string text = PlanText(Parse<v1::Job>(R"(
+      evaluate_request { model: 'file:///m' }
+      evaluation_plan { parameters: 1000 weight_bytes: 2000 peak_host_bytes: 5000000000
+                        peak_device_bytes: 7000000000 })"));
+  EXPECT_THAT(text, HasSubstr("nothing was started"));
+  EXPECT_THAT(text, HasSubstr("model       1,000  2.0 kB\n"));
+  EXPECT_THAT(text, HasSubstr("host memory    5.0 GB\n"));
+  EXPECT_THAT(text, HasSubstr("device memory  7.0 GB\n"));
+  EXPECT_THAT(text, Not(HasSubstr("baseline")));
+}
+
 TEST(TextOutputTest, ServerInfoNamesDevicesAndWhatJobsMayUseOfThem) {
   const std::string text = ServerInfoText(Parse<v1::ServerInfo>(R"(
       version: '1.2.3'

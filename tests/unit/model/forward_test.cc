@@ -30,7 +30,10 @@ std::vector<T> Get(Backend& backend, MatrixRef x) {
 std::vector<double> Product(Backend& backend, const Linear& linear) {
   const int64_t rank = linear.a.rows(), in = linear.a.cols(), out = linear.order.cols();
   const std::vector<double> a = Get<double>(backend, linear.a), t = Get<double>(backend, linear.b);
-  const std::vector<int32_t> order = Get<int32_t>(backend, linear.order);
+  std::vector<int32_t> order = Get<int32_t>(backend, linear.order);
+  for (int32_t& place : order) {
+    if (place >= rank) place -= static_cast<int32_t>(AlignedCols(rank) - rank);
+  }
   std::vector<double> stacked = a;
   stacked.resize(static_cast<size_t>(out * in));
   for (int64_t i = rank; i < out; ++i) {

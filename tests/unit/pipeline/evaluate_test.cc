@@ -167,20 +167,20 @@ TEST_F(EvaluateTest, PublishesNothingWhereNoOutputIsNamed) {
 }
 
 TEST_F(EvaluateTest, RefusesAtOnce) {
-  EXPECT_OK(CheckEvaluate(spec_));
+  EXPECT_OK(PlanEvaluate(spec_));
   EvaluateSpec bad = spec_;
   bad.baseline_dir.clear();
   bad.threshold.max_accuracy_drop = 0.1;
-  EXPECT_STATUS(CheckEvaluate(bad), kInvalidArgument, kInvalidField, {"threshold", "baseline"});
+  EXPECT_STATUS(PlanEvaluate(bad), kInvalidArgument, kInvalidField, {"threshold", "baseline"});
   bad = spec_;
   bad.tasks[1].name = "text";
-  EXPECT_STATUS(CheckEvaluate(bad), kInvalidArgument, kInvalidField, {"text", "another figure's"});
+  EXPECT_STATUS(PlanEvaluate(bad), kInvalidArgument, kInvalidField, {"text", "another figure's"});
   bad = spec_;
   bad.tasks[0].path = dir_.File("absent.jsonl");
-  EXPECT_STATUS(CheckEvaluate(bad), kNotFound, kDatasetInvalid, {"mine", "absent.jsonl"});
+  EXPECT_STATUS(PlanEvaluate(bad), kNotFound, kDatasetInvalid, {"mine", "absent.jsonl"});
   bad = spec_;
   bad.baseline_dir = dir_.File("nowhere");
-  EXPECT_STATUS(CheckEvaluate(bad), kNotFound, kModelNotFound, {"baseline", "nowhere"});
+  EXPECT_STATUS(PlanEvaluate(bad), kNotFound, kModelNotFound, {"baseline", "nowhere"});
 }
 
 TEST_F(EvaluateTest, CompressionsMeasureTasksBeforeAndAfter) {

@@ -112,14 +112,14 @@ TEST_F(PlanTest, EvaluateIsCheckedBeforehand) {
   task.name = "perplexity";
   task.text.path = text_;
   spec.perplexities = {task};
-  EXPECT_OK(CheckEvaluate(spec));
+  EXPECT_OK(PlanEvaluate(spec));
   spec.perplexities[0].text.path = dir_.File("none.txt");
-  EXPECT_STATUS(CheckEvaluate(spec), kNotFound, kDatasetInvalid, {"perplexity: ", "none.txt"});
+  EXPECT_STATUS(PlanEvaluate(spec), kNotFound, kDatasetInvalid, {"perplexity: ", "none.txt"});
   spec.perplexities[0].text.path = text_;
   spec.perplexities[0].seq_len = 4096;
-  EXPECT_STATUS(CheckEvaluate(spec), kInvalidArgument, kInvalidField, {"perplexity: seq_len"});
+  EXPECT_STATUS(PlanEvaluate(spec), kInvalidArgument, kInvalidField, {"perplexity: seq_len"});
   spec.model_dir = dir_.File("nowhere");
-  EXPECT_STATUS(CheckEvaluate(spec), kNotFound, kModelNotFound, {"nowhere"});
+  EXPECT_STATUS(PlanEvaluate(spec), kNotFound, kModelNotFound, {"nowhere"});
 }
 
 }  // namespace
