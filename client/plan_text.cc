@@ -84,6 +84,10 @@ std::string EvaluationText(const v1::Job& job) {
 
 std::string PlanText(const v1::Job& job) {
   if (job.has_evaluation_plan()) return EvaluationText(job);
+  if (!job.has_plan()) {  // an older server's
+    return absl::StrCat("The request is valid; nothing was started.\n", ModelOf(job), ": ",
+                        RequestText(job), "\n");
+  }
   const v1::CompressionPlan& plan = job.plan();
   Rows sizes = {{"keep ratio", "parameters", "bytes", "artifact"},
                 {"dense", Count(plan.parameters()), Bytes(plan.weight_bytes()), ""}};

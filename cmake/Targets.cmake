@@ -7,10 +7,17 @@ target_include_directories(svdllm_options INTERFACE ${CMAKE_SOURCE_DIR}/src ${CM
 target_compile_definitions(svdllm_options INTERFACE SVDLLM_VERSION="${PROJECT_VERSION}")
 if(SVDLLM_SANITIZE)
   # -O1, half the compiler's time of -O2 with the sanitizers; -g1: reports name lines, more takes half
-  # of its time again. Null pointers and dangling objects are the address sanitizer's.
+  # of its time again. Null pointers are the address sanitizer's too.
   target_compile_options(svdllm_options INTERFACE
     -fsanitize=${SVDLLM_SANITIZE} -fno-sanitize=null,vptr -fno-omit-frame-pointer -O1 -g1)
   target_link_options(svdllm_options INTERFACE -fsanitize=${SVDLLM_SANITIZE})
+endif()
+
+# What tests compile with, behind all other options.
+add_library(svdllm_test_options INTERFACE)
+if(SVDLLM_SANITIZE)
+  # Checked in the sources; in the tests it costs the compiler as much as all the rest.
+  target_compile_options(svdllm_test_options INTERFACE -fno-sanitize=alignment)
 endif()
 
 # svdllm_library(NAME SOURCES ... DEPS ...): the one target of a folder.
@@ -37,11 +44,8 @@ function(svdllm_test name)
     set(ARG_TIMEOUT 300)
   endif()
   add_executable(${name} ${ARG_SOURCES})
-  target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gtest GTest::gmock GTest::gtest_main)
-  if(SVDLLM_SANITIZE)
-    # Of what a test does itself, which costs the compiler as much as all the rest.
-    target_compile_options(${name} PRIVATE -fno-sanitize=alignment)
-  endif()
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gtest GTest::gmock GTest::gtest_main
+    svdllm_test_options)
   # Tests that need more than the repository has look beside it, and skip, saying so, where it is not.
   target_compile_definitions(${name} PRIVATE SVDLLM_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   add_test(NAME ${name} COMMAND ${name})

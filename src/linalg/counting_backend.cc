@@ -2,12 +2,23 @@
 
 #include <algorithm>
 #include <numeric>
+#include <thread>
 
 #include "linalg/backend_checks.h"
 #include "linalg/device_scratch.h"
 
 namespace svdllm {
 namespace {
+
+// A problem a thread.
+int64_t HostEigenScratch(std::span<const EigenProblem> problems) {
+  const auto threads = static_cast<int64_t>(std::max(std::thread::hardware_concurrency(), 1u));
+  int64_t bytes = 0;
+  for (const EigenProblem& problem : problems) {
+    bytes = std::max(bytes, (2 * problem.k.rows + 6) * problem.k.rows * 8);
+  }
+  return bytes * std::min(threads, static_cast<int64_t>(problems.size()));
+}
 
 struct Done : PendingEigen {
   absl::Status Finish() override { return absl::OkStatus(); }
@@ -56,9 +67,8 @@ class CountingBackend final : public Backend {
                 checks::Gemm(transpose_a, transpose_b, a, b, c));
   }
   absl::Status AccumulateGram(MatrixRef x, DType precision, MatrixRef gram) override {
-    return Pass(
-        device::GramScratch(std::min(x.rows, device::GramChunk(precision)), x.cols, precision),
-        checks::AccumulateGram(x, precision, gram));
+    return Pass(device::GramScratch(x.rows, x.cols, precision),
+                checks::AccumulateGram(x, precision, gram));
   }
   absl::Status AccumulateCross(MatrixRef x, MatrixRef y, DType precision,
                                MatrixRef cross) override {
@@ -77,7 +87,8 @@ class CountingBackend final : public Backend {
     };
     RETURN_IF_ERROR(checks::SymmetricEigen(problems));
     auto running = std::make_unique<Running>();
-    if (options_.scratch) running->memory = Take(device::EigenScratch(problems));
+    if (options_.on_device) running->memory = Take(device::EigenScratch(problems));
+    if (options_.host_scratch) running->memory = Take(HostEigenScratch(problems));
     return running;
   }
   absl::Status ThinQr(MatrixRef w, MatrixRef q, MatrixRef r) override {
@@ -154,7 +165,7 @@ class CountingBackend final : public Backend {
   }
   // Of an operation that takes so much while it runs.
   absl::Status Pass(int64_t scratch, const absl::Status& checked) {
-    if (options_.scratch) use_->peak = std::max(use_->peak, use_->now + scratch);
+    if (options_.on_device) use_->peak = std::max(use_->peak, use_->now + scratch);
     return checked;
   }
 

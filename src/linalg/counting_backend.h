@@ -9,11 +9,12 @@
 namespace svdllm {
 
 struct CountingOptions {
-  // The CUDA backend. Otherwise the CPU's.
+  // The CUDA backend, with what its operations take for the time of a call (device_scratch.h).
+  // Otherwise the CPU's.
   bool on_device = true;
-  // Counts what operations take for the time of a call (device_scratch.h). The CPU backend does not
-  // count it as its own: the process has it all the same.
-  bool scratch = true;
+  // Off a device: counts what LAPACK takes for eigenproblems too, which the CPU backend does not
+  // call its own.
+  bool host_scratch = false;
   // Weights are held as F32, whatever they are stored as.
   bool exact = false;
   // Otherwise BF16 ones are.

@@ -10,7 +10,7 @@ namespace {
 absl::StatusOr<const CudaApi*> Api() {
   // Every stream a queue of its own: two batches of eigenproblems, the compute stream and the
   // uploads are more than the driver's eight, and those that share one wait for each other. Read
-  // when the driver is opened, which is before there are threads.
+  // when the driver is opened, which is while a process starts.
   static const int queues = setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", /*replace=*/0);
   static_cast<void>(queues);
   static const absl::StatusOr<void*> module = OpenModule(kCudaModule, kCudaSymbol);

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <iterator>
 #include <utility>
-#include <vector>
 
 #include "linalg/cuda_module.h"
 #include "linalg/device_scratch.h"
@@ -65,11 +64,13 @@ absl::Status Device::Init() {
     RETURN_IF_ERROR(
         Check("cudaStreamCreate", cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking)));
   }
-  std::vector<cudaEvent_t*> events = {&uploaded_};
-  for (cudaEvent_t& passed : passed_) events.push_back(&passed);
-  for (cudaEvent_t* const event : events) {
+  RETURN_IF_ERROR(
+      Check("cudaEventCreate", cudaEventCreateWithFlags(&uploaded_, cudaEventDisableTiming)));
+  for (cudaEvent_t& passed : passed_) {
+    // Who waits for hundreds of operations leaves its core to others.
     RETURN_IF_ERROR(
-        Check("cudaEventCreate", cudaEventCreateWithFlags(event, cudaEventDisableTiming)));
+        Check("cudaEventCreate",
+              cudaEventCreateWithFlags(&passed, cudaEventDisableTiming | cudaEventBlockingSync)));
   }
   RETURN_IF_ERROR(InitLibraries());
   for (const auto& [transfers, stream] :

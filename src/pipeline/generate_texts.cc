@@ -225,7 +225,7 @@ absl::StatusOr<std::vector<std::string>> GenerateTexts(const Checkpoint& checkpo
 
 int64_t GenerationCacheBytes(const ModelConfig& config) {
   // Prompts are not known here; few are longer.
-  constexpr int64_t kUsualTokens = 4096;
+  constexpr int64_t kUsualTokens = 1536;
   const int64_t one = KvCacheBytes(config, std::min(config.max_position_embeddings, kUsualTokens));
   return std::clamp(kCacheBytes, one, kMostTogether * one);
 }

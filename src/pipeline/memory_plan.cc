@@ -3,30 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <utility>
 #include <vector>
 
-#include "model/decoder.h"
-#include "pipeline/generate_texts.h"
+#include "pipeline/count_measurements.h"
 #include "pipeline/model_samples.h"
-#include "pipeline/perplexity.h"
-#include "pipeline/throughput.h"
-#include "tasks/task_table.h"
 
 namespace svdllm {
 namespace {
 
 // Layers that are gone through: one in front, one in the middle, one at the end.
 constexpr int64_t kLayers = 3;
-
-// count sequences of one length; what is in them does not matter.
-Sequences Blank(int64_t count, int64_t length) {
-  Sequences sequences;
-  const std::vector<int32_t> one(static_cast<size_t>(length), 0);
-  for (int64_t s = 0; s < count; ++s) sequences.Append(one);
-  return sequences;
-}
 
 // What the residual streams of so many tokens take together.
 int64_t StreamBytes(const CompressSpec& spec, const ModelConfig& config, int64_t tokens) {
@@ -35,79 +22,6 @@ int64_t StreamBytes(const CompressSpec& spec, const ModelConfig& config, int64_t
   const bool prefixes = row.update || spec.method == Method::kAnchored;
   const auto streams = 1 + (prefixes ? static_cast<int64_t>(spec.keep_ratios.size()) : 0);
   return 4 * config.hidden_size * tokens * streams;
-}
-
-// Perplexity on as many windows of a text as are streamed at once.
-absl::Status CountWindows(int64_t count, int64_t length, const Checkpoint& checkpoint,
-                          Backend& backend, RunLog& log) {
-  const int64_t bytes = 4 * checkpoint.config().hidden_size * length;
-  EvaluationData text;
-  text.windows = Blank(std::clamp<int64_t>(kGroupBytes / bytes, 1, count), length);
-  return MeasurePerplexity(checkpoint, text, backend, log).status();
-}
-
-// The most tokens that a file may have: hardly a tokenizer makes more of them than there are bytes.
-int64_t TokensIn(const std::string& path) {
-  constexpr int64_t kMany = int64_t{1} << 40;
-  std::error_code error;
-  const auto bytes = std::filesystem::file_size(path, error);
-  return error ? kMany : std::min(static_cast<int64_t>(bytes), kMany);
-}
-
-// seq_len of the texts: resolved.
-absl::Status CountTexts(const std::vector<PerplexitySpec>& texts,
-                        const std::vector<TaskSpec>& tasks, const Checkpoint& checkpoint,
-                        Backend& backend, RunLog& log) {
-  // The choices of a question share its beginning, and it shares the examples in front of it.
-  constexpr int64_t kQuestionTokens = 256;
-  for (const PerplexitySpec& text : texts) {
-    const int64_t most = TokensIn(text.text.path) / text.seq_len + 1;
-    RETURN_IF_ERROR(CountWindows(text.limit > 0 ? std::min(text.limit, most) : most, text.seq_len,
-                                 checkpoint, backend, log));
-  }
-  for (const TaskSpec& task : tasks) {
-    const int64_t all = TokensIn(task.path) / kQuestionTokens + 1;
-    const int64_t asked = task.limit > 0 ? std::min(task.limit, all) : all;
-    const int64_t length = std::min(kQuestionTokens, checkpoint.config().max_position_embeddings);
-    RETURN_IF_ERROR(CountWindows(asked * (1 + task.num_fewshot), length, checkpoint, backend, log));
-  }
-  return absl::OkStatus();
-}
-
-// What needs the whole model in memory: its own samples, whose cache takes so much, generated
-// answers, and speed.
-absl::StatusOr<int64_t> CountResident(int64_t cache, const std::vector<TaskSpec>& tasks,
-                                      const ThroughputSpec& throughput,
-                                      const Checkpoint& checkpoint,
-                                      const CountingOptions& options) {
-  // Prompts that are computed together: more, or longer ones, are rare.
-  constexpr int64_t kPrompts = 32, kPromptTokens = 200;
-  for (const TaskSpec& task : tasks) {
-    ASSIGN_OR_RETURN(const TaskRow* const row, FindTask(task.task));
-    if (row->kind != TaskKind::kGeneration) continue;
-    cache = std::max(cache, GenerationCacheBytes(checkpoint.config()));
-  }
-  if (cache == 0 && !throughput.any()) return 0;
-  const std::unique_ptr<Backend> backend = NewCountingBackend(options);
-  ASSIGN_OR_RETURN(const std::unique_ptr<Decoder> decoder,
-                   Decoder::Load(checkpoint, *backend, [] { return absl::OkStatus(); }));
-  const int64_t resident = backend->Memory().now;
-  if (cache > 0) {
-    const int64_t positions = checkpoint.config().max_position_embeddings;
-    const Sequences prompts = Blank(kPrompts, std::min(kPromptTokens, positions));
-    RETURN_IF_ERROR(decoder->Prefill(prompts.ids, prompts.offsets, prompts.length(0)).status());
-  }
-  if (throughput.any()) {
-    const int64_t batch = throughput.batch_sizes.back();
-    const Sequences prompts = Blank(batch, throughput.prompt_tokens);
-    RETURN_IF_ERROR(decoder
-                        ->Prefill(prompts.ids, prompts.offsets,
-                                  throughput.prompt_tokens + throughput.new_tokens - 1)
-                        .status());
-    const std::vector<int32_t> next(static_cast<size_t>(batch), 0);
-    RETURN_IF_ERROR(decoder->Step(next).status());
-  }
-  return std::max(backend->Memory().peak, resident + cache);
 }
 
 absl::StatusOr<int64_t> CountResident(const CompressSpec& spec, const Checkpoint& checkpoint,
@@ -131,7 +45,7 @@ absl::StatusOr<int64_t> CountStreamed(const CompressSpec& spec, const Placement&
       placement.host_streams
           ? 0
           : StreamBytes(spec, checkpoint.config(), (spec.calibration.samples - samples) * length);
-  const Sequences calibration = Blank(samples, length);
+  const Sequences calibration = BlankSequences(samples, length);
   const std::unique_ptr<Backend> backend = NewCountingBackend(options);
   const RunHooks hooks;
   RunLog log(hooks, 1, checkpoint.config().num_layers);
@@ -153,10 +67,7 @@ absl::StatusOr<int64_t> CountStreamed(const CompressSpec& spec, const Placement&
 }
 
 CountingOptions OptionsOf(const DeviceBudget& budget) {
-  return {.on_device = budget.on_device,
-          .scratch = budget.on_device,
-          .exact = budget.exact,
-          .bf16 = budget.bf16};
+  return {.on_device = budget.on_device, .exact = budget.exact, .bf16 = budget.bf16};
 }
 
 std::string GiB(int64_t bytes) {
@@ -168,9 +79,9 @@ absl::Status TooMuch(const std::string& dir, const char* job, int64_t bytes, con
   return MakeError(
       absl::StatusCode::kResourceExhausted,
       budget.on_device ? kDeviceOutOfMemory : kHostOutOfMemory,
-      fmt::format("{}: this {} takes at least {} of {} memory, and {} may be used; {} take less",
-                  dir, job, GiB(bytes), budget.on_device ? "device" : "host",
-                  GiB(budget.memory_bytes), advice));
+      fmt::format("{}: this {} takes {} of {} memory, and {} may be used; {} take less", dir, job,
+                  GiB(bytes), budget.on_device ? "device" : "host", GiB(budget.memory_bytes),
+                  advice));
 }
 
 }  // namespace
@@ -206,7 +117,7 @@ absl::StatusOr<MemoryPlan> PlanMemory(const CompressSpec& spec, const DeviceBudg
     plan.peak_bytes = std::max(resident, streamed);
     if (budget.memory_bytes == 0 || plan.peak_bytes <= budget.memory_bytes) return plan;
   }
-  return TooMuch(spec.model_dir, "compression", plan.peak_bytes,
+  return TooMuch(spec.model_dir, "compression, laid out to take little,", plan.peak_bytes,
                  "fewer or shorter calibration samples, fewer keep ratios or another method",
                  budget);
 }
@@ -224,14 +135,15 @@ absl::StatusOr<int64_t> PlanMemory(const EvaluateSpec& spec, const ThroughputSpe
       ASSIGN_OR_RETURN(text.seq_len,
                        ResolveSeqLen(text.seq_len, checkpoint.config(), text.name + ": seq_len"));
     }
-    checkpoint.KeepLayers(kLayers);
+    // The layers of an artifact differ in their ranks.
+    if (!checkpoint.config().is_low_rank()) checkpoint.KeepLayers(kLayers);
     const std::unique_ptr<Backend> backend = NewCountingBackend(options);
     const RunHooks hooks;
     RunLog log(hooks, 1, checkpoint.config().num_layers);
     RETURN_IF_ERROR(CountTexts(texts, spec.tasks, checkpoint, *backend, log));
     peak = std::max(peak, backend->Memory().peak);
     if (budget.memory_bytes > 0 && peak > budget.memory_bytes) {
-      return TooMuch(dir, "evaluation", peak, "shorter texts or smaller batches", budget);
+      return TooMuch(dir, "evaluation", peak, "shorter windows and smaller batches", budget);
     }
     most = std::max(most, peak);
   }

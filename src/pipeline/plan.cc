@@ -9,7 +9,6 @@
 
 #include "linalg/backend.h"
 #include "pipeline/block_statistics.h"
-#include "pipeline/generate_texts.h"
 #include "pipeline/memory_plan.h"
 #include "pipeline/model_samples.h"
 #include "pipeline/pipeline.h"
@@ -302,8 +301,8 @@ absl::StatusOr<CompressPlan> PlanCompress(const CompressSpec& spec, const Device
   }
   plan.peak_host_bytes = HostBytes(plan.weight_bytes, budget.on_device);
   if (!budget.on_device) {
-    ASSIGN_OR_RETURN(const int64_t peak,
-                     CountPeak(resolved, memory.placement, {.on_device = false}));
+    ASSIGN_OR_RETURN(const int64_t peak, CountPeak(resolved, memory.placement,
+                                                   {.on_device = false, .host_scratch = true}));
     plan.peak_host_bytes += peak;
     return plan;
   }

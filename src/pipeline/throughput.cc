@@ -14,6 +14,8 @@ namespace svdllm {
 namespace {
 
 constexpr uint64_t kSeed = 7;
+// Of all sequences: they are computed at once.
+constexpr int64_t kMostPromptTokens = int64_t{1} << 20;
 
 double Real(int64_t x) { return static_cast<double>(x); }
 
@@ -72,6 +74,11 @@ absl::StatusOr<ThroughputSpec> ResolveThroughput(const ThroughputSpec& spec,
                         fmt::format("{} and {} new_tokens are more than the model's "
                                     "max_position_embeddings, {}",
                                     prompt, spec.new_tokens, positions));
+  }
+  if (prompt * sizes.back() > kMostPromptTokens) {
+    return InvalidField(field + ".batch_sizes",
+                        fmt::format("{} prompts of {} tokens are more than {} tokens together",
+                                    sizes.back(), prompt, kMostPromptTokens));
   }
   if (!SameFrequencies(config, prompt, Capacity(resolved))) {
     return InvalidField(field + ".prompt_tokens",

@@ -10,8 +10,6 @@
 namespace svdllm {
 namespace {
 
-constexpr int64_t kBatchTokens = 4096;
-
 double Real(int64_t x) { return static_cast<double>(x); }
 
 // KL probes: a pass of the calibration stream aside, every matrix's variant goes through the blocks

@@ -1,11 +1,13 @@
 // The backend's operations one at a time, at the shapes of a model of 135M parameters; on a device
-// (SVDLLM_BENCH_DEVICE=cuda:0) at those of one of 7B.
+// (SVDLLM_BENCH_DEVICE=cuda:0) at those of one of 7B; and eigenproblems beside products.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "linalg/backend.h"
@@ -28,7 +30,12 @@ Backend& TheBackend() {
   return *backend;
 }
 
-bool Large() { return TheBackend().OnDevice(); }
+// What a CPU emulates is as slow as one.
+bool Large() {
+  static const bool large = TheBackend().OnDevice() &&
+                            TheBackend().Name().find("emulated on the CPU") == std::string::npos;
+  return large;
+}
 int64_t Hidden() { return Large() ? 4096 : 576; }
 int64_t Inter() { return Large() ? 11008 : 1536; }
 DType Weights() { return TheBackend().WeightType(DType::kBF16); }
@@ -108,29 +115,75 @@ void GatedSilu(benchmark::State& state) {
 }
 BENCHMARK(GatedSilu)->Unit(benchmark::kMillisecond)->UseRealTime();
 
-// A batch as a layer has it, and one problem alone.
-void Eigen(benchmark::State& state) {
-  const int64_t count = state.range(0), n = Hidden();
-  std::vector<Matrix> ks, copies, values, vectors;
-  for (int64_t i = 0; i < count; ++i) {
-    const Matrix x = Filled(2 * n, n, DType::kF64);
-    ks.push_back(*TheBackend().New(n, n, DType::kF64));
-    TheBackend().Gemm(true, false, 1, x, x, 0, ks.back()).IgnoreError();
-    copies.push_back(*TheBackend().New(n, n, DType::kF64));
-    values.push_back(*TheBackend().New(1, n, DType::kF64));
-    vectors.push_back(*TheBackend().New(n, n, DType::kF64));
+// Problems of the hidden features' order, and memory to solve them in.
+struct EigenBatch {
+  explicit EigenBatch(int64_t count) {
+    const int64_t n = Hidden();
+    for (int64_t i = 0; i < count; ++i) {
+      const Matrix x = Filled(2 * n, n, DType::kF64);
+      ks.push_back(*TheBackend().New(n, n, DType::kF64));
+      TheBackend().Gemm(true, false, 1, x, x, 0, ks.back()).IgnoreError();
+      copies.push_back(*TheBackend().New(n, n, DType::kF64));
+      values.push_back(*TheBackend().New(1, n, DType::kF64));
+      vectors.push_back(*TheBackend().New(n, n, DType::kF64));
+    }
   }
-  for (auto _ : state) {
+  // The first of them as they were.
+  std::vector<EigenProblem> Problems(size_t count) const {
     std::vector<EigenProblem> problems;
-    for (size_t i = 0; i < ks.size(); ++i) {
+    for (size_t i = 0; i < count; ++i) {
       TheBackend().Copy(ks[i], copies[i]).IgnoreError();
       problems.push_back({copies[i], values[i], vectors[i]});
     }
-    TheBackend().SymmetricEigen(problems).IgnoreError();
+    return problems;
   }
-  state.SetItemsProcessed(state.iterations() * count);
+  std::vector<Matrix> ks, copies, values, vectors;
+};
+
+// A batch as a layer has it, and one problem alone.
+void Eigen(benchmark::State& state) {
+  const EigenBatch batch(state.range(0));
+  for (auto _ : state) {
+    TheBackend().SymmetricEigen(batch.Problems(batch.ks.size())).IgnoreError();
+  }
+  state.SetItemsProcessed(state.iterations() * state.range(0));
 }
 BENCHMARK(Eigen)->Arg(1)->Arg(5)->Unit(benchmark::kMillisecond)->UseRealTime();
+
+// Seconds of a layer's eigenproblems alone, of products for as long alone, and of both at once: the
+// share of the shorter that is hidden (1: all of it) is what a job gains by doing both at once.
+void EigenBesideProducts(benchmark::State& state) {
+  const EigenBatch batch(7);
+  const Matrix x = Filled(kTokens, Hidden(), DType::kF32), w = Filled(Inter(), Hidden(), Weights()),
+               y = *TheBackend().New(kTokens, Inter(), DType::kF32);
+  const auto seconds = [&](size_t problems, int64_t products) {
+    const std::vector<EigenProblem> given = batch.Problems(problems);
+    Await(batch.copies.back());
+    const auto start = std::chrono::steady_clock::now();
+    const auto pending = TheBackend().StartEigen(given);
+    for (int64_t i = 0; i < products; ++i) {
+      TheBackend().Gemm(false, true, 1, x, w, 0, y).IgnoreError();
+    }
+    if (!pending.ok() || !(*pending)->Finish().ok()) state.SkipWithError("eigenproblems failed");
+    Await(y);
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+  const size_t all = batch.ks.size();
+  seconds(all, 8);  // warm
+  const double product = seconds(0, 8) / 8;
+  for (auto _ : state) {
+    const double one = seconds(1, 0), eigen = seconds(all, 0);
+    const auto count = std::max<int64_t>(1, static_cast<int64_t>(eigen / product));
+    const double products = seconds(0, count), both = seconds(all, count);
+    state.SetIterationTime(both);
+    state.counters["one_s"] = one;
+    state.counters["seven_s"] = eigen;
+    state.counters["products_s"] = products;
+    state.counters["both_s"] = both;
+    state.counters["overlap"] = (eigen + products - both) / std::min(eigen, products);
+  }
+}
+BENCHMARK(EigenBesideProducts)->Iterations(1)->UseManualTime()->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace svdllm

@@ -3,6 +3,8 @@
 //
 //   random_checkpoint SHAPE DIR [layers]     layers: fewer than the shape's
 //
+// Refuses to begin where the disk has no room for it and for an artifact of it.
+//
 // Weights have random signs and magnitudes of [2^-7, 2^-6): full rank, and of the size that trained
 // ones have. The tokenizer is bytes.
 #include <fmt/format.h>
@@ -161,6 +163,12 @@ absl::Status Generate(const Shape& shape, const std::string& dir) {
     }
   }
   index["metadata"]["total_size"] = bytes;
+  const std::filesystem::space_info space = std::filesystem::space(dir, error);
+  if (!error && static_cast<double>(space.available) < 2.0 * static_cast<double>(bytes)) {
+    return absl::ResourceExhaustedError(fmt::format(
+        "{}: the checkpoint and an artifact of it need up to {:.1f} GB, {:.1f} are free", dir,
+        2e-9 * static_cast<double>(bytes), 1e-9 * static_cast<double>(space.available)));
+  }
   std::vector<absl::Status> results(shards.size());
   std::vector<std::thread> threads;
   std::atomic<size_t> next{0};

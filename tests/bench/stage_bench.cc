@@ -150,6 +150,15 @@ struct Rates {
   double layer = 0, single = 0, dual = 0, eigen = 0;
 };
 
+// "32 steps of 0.61 to 1.20 s (the longest: 3), median 0.63": whether one of them stalled.
+std::string Spread(std::vector<double> steps) {
+  if (steps.empty()) return "";
+  const auto longest = std::max_element(steps.begin(), steps.end()) - steps.begin() + 1;
+  std::sort(steps.begin(), steps.end());
+  return fmt::format("{} steps of {:.2f} to {:.2f} s (the longest: {}), median {:.2f}",
+                     steps.size(), steps.front(), steps.back(), longest, steps[steps.size() / 2]);
+}
+
 absl::StatusOr<std::unique_ptr<Backend>> DeviceBackend(const std::string& device, bool exact) {
   if (device == "cpu") return NewCpuBackend();
   if (device.rfind("cuda:", 0) == 0) {
@@ -243,7 +252,14 @@ int Main(int argc, char** argv) {
   }
   backend->ResetPeak();
   const auto start = std::chrono::steady_clock::now();
-  const auto result = RunCompress(spec, *backend, **store, {});
+  std::vector<double> steps;  // of calibrate: one a layer for most methods, with its reading
+  auto reported = start;
+  RunHooks hooks;
+  hooks.on_progress = [&steps, &reported](const Progress& progress) {
+    if (progress.stage == "calibrate") steps.push_back(Seconds(reported));
+    reported = std::chrono::steady_clock::now();
+  };
+  const auto result = RunCompress(spec, *backend, **store, hooks);
   const double total = Seconds(start);
   if (!result.ok()) {
     fmt::print(stderr, "stage_bench: {}\n", std::string(result.status().message()));
@@ -291,6 +307,7 @@ int Main(int argc, char** argv) {
                                                       : 0;
     fmt::print("{:<12}{:>10.2f}", stage.stage, stage.seconds);
     if (floor > 0) fmt::print("{:>10.2f}{:>8.2f}", floor, stage.seconds / floor);
+    if (stage.stage == "calibrate") fmt::print("   {}", Spread(steps));
     fmt::print("\n");
   }
   fmt::print("{:<12}{:>10.2f}   (with reading, sampling and tokenising)\n", "total", total);

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "linalg/counting_backend.h"
 #include "linalg/device_scratch.h"
 #include "tests/conformance/backend_fixture.h"
 
@@ -155,38 +156,55 @@ TEST_P(BackendTest, CountsItsMemory) {
 // A plan predicts a job's peak by these without a device.
 TEST_P(BackendTest, TakesTheScratchThatIsPlanned) {
   if (!backend_->OnDevice()) return;
-  constexpr int64_t kTokens = 300, kCols = 2100;
-  const Matrix x = Put(Random(kTokens, kCols), DType::kF32),
-               gram = *backend_->New(kCols, kCols, DType::kF64),
-               other = *backend_->New(1, 1, DType::kF32);
-  const int64_t before = backend_->Memory().now;
-  const auto taken = [&](const absl::Status& status) {
+  const bool bf16 = backend_->WeightType(DType::kBF16) == DType::kBF16;
+  const std::unique_ptr<Backend> counting = NewCountingBackend({.bf16 = bf16});
+  // What operation(backend, x, gram) takes beside its operands.
+  const auto taken = [](Backend& backend, MatrixRef x, MatrixRef gram, auto operation) {
+    const Matrix other = *backend.New(1, 1, DType::kF32);
+    const int64_t before = backend.Memory().now;
+    backend.ResetPeak();
+    const absl::Status status = operation(backend, x, gram);
     EXPECT_TRUE(status.ok()) << status;
-    const int64_t most = backend_->Memory().peak - before;
-    EXPECT_TRUE(backend_->Add(1, other, other).ok());  // lets go of what a product keeps
-    EXPECT_EQ(backend_->Memory().now, before);
-    backend_->ResetPeak();
+    const int64_t most = backend.Memory().peak - before;
+    EXPECT_TRUE(backend.Add(1, other, other).ok());  // lets go of what a product keeps
+    EXPECT_EQ(backend.Memory().now, before);
     return most;
   };
-  backend_->ResetPeak();
-  for (const DType stored : {DType::kF32, DType::kF16}) {
-    const DType type = backend_->WeightType(stored);
-    EXPECT_EQ(taken(backend_->AccumulateGram(x, type, gram)),
-              device::GramScratch(kTokens, kCols, type));
-    const MatrixRef y = x.ref().Cols(0, 50);
-    EXPECT_EQ(taken(backend_->AccumulateCross(x, y, type, gram.ref().Cols(0, 50))),
-              device::CrossScratch(kTokens, kCols, 50, type));
-    // The keys and values of several heads in one matrix.
-    AttentionShape shape{4, 2, 64};
-    shape.precision = type;
-    const std::vector<int64_t> offsets = {0, kTokens};
-    const std::vector<KeyRange> keys = {{0, kTokens}};
-    const MatrixRef q = x.ref().Cols(0, 256), k = x.ref().Cols(256, 128);
-    const int64_t most = taken(backend_->Attention(q, k, k, shape, offsets, {}, q));
-    EXPECT_GE(most, device::AttentionScratch(shape, offsets, keys));
-    EXPECT_LE(most, device::AttentionScratch(shape, offsets, keys) + 4096);  // the offsets
+  // Wider than a panel of a Gram matrix; longer than one product of it.
+  for (const auto& [tokens, cols] :
+       std::vector<std::pair<int64_t, int64_t>>{{300, 2100}, {2500, 64}}) {
+    const Matrix x = Put(Random(tokens, cols), DType::kF32),
+                 gram = *backend_->New(cols, cols, DType::kF64),
+                 counted_x = *counting->New(tokens, cols, DType::kF32),
+                 counted_gram = *counting->New(cols, cols, DType::kF64);
+    const auto expect = [&, rows = tokens](auto operation) {
+      EXPECT_EQ(taken(*backend_, x, gram, operation),
+                taken(*counting, counted_x, counted_gram, operation))
+          << rows << " tokens";
+    };
+    for (const DType stored : {DType::kF32, DType::kF16}) {
+      const DType type = backend_->WeightType(stored);
+      expect([type](Backend& backend, MatrixRef a, MatrixRef sum) {
+        return backend.AccumulateGram(a, type, sum);
+      });
+      expect([type](Backend& backend, MatrixRef a, MatrixRef sum) {
+        return backend.AccumulateCross(a, a.Cols(0, 50), type, sum.Cols(0, 50));
+      });
+      if (cols < 384) continue;
+      // The keys and values of several heads in one matrix.
+      AttentionShape shape{4, 2, 64};
+      shape.precision = type;
+      const std::vector<int64_t> offsets = {0, tokens};
+      const std::vector<KeyRange> keys = {{0, tokens}};
+      const int64_t most = taken(*backend_, x, gram, [&](Backend& backend, MatrixRef a, MatrixRef) {
+        const MatrixRef q = a.Cols(0, 256), k = a.Cols(256, 128);
+        return backend.Attention(q, k, k, shape, offsets, {}, q);
+      });
+      EXPECT_GE(most, device::AttentionScratch(shape, offsets, keys));
+      EXPECT_LE(most, device::AttentionScratch(shape, offsets, keys) + 4096);  // the offsets
+    }
   }
-  EXPECT_GE(before, device::kFixedBytes);
+  EXPECT_GE(backend_->Memory().now, device::kFixedBytes);
 }
 
 TEST(BackendLimitTest, RefusesWhatIsBeyondIt) {

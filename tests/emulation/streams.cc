@@ -89,8 +89,12 @@ void Fault(const std::string& what) {
 }
 
 void Enqueue(cudaStream_t stream, std::function<void()> operation) {
+  // So many wait for a real device at most: then the driver makes the caller wait, and others too.
+  constexpr size_t kMostWaiting = 1000;
   std::lock_guard lock(mutex);
-  Of(stream).operations.push_back({std::move(operation), nullptr});
+  auto& operations = Of(stream).operations;
+  operations.push_back({std::move(operation), nullptr});
+  if (operations.size() > kMostWaiting) Fault("a thousand operations wait in a stream");
   // Seldom, so that streams have something to be late with.
   if (Generator()() % 16 != 0) return;
   for (auto steps = Generator()() % 6; steps > 0 && Step(); --steps) {

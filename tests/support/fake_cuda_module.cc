@@ -1,8 +1,8 @@
 // A stand-in for the CUDA module: two devices that are the CPU. In the environment,
 // FAKE_CUDA_FAILS: no backend can be made, and the error has this code and, behind a blank, this
-// reason; FAKE_CUDA_MEMORY: the bytes that a backend gets, whatever its limit is; FAKE_CUDA_SECOND:
-// the second device's compute capability, 10 · major + minor. FAKE_CUDA_EXACT is set to what was
-// asked for.
+// reason; FAKE_CUDA_MEMORY: the bytes that a backend gets, whatever its limit is; FAKE_CUDA_TAKEN:
+// bytes of its limit that something else has; FAKE_CUDA_SECOND: the second device's compute
+// capability, 10 · major + minor. FAKE_CUDA_EXACT is set to what was asked for.
 #include <cstdlib>
 #include <sstream>
 #include <string>
@@ -33,7 +33,13 @@ void* Create(int, const CudaOptions* options, CudaOnError on_error, void* contex
     return nullptr;
   }
   const char* const memory = std::getenv("FAKE_CUDA_MEMORY");
-  return NewCpuBackend(0, memory != nullptr ? std::atoll(memory) : options->memory_limit).release();
+  std::unique_ptr<Backend> backend =
+      NewCpuBackend(0, memory != nullptr ? std::atoll(memory) : options->memory_limit);
+  if (const char* const taken = std::getenv("FAKE_CUDA_TAKEN"); taken != nullptr) {
+    static Matrix other;
+    other = *backend->New(1, std::atoll(taken) / 4, DType::kF32);
+  }
+  return backend.release();
 }
 
 }  // namespace

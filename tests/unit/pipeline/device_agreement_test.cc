@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "linalg/cuda_backend_loader.h"
+#include "linalg/device_scratch.h"
 #include "model/checkpoint.h"
 #include "tests/unit/pipeline/job_fixture.h"
 
@@ -77,8 +78,11 @@ TEST_P(DeviceAgreementTest, SameWeightsAndPerplexity) {
   const auto plan = PlanCompress(
       spec, {.on_device = true, .bf16 = device_->WeightType(DType::kBF16) == DType::kBF16});
   ASSERT_OK(plan);
-  const auto peak = static_cast<double>(on_device->peak_device_bytes);
-  EXPECT_NEAR(peak / static_cast<double>(plan->peak_device_bytes), 1, 0.15);
+  // Of what a job takes: what every one does outweighs a tiny model.
+  const auto peak = static_cast<double>(on_device->peak_device_bytes - device::kFixedBytes),
+             planned = static_cast<double>(plan->peak_device_bytes - device::kFixedBytes);
+  EXPECT_LE(peak / planned, 1);
+  EXPECT_GE(peak / planned, 0.7);  // solvers' workspaces at this size are mostly rounding up
 
   const ArtifactResult& expected = on_cpu->artifacts[0];
   const ArtifactResult& got = on_device->artifacts[0];

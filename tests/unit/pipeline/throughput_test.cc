@@ -99,6 +99,13 @@ TEST_F(ThroughputTest, WhatIsWrongIsNamed) {
   refused([](auto& s) { s.batch_sizes = {257}; }, "batch_sizes", "257 is not 1 to 256");
   refused([](auto& s) { s.batch_sizes = {4, 2, 4}; }, "batch_sizes", "4 is given twice");
   refused([](auto& s) { s.batch_sizes = {1, 2, 3, 4, 5, 6, 7, 8, 9}; }, "batch_sizes", "9");
+  config_.max_position_embeddings = 1 << 20;
+  refused(
+      [](auto& s) {
+        s.batch_sizes = {2, 256}, s.prompt_tokens = 4097;
+      },
+      "batch_sizes", "256 prompts of 4097 tokens are more than 1048576");
+  config_.max_position_embeddings = 128;
   refused([](auto& s) { s.new_tokens = 1; }, "new_tokens", "1 is not 2 to");
   refused([](auto& s) { s.repetitions = 0; }, "repetitions", "0 is not 1 to");
   refused([](auto& s) { s.prompt_tokens = -1; }, "prompt_tokens", "-1");

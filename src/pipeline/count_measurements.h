@@ -1,0 +1,33 @@
+// What measuring a model does, gone through on a backend that only counts memory.
+#pragma once
+
+#include <vector>
+
+#include "linalg/counting_backend.h"
+#include "model/checkpoint.h"
+#include "pipeline/job_spec.h"
+#include "pipeline/run_log.h"
+#include "pipeline/sequences.h"
+
+namespace svdllm {
+
+// count sequences of one length; what is in them does not matter.
+Sequences BlankSequences(int64_t count, int64_t length);
+
+// Perplexity on as many windows of a text as are streamed at once.
+absl::Status CountWindows(int64_t count, int64_t length, const Checkpoint& checkpoint,
+                          Backend& backend, RunLog& log);
+
+// Texts and tasks that stream the model through, of which the files' sizes alone are known. seq_len
+// of the texts: resolved.
+absl::Status CountTexts(const std::vector<PerplexitySpec>& texts,
+                        const std::vector<TaskSpec>& tasks, const Checkpoint& checkpoint,
+                        Backend& backend, RunLog& log);
+
+// The peak of what needs the whole model in memory, on a backend of its own: its own samples, whose
+// cache takes so much, generated answers, and speed. 0 where nothing does.
+absl::StatusOr<int64_t> CountResident(int64_t cache, const std::vector<TaskSpec>& tasks,
+                                      const ThroughputSpec& throughput,
+                                      const Checkpoint& checkpoint, const CountingOptions& options);
+
+}  // namespace svdllm
