@@ -225,7 +225,7 @@ def perplexities(client, address, model, evaluations, arguments):
         "evaluate", f"--server={address}", f"--model={model}", "--tasks=perplexity",
         *(f"--dataset={label}={path}" for label, path in evaluations.items()),
         f"--seq_len={arguments.seq_len}", f"--limit={arguments.limit}"])
-    result = job["evaluateResult"]
+    result = job["evaluateResult"]["model"]
     return result, {entry["name"]: float(entry["perplexity"]) for entry in result["perplexities"]}
 
 

@@ -324,6 +324,29 @@ class ServiceTest(unittest.TestCase):
         self.assertEqual(job["state"], "SUCCEEDED")
 
 
+class DemoTest(unittest.TestCase):
+    def test_demo_compares_methods(self):
+        temporary = tempfile.TemporaryDirectory(prefix="svdllm-demo-")
+        self.addCleanup(temporary.cleanup)
+        directory = temporary.name
+        write_model(f"{directory}/model")
+        with open(f"{directory}/text.txt", "w") as f:
+            f.writelines(f"Line {i * i} of a text that is not quite regular.\n\n" for i in range(300))
+        scripts = os.path.join(os.path.dirname(__file__), "..", "..", "scripts")
+        done = subprocess.run(
+            [sys.executable, f"{scripts}/demo.py", f"--model={directory}/model",
+             f"--text={directory}/text.txt", "--samples=4", "--seq_len=32", "--limit=2",
+             "--methods=svd_llm,default", f"--data_dir={directory}/data",
+             f"--build_dir={os.path.dirname(os.path.dirname(ARGS.server))}"],
+            capture_output=True, text=True, timeout=120)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        rows = done.stdout[done.stdout.index("\nmethod "):].split("\n")[2:]
+        methods = [row.split()[0] for row in rows if row]
+        self.assertEqual(methods, ["dense", "svd_llm/plain/uniform", "anchored/pivoted/kl_probe"])
+        for row in rows[:3]:
+            self.assertGreater(float(row.split()[4]), 1, row)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--server", required=True)
