@@ -158,8 +158,9 @@ DeviceBudget BudgetOf(const Backend& backend) {
 }
 
 int64_t HostBytes(int64_t weight_bytes, bool on_device) {
-  // Libraries; of a device also its driver, pinned buffers and a matrix on its way.
-  constexpr int64_t kProcessBytes = int64_t{100} << 20, kDeviceBytes = int64_t{900} << 20;
+  // Libraries, the tokenizer and texts; of a device also its driver, pinned buffers and a matrix on
+  // its way.
+  constexpr int64_t kProcessBytes = int64_t{200} << 20, kDeviceBytes = int64_t{800} << 20;
   return weight_bytes + kProcessBytes + (on_device ? kDeviceBytes : 0);
 }
 
