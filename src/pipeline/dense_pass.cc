@@ -32,10 +32,8 @@ absl::Status DensePass::Calibrate(int64_t layer) {
   }
   log.Enter("calibrate");
   RETURN_IF_ERROR(AdvanceStream(forward_, block_, batches_, stream_, /*keep=*/true,
-                                statistics_.Observer(block_.precision()), [&]() -> absl::Status {
-                                  RETURN_IF_ERROR(log.Check());
-                                  return reader_.ReadPart(layer + 1);
-                                }));
+                                statistics_.Observer(block_.precision()),
+                                CheckAndRead(log, reader_, layer + 1)));
   RETURN_IF_ERROR(reader_.ReadAhead(layer + 1));
   RETURN_IF_ERROR(statistics_.Finish("layer " + std::to_string(layer), context_.spec.asvd_alpha));
   const Workload work = WorkloadOf(context_.calibration);

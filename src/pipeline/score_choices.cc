@@ -142,11 +142,8 @@ absl::StatusOr<std::vector<std::vector<double>>> LogLikelihoods(const Checkpoint
     ResidualStream stream(x, backend);
     for (int64_t layer = 0; layer < config.num_layers; ++layer) {
       ASSIGN_OR_RETURN(const Block block, reader.Take(layer));
-      RETURN_IF_ERROR(
-          AdvanceStream(forward, block, batches, stream, /*keep=*/true, {}, [&]() -> absl::Status {
-            RETURN_IF_ERROR(log.Check());
-            return reader.ReadPart(layer + 1);
-          }));
+      RETURN_IF_ERROR(AdvanceStream(forward, block, batches, stream, /*keep=*/true, {},
+                                    CheckAndRead(log, reader, layer + 1)));
       RETURN_IF_ERROR(reader.ReadAhead(layer + 1));
       RETURN_IF_ERROR(log.Step(BlockFlops(config, checkpoint.arch(), work.tokens, work.positions),
                                "",

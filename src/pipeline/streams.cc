@@ -137,6 +137,13 @@ absl::Status ResidualStream::Keep(const Batch& batch, MatrixRef rows) {
   return backend_->Download(rows, host_.data() + batch.first_row * host_cols_, DType::kF32);
 }
 
+std::function<absl::Status()> CheckAndRead(const RunLog& log, BlockReader& reader, int64_t next) {
+  return [&log, &reader, next]() -> absl::Status {
+    RETURN_IF_ERROR(log.Check());
+    return reader.ReadPart(next);
+  };
+}
+
 absl::Status AdvanceStream(Forward& forward, const Block& block, const std::vector<Batch>& batches,
                            ResidualStream& x, bool keep, const BlockObserver& observer,
                            const std::function<absl::Status()>& check) {

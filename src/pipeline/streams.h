@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model/forward.h"
+#include "pipeline/run_log.h"
 #include "pipeline/sequences.h"
 
 namespace svdllm {
@@ -57,6 +58,10 @@ class ResidualStream {
   int64_t host_rows_ = 0, host_cols_ = 0;
   Matrix window_;
 };
+
+// What AdvanceStream does between batches while another block is read: goes on only if the job
+// does, and reads a part of block `next`. Both outlive it.
+std::function<absl::Status()> CheckAndRead(const RunLog& log, BlockReader& reader, int64_t next);
 
 // Runs a block over every batch of x, which is advanced; without keep it stays as it is, and only
 // the observer sees what happens.
