@@ -29,11 +29,8 @@ absl::StatusOr<Subject> Open(const EvaluateSpec& spec, const ThroughputSpec& thr
                              const std::string& dir) {
   ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(dir));
   ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Load(dir));
-  std::vector<PerplexitySpec> texts = spec.perplexities;
-  for (PerplexitySpec& text : texts) {
-    ASSIGN_OR_RETURN(text.seq_len,
-                     ResolveSeqLen(text.seq_len, checkpoint.config(), text.name + ": seq_len"));
-  }
+  ASSIGN_OR_RETURN(const std::vector<PerplexitySpec> texts,
+                   ResolveSeqLens(spec.perplexities, checkpoint.config()));
   ASSIGN_OR_RETURN(Measurements what,
                    LoadMeasurements(texts, spec.tasks, tokenizer, checkpoint.config()));
   what.throughput = throughput;
@@ -60,11 +57,7 @@ absl::Status CheckModel(const EvaluateSpec& spec, const std::string& dir, int64_
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(dir));
   *parameters = checkpoint.parameters();
   *weight_bytes = checkpoint.weight_bytes();
-  for (const PerplexitySpec& text : spec.perplexities) {
-    RETURN_IF_ERROR(
-        ResolveSeqLen(text.seq_len, checkpoint.config(), text.name + ": seq_len").status());
-  }
-  return absl::OkStatus();
+  return ResolveSeqLens(spec.perplexities, checkpoint.config()).status();
 }
 
 // Both models get the same prompts: as long as the shorter of them allows.

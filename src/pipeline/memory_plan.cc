@@ -130,11 +130,8 @@ absl::StatusOr<int64_t> PlanMemory(const EvaluateSpec& spec, const ThroughputSpe
     if (dir.empty()) continue;
     ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(dir));
     ASSIGN_OR_RETURN(int64_t peak, CountResident(0, spec.tasks, throughput, checkpoint, options));
-    std::vector<PerplexitySpec> texts = spec.perplexities;
-    for (PerplexitySpec& text : texts) {
-      ASSIGN_OR_RETURN(text.seq_len,
-                       ResolveSeqLen(text.seq_len, checkpoint.config(), text.name + ": seq_len"));
-    }
+    ASSIGN_OR_RETURN(const std::vector<PerplexitySpec> texts,
+                     ResolveSeqLens(spec.perplexities, checkpoint.config()));
     // The layers of an artifact differ in their ranks.
     if (!checkpoint.config().is_low_rank()) checkpoint.KeepLayers(kLayers);
     const std::unique_ptr<Backend> backend = NewCountingBackend(options);

@@ -106,6 +106,14 @@ absl::StatusOr<int64_t> ResolveSeqLen(int64_t seq_len, const ModelConfig& config
   return seq_len;
 }
 
+absl::StatusOr<std::vector<PerplexitySpec>> ResolveSeqLens(std::vector<PerplexitySpec> texts,
+                                                           const ModelConfig& config) {
+  for (PerplexitySpec& text : texts) {
+    ASSIGN_OR_RETURN(text.seq_len, ResolveSeqLen(text.seq_len, config, text.name + ": seq_len"));
+  }
+  return texts;
+}
+
 namespace {
 
 absl::Status CheckSources(const CalibrationSpec& calibration) {

@@ -27,6 +27,10 @@ std::vector<Target> Targets(const Checkpoint& checkpoint);
 absl::StatusOr<int64_t> ResolveSeqLen(int64_t seq_len, const ModelConfig& config,
                                       const std::string& what);
 
+// The same for every text of an evaluation.
+absl::StatusOr<std::vector<PerplexitySpec>> ResolveSeqLens(std::vector<PerplexitySpec> texts,
+                                                           const ModelConfig& config);
+
 // The spec with every 0 that means "default" filled in, or what is wrong with it.
 absl::StatusOr<CompressSpec> ResolveCompress(const CompressSpec& spec,
                                              const Checkpoint& checkpoint);
