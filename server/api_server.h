@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "base/status.h"
-#include "jobs/job_store.h"
 #include "metrics/nvml.h"
-#include "server/operations.h"
+#include "queue/job_store.h"
+#include "server/engine.h"
 #include "storage/artifact_store.h"
 
 namespace svdllm {

@@ -7,7 +7,7 @@
 
 #include "base/logging.h"
 #include "base/status.h"
-#include "server/operations.h"
+#include "server/engine.h"
 
 namespace svdllm {
 

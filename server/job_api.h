@@ -4,8 +4,8 @@
 #include <string>
 
 #include "base/status.h"
-#include "jobs/job_store.h"
-#include "server/operations.h"
+#include "queue/job_store.h"
+#include "server/engine.h"
 #include "storage/artifact_store.h"
 #include "svdllm/v1/compression.pb.h"
 

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "jobs/job_store.h"
+#include "queue/job_store.h"
 #include "server/status_proto.h"
 
 namespace svdllm {

@@ -4,8 +4,8 @@
 #include <string>
 
 #include "base/status.h"
-#include "jobs/job.h"
-#include "pipeline/job_spec.h"
+#include "job/spec.h"
+#include "queue/job.h"
 #include "svdllm/v1/compression.pb.h"
 
 namespace svdllm {

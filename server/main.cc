@@ -12,12 +12,12 @@
 
 #include "base/files.h"
 #include "base/logging.h"
-#include "jobs/job_store.h"
-#include "jobs/worker.h"
+#include "queue/job_store.h"
+#include "queue/worker.h"
 #include "server/api_server.h"
+#include "server/engine.h"
 #include "server/flags.h"
-#include "server/job_handlers.h"
-#include "server/operations.h"
+#include "server/run_job.h"
 #include "server/supervisor.h"
 
 namespace svdllm {

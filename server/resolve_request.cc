@@ -7,9 +7,9 @@
 
 #include "absl/strings/str_join.h"
 #include "pipeline/pipeline.h"
-#include "pipeline/text_tasks.h"
 #include "server/spec_proto.h"
 #include "server/status_proto.h"
+#include "tasks/text_tasks.h"
 
 namespace svdllm {
 namespace {

@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "pipeline/pipeline.h"
-#include "pipeline/text_tasks.h"
+#include "tasks/text_tasks.h"
 
 namespace svdllm {
 namespace {

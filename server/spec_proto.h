@@ -6,7 +6,7 @@
 #include <string>
 
 #include "base/status.h"
-#include "pipeline/job_spec.h"
+#include "job/spec.h"
 #include "storage/artifact_store.h"
 #include "svdllm/v1/compression.pb.h"
 

@@ -1,7 +1,7 @@
 #include "server/status_proto.h"
 
 #include "absl/strings/cord.h"
-#include "jobs/job.h"
+#include "queue/job.h"
 #include "svdllm/rpc/error_details.pb.h"
 
 namespace svdllm {

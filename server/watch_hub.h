@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "jobs/job_store.h"
+#include "queue/job_store.h"
 
 namespace svdllm {
 

@@ -7,8 +7,8 @@
 #include <span>
 #include <string>
 
+#include "checkpoint/checkpoint.h"
 #include "linalg/backend.h"
-#include "model/checkpoint.h"
 #include "model/sequence_layout.h"
 
 namespace svdllm {

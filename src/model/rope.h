@@ -5,8 +5,8 @@
 #include <map>
 #include <vector>
 
+#include "checkpoint/config.h"
 #include "linalg/backend.h"
-#include "model/config.h"
 
 namespace svdllm {
 

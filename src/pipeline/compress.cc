@@ -1,14 +1,18 @@
 #include <algorithm>
 #include <map>
 
-#include "model/tokenizer.h"
-#include "pipeline/compress_blocks.h"
-#include "pipeline/measure.h"
+#include "compress/allocate.h"
+#include "compress/layers.h"
+#include "corpus/model_samples.h"
+#include "evaluate/measure.h"
+#include "evaluate/throughput.h"
+#include "pipeline/estimate.h"
 #include "pipeline/memory_plan.h"
-#include "pipeline/model_samples.h"
 #include "pipeline/pipeline.h"
-#include "pipeline/staging.h"
-#include "pipeline/throughput.h"
+#include "pipeline/plan.h"
+#include "pipeline/publish.h"
+#include "storage/staging.h"
+#include "tokenizer/tokenizer.h"
 
 namespace svdllm {
 
@@ -130,7 +134,7 @@ absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend&
     result.peak_host_bytes = PeakResidentBytes();
     result.peak_device_bytes = log.PeakDeviceBytes();
     for (size_t i = 0; i < writers.size(); ++i) {
-      RETURN_IF_ERROR(writers[i].FinishArtifact(result, artifacts[i]));
+      RETURN_IF_ERROR(WriteReports(checkpoint, spec, writers[i].dir(), result, artifacts[i]));
       published[artifacts[i].keep_ratio] = std::move(artifacts[i]);
     }
     RETURN_IF_ERROR(log.Check());

@@ -4,11 +4,11 @@
 #include <filesystem>
 #include <utility>
 
+#include "evaluate/choices.h"
+#include "evaluate/generation.h"
+#include "evaluate/perplexity.h"
+#include "evaluate/throughput.h"
 #include "model/decoder.h"
-#include "pipeline/generate_texts.h"
-#include "pipeline/perplexity.h"
-#include "pipeline/score_choices.h"
-#include "pipeline/throughput.h"
 #include "tasks/task_table.h"
 
 namespace svdllm {

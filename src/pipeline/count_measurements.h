@@ -3,11 +3,11 @@
 
 #include <vector>
 
-#include "linalg/counting_backend.h"
-#include "model/checkpoint.h"
-#include "pipeline/job_spec.h"
-#include "pipeline/run_log.h"
-#include "pipeline/sequences.h"
+#include "checkpoint/checkpoint.h"
+#include "corpus/documents.h"
+#include "job/progress.h"
+#include "job/spec.h"
+#include "linalg/counting/backend.h"
 
 namespace svdllm {
 

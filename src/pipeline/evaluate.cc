@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <set>
 
-#include "model/tokenizer.h"
-#include "pipeline/evaluation_report.h"
-#include "pipeline/measure.h"
+#include "evaluate/measure.h"
 #include "pipeline/memory_plan.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/plan.h"
-#include "pipeline/staging.h"
+#include "report/evaluation_json.h"
+#include "storage/staging.h"
+#include "tokenizer/tokenizer.h"
 
 namespace svdllm {
 namespace {

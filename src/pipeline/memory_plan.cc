@@ -6,8 +6,12 @@
 #include <utility>
 #include <vector>
 
+#include "compress/allocate.h"
+#include "compress/layers.h"
+#include "compress/rank_rules.h"
+#include "corpus/model_samples.h"
+#include "evaluate/resolve.h"
 #include "pipeline/count_measurements.h"
-#include "pipeline/model_samples.h"
 
 namespace svdllm {
 namespace {

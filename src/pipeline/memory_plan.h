@@ -2,10 +2,10 @@
 // by running it, layers, batches and all, on a backend that only counts.
 #pragma once
 
-#include "linalg/counting_backend.h"
-#include "model/checkpoint.h"
-#include "pipeline/compress_blocks.h"
-#include "pipeline/job_spec.h"
+#include "checkpoint/checkpoint.h"
+#include "compress/context.h"
+#include "job/spec.h"
+#include "linalg/counting/backend.h"
 
 namespace svdllm {
 

@@ -7,8 +7,8 @@
 // Nothing is kept between calls. Errors carry a reason from base/status.h and the offending name.
 #pragma once
 
+#include "job/spec.h"
 #include "linalg/backend.h"
-#include "pipeline/job_spec.h"
 #include "storage/artifact_store.h"
 
 namespace svdllm {

@@ -7,19 +7,17 @@
 #include <cmath>
 #include <set>
 
+#include "corpus/model_samples.h"
+#include "evaluate/prompts.h"
+#include "evaluate/throughput.h"
 #include "linalg/backend.h"
-#include "pipeline/block_statistics.h"
+#include "pipeline/estimate.h"
 #include "pipeline/memory_plan.h"
-#include "pipeline/model_samples.h"
 #include "pipeline/pipeline.h"
-#include "pipeline/task_prompts.h"
-#include "pipeline/text_tasks.h"
-#include "pipeline/throughput.h"
+#include "tasks/text_tasks.h"
 
 namespace svdllm {
 namespace {
-
-constexpr int64_t kDefaultSeqLen = 2048;
 
 absl::Status InvalidField(const std::string& message) {
   return MakeError(absl::StatusCode::kInvalidArgument, kInvalidField, message);
@@ -77,42 +75,6 @@ double ExpectedFlops(const CompressSpec& spec, const Checkpoint& checkpoint) {
 }
 
 }  // namespace
-
-std::vector<Target> Targets(const Checkpoint& checkpoint) {
-  std::vector<Target> targets;
-  for (int64_t layer = 0; layer < checkpoint.config().num_layers; ++layer) {
-    for (const LinearRow& row : checkpoint.arch().linears) {
-      const LinearShape shape = ShapeOf(checkpoint.config(), row.id);
-      const std::string module(row.module);
-      targets.push_back({layer, row.id, ModulePath(checkpoint.arch(), layer, row.id),
-                         module.substr(module.rfind('.') + 1), shape.rows, shape.cols});
-    }
-  }
-  return targets;
-}
-
-absl::StatusOr<int64_t> ResolveSeqLen(int64_t seq_len, const ModelConfig& config,
-                                      const std::string& what) {
-  // Dynamic scaling is made for longer texts than the model was trained on.
-  const int64_t most =
-      config.rope.kind == RopeKind::kDynamic ? INT64_MAX : config.max_position_embeddings;
-  if (seq_len == 0) return std::min(kDefaultSeqLen, most);
-  if (seq_len < 2) return InvalidField(what + ": " + std::to_string(seq_len) + " is less than 2");
-  if (seq_len > most) {
-    return InvalidField(what + ": " + std::to_string(seq_len) +
-                        " is more than the model's max_position_embeddings, " +
-                        std::to_string(most));
-  }
-  return seq_len;
-}
-
-absl::StatusOr<std::vector<PerplexitySpec>> ResolveSeqLens(std::vector<PerplexitySpec> texts,
-                                                           const ModelConfig& config) {
-  for (PerplexitySpec& text : texts) {
-    ASSIGN_OR_RETURN(text.seq_len, ResolveSeqLen(text.seq_len, config, text.name + ": seq_len"));
-  }
-  return texts;
-}
 
 namespace {
 
@@ -240,23 +202,6 @@ absl::StatusOr<CompressSpec> ResolveCompress(const CompressSpec& spec,
   }
   if (has_floor) RETURN_IF_ERROR(CheckLeastRanks(resolved, checkpoint));
   return resolved;
-}
-
-RankRules RulesOf(const CompressSpec& spec, double keep_ratio) {
-  return {spec.encoding, keep_ratio, spec.min_keep_ratio, spec.rank_multiple};
-}
-
-std::vector<std::vector<int64_t>> UniformRanks(const CompressSpec& spec,
-                                               const std::vector<Target>& targets) {
-  std::vector<std::vector<int64_t>> ranks;
-  for (const double keep_ratio : spec.keep_ratios) {
-    const RankRules rules = RulesOf(spec, keep_ratio);
-    ranks.emplace_back();
-    for (const Target& target : targets) {
-      ranks.back().push_back(UniformRank(rules, target.rows, target.cols));
-    }
-  }
-  return ranks;
 }
 
 CompressPlan MakePlan(const CompressSpec& spec, const Checkpoint& checkpoint) {

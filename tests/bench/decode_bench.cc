@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "pipeline/throughput.h"
+#include "evaluate/throughput.h"
 
 namespace svdllm {
 namespace {

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "linalg/backend.h"
-#include "linalg/cuda_backend_loader.h"
+#include "linalg/cuda/loader.h"
 
 namespace svdllm {
 namespace {

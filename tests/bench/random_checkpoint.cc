@@ -21,9 +21,9 @@
 
 #include "base/files.h"
 #include "base/status.h"
-#include "model/architecture.h"
-#include "model/config.h"
-#include "model/safetensors.h"
+#include "checkpoint/architecture.h"
+#include "checkpoint/config.h"
+#include "formats/safetensors.h"
 #include "tests/support/tiny_checkpoint.h"
 
 namespace svdllm {

@@ -18,10 +18,12 @@
 #include <string>
 #include <vector>
 
-#include "linalg/cuda_backend_loader.h"
+#include "compress/cost.h"
+#include "linalg/cuda/loader.h"
+#include "model/cost.h"
+#include "pipeline/estimate.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/plan.h"
-#include "pipeline/work.h"
 
 namespace svdllm {
 namespace {

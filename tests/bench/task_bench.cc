@@ -13,10 +13,10 @@
 #include <filesystem>
 #include <string>
 
-#include "linalg/cuda_backend_loader.h"
-#include "model/tokenizer.h"
-#include "pipeline/measure.h"
+#include "evaluate/measure.h"
+#include "linalg/cuda/loader.h"
 #include "pipeline/pipeline.h"
+#include "tokenizer/tokenizer.h"
 
 namespace svdllm {
 namespace {

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "linalg/backend.h"
-#include "linalg/cuda_backend_loader.h"
+#include "linalg/cuda/loader.h"
 
 namespace svdllm::testing {
 

@@ -3,8 +3,8 @@
 
 #include <cmath>
 
-#include "linalg/counting_backend.h"
-#include "linalg/device_scratch.h"
+#include "linalg/counting/backend.h"
+#include "linalg/counting/device_scratch.h"
 #include "tests/conformance/backend_fixture.h"
 
 namespace svdllm::testing {

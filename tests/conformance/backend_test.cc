@@ -5,7 +5,7 @@
 #include <cmath>
 #include <limits>
 
-#include "linalg/cuda_backend_loader.h"
+#include "linalg/cuda/loader.h"
 #include "tests/conformance/backend_fixture.h"
 
 namespace svdllm::testing {

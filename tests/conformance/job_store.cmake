@@ -1,4 +1,4 @@
 svdllm_test(job_store_conformance_test
   SOURCES job_store_test.cc job_store_lease_test.cc
-  DEPS svdllm_jobs svdllm_metrics Threads::Threads
+  DEPS svdllm_queue svdllm_metrics Threads::Threads
   LABELS conformance)

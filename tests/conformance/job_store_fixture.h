@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "jobs/job_store.h"
+#include "queue/job_store.h"
 
 namespace svdllm {
 

@@ -10,7 +10,7 @@
 
 #include "base/files.h"
 #include "model/decoder.h"
-#include "pipeline/streams.h"
+#include "model/residual_stream.h"
 
 namespace svdllm {
 namespace {

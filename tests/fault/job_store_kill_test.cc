@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <string>
 
-#include "jobs/job_store.h"
+#include "queue/job_store.h"
 
 namespace svdllm {
 namespace {

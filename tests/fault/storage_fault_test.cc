@@ -10,7 +10,7 @@
 #include <functional>
 
 #include "base/files.h"
-#include "model/safetensors.h"
+#include "formats/safetensors.h"
 #include "storage/artifact_store.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"

@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
-#include "model/architecture.h"
-#include "model/config.h"
+#include "checkpoint/architecture.h"
+#include "checkpoint/config.h"
 #include "tests/fuzz/mutator.h"
 
 namespace svdllm {

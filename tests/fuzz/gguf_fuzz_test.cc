@@ -3,11 +3,11 @@
 #include <cstring>
 #include <filesystem>
 
-#include "model/gguf_model.h"
-#include "model/tokenizer.h"
+#include "checkpoint/gguf_model.h"
 #include "tests/fuzz/mutator.h"
 #include "tests/support/gguf_bytes.h"
 #include "tests/support/temp_dir.h"
+#include "tokenizer/tokenizer.h"
 
 namespace svdllm {
 namespace {

@@ -3,7 +3,7 @@
 #include <cstring>
 #include <filesystem>
 
-#include "model/safetensors.h"
+#include "formats/safetensors.h"
 #include "tests/fuzz/mutator.h"
 #include "tests/support/safetensors_bytes.h"
 #include "tests/support/temp_dir.h"

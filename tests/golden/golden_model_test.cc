@@ -3,13 +3,13 @@
 #include <cmath>
 #include <map>
 
+#include "compress/statistics.h"
+#include "corpus/documents.h"
+#include "evaluate/perplexity.h"
 #include "golden.h"
 #include "model/forward.h"
-#include "pipeline/block_statistics.h"
-#include "pipeline/perplexity.h"
+#include "model/residual_stream.h"
 #include "pipeline/pipeline.h"
-#include "pipeline/sequences.h"
-#include "pipeline/streams.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "linalg/cuda_backend_loader.h"
+#include "linalg/cuda/loader.h"
 #include "server_fixture.h"
 #include "tests/support/tiny_checkpoint.h"
 

@@ -14,10 +14,10 @@
 #include <thread>
 #include <vector>
 
-#include "fake_operations.h"
-#include "jobs/worker.h"
+#include "fake_engine.h"
+#include "queue/worker.h"
 #include "server/api_server.h"
-#include "server/job_handlers.h"
+#include "server/run_job.h"
 #include "svdllm/rpc/error_details.pb.h"
 #include "svdllm/v1/compression.grpc.pb.h"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes tests/unit/model/data/gguf_blocks.txt: random blocks of ggml's formats, and what they stand for.
+"""Makes tests/unit/formats/data/gguf_blocks.txt: random blocks of ggml's formats, and what they stand for.
 
     gguf_blocks.py OUTPUT
 

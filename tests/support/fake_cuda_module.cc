@@ -8,7 +8,7 @@
 #include <string>
 
 #include "linalg/backend.h"
-#include "linalg/cuda_module.h"
+#include "linalg/cuda/module_api.h"
 
 namespace svdllm {
 namespace {

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "model/architecture.h"
+#include "checkpoint/architecture.h"
 #include "tests/support/safetensors_bytes.h"
 
 namespace svdllm::testing {

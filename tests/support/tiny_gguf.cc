@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "base/files.h"
-#include "model/checkpoint.h"
+#include "checkpoint/checkpoint.h"
 
 namespace svdllm::testing {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "model/config.h"
+#include "checkpoint/config.h"
 #include "tests/support/gguf_bytes.h"
 
 namespace svdllm::testing {

@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "client/error.h"
-#include "fake_service.h"
+#include "tests/support/fake_service.h"
 
 namespace svdllm {
 namespace {

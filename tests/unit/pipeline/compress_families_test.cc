@@ -3,8 +3,8 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "job_fixture.h"
-#include "model/checkpoint.h"
+#include "checkpoint/checkpoint.h"
+#include "tests/support/job_fixture.h"
 
 namespace svdllm {
 namespace {

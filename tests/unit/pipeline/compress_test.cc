@@ -2,9 +2,10 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "job_fixture.h"
-#include "model/checkpoint.h"
-#include "pipeline/artifact_writer.h"
+#include "artifact/writer.h"
+#include "checkpoint/checkpoint.h"
+#include "pipeline/publish.h"
+#include "tests/support/job_fixture.h"
 
 namespace svdllm {
 namespace {

@@ -2,10 +2,10 @@
 // decomposition fixes them up to what W′ does not see.)
 #include <cmath>
 
-#include "linalg/cuda_backend_loader.h"
-#include "linalg/device_scratch.h"
-#include "model/checkpoint.h"
-#include "tests/unit/pipeline/job_fixture.h"
+#include "checkpoint/checkpoint.h"
+#include "linalg/counting/device_scratch.h"
+#include "linalg/cuda/loader.h"
+#include "tests/support/job_fixture.h"
 
 namespace svdllm {
 namespace {

@@ -4,8 +4,8 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "job_fixture.h"
-#include "pipeline/evaluation_report.h"
+#include "report/evaluation_json.h"
+#include "tests/support/job_fixture.h"
 
 namespace svdllm {
 namespace {

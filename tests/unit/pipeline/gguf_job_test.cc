@@ -1,8 +1,8 @@
 // Jobs on a GGUF file give what jobs on the directory that it was made from do.
-#include "job_fixture.h"
-#include "model/checkpoint.h"
-#include "model/tokenizer.h"
+#include "checkpoint/checkpoint.h"
+#include "tests/support/job_fixture.h"
 #include "tests/support/tiny_gguf.h"
+#include "tokenizer/tokenizer.h"
 
 namespace svdllm {
 namespace {

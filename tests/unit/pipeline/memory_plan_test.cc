@@ -4,10 +4,13 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "pipeline/artifact_writer.h"
-#include "pipeline/compress_blocks.h"
+#include "artifact/writer.h"
+#include "compress/allocate.h"
+#include "compress/layers.h"
+#include "corpus/documents.h"
 #include "pipeline/plan.h"
-#include "tests/unit/pipeline/job_fixture.h"
+#include "tests/support/job_fixture.h"
+#include "tokenizer/tokenizer.h"
 
 namespace svdllm {
 namespace {

@@ -1,6 +1,6 @@
 #include "pipeline/plan.h"
 
-#include "job_fixture.h"
+#include "tests/support/job_fixture.h"
 
 namespace svdllm {
 namespace {

@@ -6,8 +6,8 @@
 #include <cstdio>
 
 #include "absl/strings/ascii.h"
-#include "jobs/job_store.h"
 #include "pipeline/pipeline.h"
+#include "queue/job_store.h"
 #include "server/job_proto.h"
 #include "server/spec_proto.h"
 #include "server/status_proto.h"

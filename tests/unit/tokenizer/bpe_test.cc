@@ -1,6 +1,6 @@
 // The merge loop against the definition: merge the leftmost pair of the lowest rank, again and
 // again.
-#include "model/bpe.h"
+#include "tokenizer/bpe.h"
 
 #include <gtest/gtest.h>
 

@@ -17,8 +17,8 @@
 #include "base/digest.h"
 #include "base/files.h"
 #include "fixtures.h"
-#include "model/tokenizer.h"
 #include "tests/support/temp_dir.h"
+#include "tokenizer/tokenizer.h"
 
 namespace svdllm {
 namespace {

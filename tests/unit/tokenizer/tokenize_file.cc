@@ -16,7 +16,7 @@
 
 #include "base/digest.h"
 #include "base/files.h"
-#include "model/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 namespace {
 

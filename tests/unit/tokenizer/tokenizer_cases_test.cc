@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "fixtures.h"
-#include "model/tokenizer.h"
 #include "tests/support/temp_dir.h"
+#include "tokenizer/tokenizer.h"
 
 namespace svdllm {
 namespace {

@@ -7,8 +7,8 @@
 
 #include "base/status.h"
 #include "fixtures.h"
-#include "model/tokenizer.h"
 #include "tests/support/temp_dir.h"
+#include "tokenizer/tokenizer.h"
 
 namespace svdllm {
 namespace {

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "base/digest.h"
-#include "model/unicode_normalize.h"
-#include "model/unicode_regex.h"
-#include "model/unicode_text.h"
+#include "base/utf8.h"
+#include "tokenizer/unicode_normalize.h"
+#include "tokenizer/unicode_regex.h"
 
 namespace svdllm {
 namespace {

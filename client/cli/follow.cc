@@ -1,0 +1,67 @@
+#include "client/cli/follow.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/cli/json_output.h"
+#include "client/cli/progress_view.h"
+#include "client/cli/text_output.h"
+
+namespace svdllm::cli {
+namespace {
+
+// What the user can do about a job that goes on without being watched.
+std::string HowToGoOn(const CommandContext& context, const std::string& name) {
+  const bool named = context.flags.Has("server") || !context.environment.server.empty();
+  const std::string server = named ? absl::StrCat(" --server=", context.client.address()) : "";
+  return absl::StrCat("The job goes on. To watch or to cancel it:\n  svdllm jobs watch ", name,
+                      server, "\n  svdllm jobs cancel ", name, server);
+}
+
+}  // namespace
+
+int ExitStatusOf(const v1::Job& job) {
+  if (job.state() == v1::FAILED || job.state() == v1::CANCELLED) return kExitJobFailed;
+  const v1::EvaluateResult& result = job.evaluate_result();
+  return result.has_verdict() && !result.verdict().accepted() ? kExitRegressed : kExitOk;
+}
+
+absl::StatusOr<int> FollowJob(CommandContext& context, const std::string& name,
+                              int64_t after_sequence) {
+  const CommandEnvironment& environment = context.environment;
+  absl::Status watched;
+  absl::StatusOr<v1::Job> job;
+  {
+    ProgressView view(environment.err, environment.err_is_terminal, environment.columns);
+    const auto say = std::exchange(context.say, [&](const std::string& text) { view.Say(text); });
+    watched = context.client.Watch(name, after_sequence,
+                                   [&](const v1::JobEvent& event) { view.Show(event); });
+    if (watched.ok()) job = context.client.GetJob(name);
+    context.say = say;
+  }
+  if (environment.stop.stop_requested()) {
+    environment.err << HowToGoOn(context, name) << std::endl;
+    return kExitInterrupted;
+  }
+  // A job that is not there does not go on either.
+  if (!absl::IsNotFound(watched)) context.note_on_error = HowToGoOn(context, name);
+  RETURN_IF_ERROR(watched);
+  RETURN_IF_ERROR(job.status());
+  environment.out << (context.json ? ToJson(*job) : JobSummary(*job)) << std::flush;
+  return ExitStatusOf(*job);
+}
+
+absl::StatusOr<int> StreamEvents(CommandContext& context, const std::string& name,
+                                 int64_t after_sequence) {
+  const CommandEnvironment& environment = context.environment;
+  const absl::Status watched =
+      context.client.Watch(name, after_sequence, [&](const v1::JobEvent& event) {
+        environment.out << ToJson(event, JsonLayout::kOneLine) << std::flush;
+      });
+  if (environment.stop.stop_requested()) return kExitInterrupted;
+  RETURN_IF_ERROR(watched);
+  ASSIGN_OR_RETURN(const v1::Job job, context.client.GetJob(name));
+  return ExitStatusOf(job);
+}
+
+}  // namespace svdllm::cli

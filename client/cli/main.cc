@@ -1,0 +1,54 @@
+// svdllm: the command line client.
+#include <pthread.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <iostream>
+#include <thread>
+
+#include "client/cli/command.h"
+
+namespace {
+
+int TerminalColumns() {
+  winsize size = {};
+  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // Ctrl-C is taken by a thread, which may do what a signal handler may not. Blocked before any
+  // other thread is started, so that all inherit it.
+  sigset_t interrupt;
+  sigemptyset(&interrupt);
+  sigaddset(&interrupt, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &interrupt, nullptr);
+  std::stop_source stop;
+  std::thread([interrupt, stop]() mutable {
+    int signal_number = 0;
+    sigwait(&interrupt, &signal_number);
+    stop.request_stop();
+    sigwait(&interrupt, &signal_number);
+    _exit(svdllm::cli::kExitInterrupted);  // the second one does not wait for anything
+  }).detach();
+
+  std::error_code ignored;
+  const char* server = std::getenv("SVDLLM_SERVER");
+  const svdllm::cli::CommandEnvironment environment{
+      .out = std::cout,
+      .err = std::cerr,
+      .out_is_terminal = isatty(STDOUT_FILENO) == 1,
+      .err_is_terminal = isatty(STDERR_FILENO) == 1,
+      .columns = TerminalColumns(),
+      .directory = std::filesystem::current_path(ignored).string(),
+      .server = server == nullptr ? "" : server,
+      .stop = stop.get_token()};
+  const int exit_status = svdllm::cli::RunCommand({argv + 1, argv + argc}, environment);
+  std::cout.flush();
+  // Results that could not be written (a full disk) are not a success.
+  return exit_status == 0 && !std::cout ? 1 : exit_status;
+}

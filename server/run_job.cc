@@ -1,0 +1,159 @@
+#include "server/run_job.h"
+
+#include <chrono>
+#include <filesystem>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include "base/files.h"
+#include "base/logging.h"
+#include "metrics/metrics.h"
+#include "server/job_proto.h"
+#include "server/spec_proto.h"
+
+namespace svdllm {
+namespace {
+
+constexpr std::chrono::milliseconds kProgressInterval(100);
+
+// An attempt's scratch space; freed before the outcome is stored, which may need the room.
+class WorkDir {
+ public:
+  static absl::StatusOr<WorkDir> Create(const std::string& path) {
+    std::error_code error;
+    std::filesystem::remove_all(path, error);
+    std::filesystem::create_directories(path, error);
+    if (error) return ErrnoToStatus(error.value(), "create", path);
+    return WorkDir(path);
+  }
+  WorkDir(WorkDir&& other) noexcept : path_(std::exchange(other.path_, "")) {}
+  ~WorkDir() {
+    std::error_code error;
+    if (!path_.empty()) std::filesystem::remove_all(path_, error);
+    if (error) Log(LogLevel::kWarning, "work directory not removed", {{"path", path_}});
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  explicit WorkDir(std::string path) : path_(std::move(path)) {}
+  std::string path_;
+};
+
+// Stores progress, but not more often than anybody can look: every change of stage or layer, and in
+// between ten a second. The last one is never lost.
+class ProgressSink {
+ public:
+  explicit ProgressSink(JobContext& context) : context_(context) {}
+
+  void Add(const Progress& progress) {
+    const auto now = std::chrono::steady_clock::now();
+    const bool step = progress.stage != stage_ || progress.layers_done != layers_done_;
+    pending_ = ToProto(progress).SerializeAsString();
+    if (!step && now - stored_at_ < kProgressInterval) return;
+    if (progress.stage != stage_) {
+      Log(LogLevel::kDebug, "stage",
+          {{"job", context_.job().id},
+           {"attempt", std::to_string(context_.job().attempt)},
+           {"stage", progress.stage}});
+    }
+    stage_ = progress.stage;
+    layers_done_ = progress.layers_done;
+    stored_at_ = now;
+    Flush();
+  }
+  void Flush() {
+    if (pending_.has_value()) context_.Report({EventKind::kProgress, std::move(*pending_)});
+    pending_.reset();
+  }
+
+ private:
+  JobContext& context_;
+  std::string stage_;
+  int64_t layers_done_ = -1;
+  std::chrono::steady_clock::time_point stored_at_;
+  std::optional<std::string> pending_;
+};
+
+absl::Status BadRecord(const Job& job) {
+  return MakeError(absl::StatusCode::kInternal, kInternal,
+                   "the stored request of jobs/" + job.id + " cannot be read");
+}
+
+HandlerResult ToHandlerResult(const CompressResult& result) {
+  HandlerResult handled;
+  handled.result = ToProto(result).SerializeAsString();
+  for (const ArtifactResult& artifact : result.artifacts) {
+    v1::ArtifactPublished event;
+    event.set_keep_ratio(artifact.keep_ratio);
+    event.set_uri(artifact.uri);
+    event.set_manifest_sha256(artifact.manifest_sha256);
+    event.set_weight_bytes(artifact.weight_bytes);
+    handled.events.push_back({EventKind::kArtifact, event.SerializeAsString()});
+    handled.counters[kArtifactBytes] += static_cast<double>(artifact.weight_bytes);
+  }
+  for (const StageTime& stage : result.stages) {
+    CountStage(stage.stage, stage.seconds, handled.counters);
+  }
+  return handled;
+}
+
+HandlerResult ToHandlerResult(const EvaluateResult& result) {
+  HandlerResult handled;
+  handled.result = ToProto(result).SerializeAsString();
+  if (!result.report_uri.empty()) {
+    v1::ArtifactPublished event;
+    event.set_uri(result.report_uri);
+    event.set_manifest_sha256(result.manifest_sha256);
+    handled.events.push_back({EventKind::kArtifact, event.SerializeAsString()});
+  }
+  double seconds = 0;
+  const auto add = [&seconds](const ModelFigures& figures) {
+    for (const PerplexityResult& perplexity : figures.perplexities) seconds += perplexity.seconds;
+    for (const TaskResult& task : figures.tasks) seconds += task.seconds;
+    for (const ThroughputResult& speed : figures.throughputs) seconds += speed.seconds;
+  };
+  add(result.model);
+  if (result.baseline.has_value()) add(*result.baseline);
+  CountStage("evaluate", seconds, handled.counters);
+  return handled;
+}
+
+}  // namespace
+
+JobHandler MakeJobHandler(const Operations& operations, ArtifactStore& artifacts,
+                          const std::string& work_root) {
+  return [&operations, &artifacts,
+          work_root](JobContext& context) -> absl::StatusOr<HandlerResult> {
+    const Job& job = context.job();
+    RETURN_IF_ERROR(context.Check());  // e.g. a job whose time ran out while it waited again
+    const std::string attempt = job.id + "." + std::to_string(context.lease().token);
+    ASSIGN_OR_RETURN(const WorkDir work_dir, WorkDir::Create(work_root + "/" + attempt));
+    ProgressSink sink(context);
+    RunHooks hooks;
+    hooks.on_progress = [&](const Progress& progress) { sink.Add(progress); };
+    hooks.check = [&] { return context.Check(); };
+    hooks.begin_publish = [&] { return context.BeginPublish(); };
+    if (job.kind == JobKind::kEvaluate) {
+      v1::EvaluateRequest request;
+      if (!request.ParseFromString(job.request)) return BadRecord(job);
+      ASSIGN_OR_RETURN(EvaluateSpec spec, ToSpec(request, artifacts, work_dir.path()));
+      spec.job_id = job.id;
+      spec.attempt = context.lease().token;
+      ASSIGN_OR_RETURN(const EvaluateResult result,
+                       operations.run_evaluate(spec, artifacts, hooks));
+      sink.Flush();
+      return ToHandlerResult(result);
+    }
+    v1::CompressModelRequest request;
+    if (!request.ParseFromString(job.request)) return BadRecord(job);
+    ASSIGN_OR_RETURN(CompressSpec spec, ToSpec(request, artifacts, work_dir.path()));
+    spec.job_id = job.id;
+    spec.attempt = context.lease().token;  // unlike the attempt's number, never used twice
+    ASSIGN_OR_RETURN(const CompressResult result, operations.run_compress(spec, artifacts, hooks));
+    sink.Flush();
+    return ToHandlerResult(result);
+  };
+}
+
+}  // namespace svdllm

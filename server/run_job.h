@@ -1,0 +1,17 @@
+// Runs a stored job: request bytes in, result bytes out. No gRPC.
+#pragma once
+
+#include <string>
+
+#include "queue/worker.h"
+#include "server/engine.h"
+#include "storage/artifact_store.h"
+
+namespace svdllm {
+
+// operations and artifacts outlive the handler. Each attempt works in a directory of its own under
+// work_root, which is gone when the handler returns.
+JobHandler MakeJobHandler(const Operations& operations, ArtifactStore& artifacts,
+                          const std::string& work_root);
+
+}  // namespace svdllm

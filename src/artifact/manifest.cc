@@ -1,0 +1,60 @@
+#include "artifact/manifest.h"
+
+#include <dirent.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "base/digest.h"
+#include "base/files.h"
+
+namespace svdllm {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr char kManifest[] = "compression_manifest.json";
+
+std::vector<std::string> FilesOf(const std::string& dir) {
+  std::vector<std::string> names;
+  if (DIR* handle = opendir(dir.c_str())) {
+    while (const dirent* entry = readdir(handle)) {
+      const std::string name = entry->d_name;
+      if (name != "." && name != "..") names.push_back(name);
+    }
+    closedir(handle);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> WriteManifest(const std::string& dir, const std::string& job_id) {
+  Json files = Json::object();
+  for (const std::string& name : FilesOf(dir)) {
+    if (name == kManifest) continue;
+    ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(dir + "/" + name));
+    ASSIGN_OR_RETURN(const std::string digest, Sha256OfFile(dir + "/" + name));
+    files[name] = {{"sha256", digest}, {"bytes", file.bytes().size()}};
+  }
+  const Json manifest = {{"format_version", 1},
+                         {"created_by", std::string("svdllm ") + SVDLLM_VERSION},
+                         {"job", job_id},
+                         {"files", std::move(files)}};
+  const std::string text = manifest.dump(2) + "\n";
+  RETURN_IF_ERROR(WriteFileAtomic(dir + "/" + kManifest, text));
+  return Sha256(text);
+}
+
+absl::StatusOr<std::string> OwnManifest(const std::string& dir, const std::string& job_id) {
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(dir + "/" + kManifest, 1 << 24));
+  const Json manifest = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!manifest.is_object() || !manifest.contains("job") || manifest["job"] != job_id) {
+    return absl::NotFoundError(dir + ": not published by job " + job_id);
+  }
+  return Sha256(text);
+}
+
+}  // namespace svdllm

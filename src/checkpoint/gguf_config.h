@@ -1,0 +1,21 @@
+// The configuration in a GGUF file's metadata, in the words of Hugging Face's config.json.
+#pragma once
+
+#include <string>
+
+#include "base/status.h"
+#include "formats/gguf.h"
+
+namespace svdllm {
+
+// The tensor that holds LLaMA 3's scaling of rotary frequencies, worked out.
+inline constexpr char kGgufRopeFactors[] = "rope_freqs.weight";
+
+// For a file of architecture llama. UNIMPLEMENTED with UNSUPPORTED_ARCHITECTURE naming the key for
+// what config.json could not say exactly; INVALID_ARGUMENT with MODEL_CORRUPT for missing keys.
+absl::StatusOr<std::string> GgufConfigText(const GgufFile& file);
+
+// Heads of queries, or of keys and values.
+absl::StatusOr<int64_t> GgufHeads(const GgufFile& file, bool of_keys);
+
+}  // namespace svdllm

@@ -1,0 +1,67 @@
+// The anchored method's way through a block (lowrank/anchored.h): two activation streams, the dense
+// model's and, for every keep ratio, that of the model compressed so far, in the true order of the
+// block: q, k and v are compressed before o's inputs are looked at, gate and up before down's. A
+// block whose inputs were all taken beforehand would make up for the same loss twice.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "artifact/writer.h"
+#include "compress/context.h"
+#include "lowrank/anchored.h"
+#include "lowrank/factors.h"
+#include "model/forward.h"
+#include "model/residual_stream.h"
+
+namespace svdllm {
+
+// Use: Start, then CompressLayer for layers 0, 1, … Memory beside the streams: for every keep ratio
+// one H of the order of the site's inputs and one drift. Not thread-safe.
+class AnchoredCompressor {
+ public:
+  explicit AnchoredCompressor(const CompressContext& context);
+
+  absl::Status Start(size_t writers);
+  absl::Status CompressLayer(int64_t layer, std::vector<ArtifactWriter>& writers,
+                             std::vector<std::vector<MatrixReport>>& reports);
+
+ private:
+  // One compressed model.
+  struct Stream {
+    ResidualStream x;
+    Block block;   // the current block as far as it is compressed
+    Matrix gram;   // H of the current site, F64 [n, n]
+    Matrix drift;  // D [n, n], or W D [m, n] of the site's only reader
+    bool drift_is_output = false;
+    Matrix kept;  // F32 [tokens, n]: the inputs of o or down, where they are kept
+  };
+
+  // The linears that read a site.
+  std::vector<size_t> Readers(Site site) const;
+  // H and the drift of every stream at a site. Where the site ends a half of the block, the dense
+  // stream is advanced behind it.
+  absl::Status Gather(int64_t layer, Site site);
+  absl::Status GatherBatch(const Batch& batch, Site site);
+  absl::Status Compress(int64_t layer, Site site, Stream& stream, ArtifactWriter& writer,
+                        std::vector<MatrixReport>& reports);
+  absl::Status CompressTogether(int64_t layer, std::span<const size_t> readers,
+                                const Metric& metric, Stream& stream, ArtifactWriter& writer,
+                                std::vector<MatrixReport>& reports);
+  // Takes a compressed stream behind the half that the site ends.
+  absl::Status FinishHalf(Site site, Stream& stream);
+
+  const CompressContext& context_;
+  Backend& backend_;
+  Forward dense_forward_, forward_;  // two, as their buffers are in use at the same time
+  const std::vector<Batch> batches_;
+  BlockReader reader_;
+  ResidualStream dense_;
+  // While a site's statistics are gathered.
+  Matrix drift_;         // F32 [largest batch, n]: X − X′ of a batch
+  Matrix drift_output_;  // F32 [largest batch, m]: W (X − X′) of it
+  Block block_;
+  std::vector<Stream> streams_;
+};
+
+}  // namespace svdllm

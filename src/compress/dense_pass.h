@@ -1,0 +1,56 @@
+// The dense model over the calibration set, a block at a time: what every method's statistics, and
+// every allocation's spectra, come from.
+#pragma once
+
+#include <vector>
+
+#include "compress/context.h"
+#include "compress/statistics.h"
+#include "model/residual_stream.h"
+
+namespace svdllm {
+
+// Use: Start, then Calibrate for layers 0, 1, … Not thread-safe.
+class DensePass {
+ public:
+  explicit DensePass(const CompressContext& context)
+      : context_(context),
+        statistic_(RowOf(context.spec.method).statistic),
+        forward_(context.checkpoint.config(), context.checkpoint.arch(), context.backend),
+        batches_(MakeBatches(context.calibration)),
+        reader_(context.checkpoint, context.backend, context.placement.overlap) {}
+
+  absl::Status Start();
+  // Loads the block and gathers its statistics over the stream, which is advanced.
+  absl::Status Calibrate(int64_t layer);
+
+  const std::vector<Batch>& batches() const { return batches_; }
+  // The residual streams behind the last block that was calibrated; empty where the method needs no
+  // activations.
+  const ResidualStream& stream() const { return stream_; }
+  const Block& block() const { return block_; }
+  const BlockStatistics& statistics() const { return statistics_; }
+  // Leaves none behind.
+  BlockStatistics TakeStatistics() { return std::move(statistics_); }
+  absl::StatusOr<BlockStatistics> NewStatistics() const;
+
+ private:
+  const CompressContext& context_;
+  const Statistic statistic_;
+  Forward forward_;
+  const std::vector<Batch> batches_;
+  BlockReader reader_;
+  ResidualStream stream_;
+  int64_t layer_ = -1;
+  Block block_;
+  BlockStatistics statistics_;
+};
+
+// Begins the decompositions of some linears of a block, by their numbers in the table.
+absl::StatusOr<PendingDecompositions> StartDecompositions(const CompressContext& context,
+                                                          const Block& block,
+                                                          const BlockStatistics& statistics,
+                                                          bool values_only,
+                                                          std::span<const size_t> linears);
+
+}  // namespace svdllm

@@ -1,0 +1,62 @@
+// What compressing one matrix alone does to the model's predictions: the mean KL divergence of its
+// next-token distributions from the dense model's, over some of the calibration tokens.
+//
+// All matrices are probed in one pass over the blocks: a variant of the residual streams branches
+// off at its matrix, and every open variant goes through the rest of the dense model, several in
+// one batch. A block's weights are read once, and what lies before a matrix is computed once for
+// all.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "compress/context.h"
+#include "lowrank/decomposition.h"
+#include "model/residual_stream.h"
+
+namespace svdllm {
+
+// Use: Start; for layers 0, 1, … BeginLayer, AddMatrix for the layer's linears in the table's
+// order, EndLayer; Divergences. Not thread-safe.
+class KlProbe {
+ public:
+  // ranks: for each keep ratio a rank a target; 0 is not probed.
+  KlProbe(const CompressContext& context, std::vector<std::vector<int64_t>> ranks);
+
+  absl::Status Start();
+  absl::Status BeginLayer(const Block& block);
+  // The i-th linear of the layer; its decomposition has vectors.
+  absl::Status AddMatrix(const Block& block, size_t i, const Decomposition& decomposition);
+  absl::Status EndLayer(const Block& block);
+  // Nats a token, for each keep ratio a target; 0 where none was probed.
+  absl::StatusOr<std::vector<std::vector<double>>> Divergences();
+
+  // Tokens of a probe's sequence at most: pieces of several texts tell more than one long one.
+  static constexpr int64_t kLength = 128;
+  // How many tokens are probed with, given how many there are: enough to rank matrices by, as few
+  // as keeps the variants' streams of one keep ratio within bounds. The number of keep ratios does
+  // not count, so that each gets the ranks that it would get alone.
+  static int64_t Tokens(int64_t available, int64_t hidden_size, int64_t targets);
+
+ private:
+  struct Variant {
+    size_t ratio = 0, target = 0;
+  };
+  // The residual streams of variants [first, first + count).
+  MatrixRef StreamsOf(size_t first, size_t count) const;
+  // Takes all variants through a block, a batch at a time.
+  absl::Status AdvanceVariants(const Block& block);
+  absl::Status Branch(const Block& block, LinearId id, const Decomposition& decomposition,
+                      const Variant& variant);
+
+  const CompressContext& context_;
+  Backend& backend_;
+  const std::vector<std::vector<int64_t>> ranks_;
+  Forward forward_;
+  Sequences sequences_;
+  Matrix dense_;                   // F32 [tokens, hidden]
+  Matrix streams_;                 // F32 [variants · tokens, hidden], in the order of variants_
+  std::vector<Variant> variants_;  // that have branched off
+};
+
+}  // namespace svdllm

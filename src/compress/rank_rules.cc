@@ -1,0 +1,22 @@
+#include "compress/rank_rules.h"
+
+namespace svdllm {
+
+RankRules RulesOf(const CompressSpec& spec, double keep_ratio) {
+  return {spec.encoding, keep_ratio, spec.min_keep_ratio, spec.rank_multiple};
+}
+
+std::vector<std::vector<int64_t>> UniformRanks(const CompressSpec& spec,
+                                               const std::vector<Target>& targets) {
+  std::vector<std::vector<int64_t>> ranks;
+  for (const double keep_ratio : spec.keep_ratios) {
+    const RankRules rules = RulesOf(spec, keep_ratio);
+    ranks.emplace_back();
+    for (const Target& target : targets) {
+      ranks.back().push_back(UniformRank(rules, target.rows, target.cols));
+    }
+  }
+  return ranks;
+}
+
+}  // namespace svdllm

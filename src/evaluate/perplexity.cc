@@ -1,0 +1,96 @@
+#include "evaluate/perplexity.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "model/residual_stream.h"
+
+namespace svdllm {
+namespace {
+
+Sequences Slice(const Sequences& all, int64_t first, int64_t last) {
+  Sequences part;
+  for (int64_t s = first; s < last; ++s) {
+    const size_t begin = static_cast<size_t>(all.offsets[static_cast<size_t>(s)]);
+    const size_t end = static_cast<size_t>(all.offsets[static_cast<size_t>(s) + 1]);
+    part.Append(std::span<const int32_t>(all.ids).subspan(begin, end - begin));
+  }
+  return part;
+}
+
+}  // namespace
+
+Workload WorkloadOf(const std::vector<EvaluationData>& texts) {
+  Workload all;
+  double products = 0;  // tokens · positions, which is what attention costs
+  for (const EvaluationData& text : texts) {
+    const Workload one = WorkloadOf(text.windows);
+    all.tokens += one.tokens;
+    products += one.tokens * one.positions;
+  }
+  if (all.tokens > 0) all.positions = products / all.tokens;
+  return all;
+}
+
+absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
+                                                   const EvaluationData& data, Backend& backend,
+                                                   RunLog& log) {
+  const auto start = std::chrono::steady_clock::now();
+  const ModelConfig& config = checkpoint.config();
+  const Sequences& windows = data.windows;
+  Forward forward(config, checkpoint.arch(), backend);
+  ASSIGN_OR_RETURN(const Head head, LoadHead(checkpoint, backend));
+  BlockReader reader(checkpoint, backend, /*ahead=*/backend.OnDevice());
+  double nll = 0;
+  for (int64_t first = 0; first < windows.count();) {
+    int64_t last = first + 1;
+    const auto bytes = [&](int64_t end) {
+      return 4 * config.hidden_size *
+             (windows.offsets[static_cast<size_t>(end)] -
+              windows.offsets[static_cast<size_t>(first)]);
+    };
+    while (last < windows.count() && bytes(last + 1) <= kGroupBytes) ++last;
+    const Sequences group = Slice(windows, first, last);
+    const std::vector<Batch> batches = MakeBatches(group);
+    const Workload work = WorkloadOf(group);
+    ASSIGN_OR_RETURN(ResidualStream x,
+                     ResidualStream::Embed(checkpoint, group, /*on_host=*/false, backend));
+    for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+      ASSIGN_OR_RETURN(const Block block, reader.Take(layer));
+      RETURN_IF_ERROR(AdvanceStream(forward, block, batches, x, /*keep=*/true, {},
+                                    CheckAndRead([&] { return log.Check(); }, reader, layer + 1)));
+      RETURN_IF_ERROR(reader.ReadAhead(layer + 1));
+      RETURN_IF_ERROR(log.Step(
+          BlockFlops(config, checkpoint.arch(), work.tokens, work.positions), "",
+          data.name + ": windows " + std::to_string(first + 1) + "–" + std::to_string(last) +
+              " of " + std::to_string(windows.count()) + ", layer " + std::to_string(layer + 1) +
+              "/" + std::to_string(config.num_layers)));
+    }
+    for (const Batch& batch : batches) {
+      ASSIGN_OR_RETURN(const MatrixRef rows, x.Rows(batch));
+      ASSIGN_OR_RETURN(const double sum,
+                       forward.NegativeLogLikelihood(head, batch.offsets,
+                                                     std::span<const int32_t>(group.ids).subspan(
+                                                         static_cast<size_t>(batch.first_row),
+                                                         static_cast<size_t>(batch.rows)),
+                                                     rows));
+      nll += sum;
+      RETURN_IF_ERROR(log.Check());
+    }
+    RETURN_IF_ERROR(log.Step(HeadFlops(config, work.tokens)));
+    first = last;
+  }
+  PerplexityResult result;
+  result.name = data.name;
+  result.held_out = data.held_out;
+  result.windows = windows.count();
+  result.predicted_tokens = windows.tokens() - windows.count();
+  result.leftover_tokens = data.leftover_tokens;
+  result.perplexity = std::exp(nll / static_cast<double>(result.predicted_tokens));
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.tokens_per_second = static_cast<double>(windows.tokens()) / result.seconds;
+  return result;
+}
+
+}  // namespace svdllm

@@ -1,0 +1,9 @@
+#include "job/spec.h"
+
+namespace svdllm {
+
+std::string OutputFormatName(OutputFormat format) {
+  return format == OutputFormat::kDense ? "dense" : "factored";
+}
+
+}  // namespace svdllm

@@ -1,0 +1,59 @@
+// Activations of many sequences, taken through the model a block at a time.
+#pragma once
+
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "model/forward.h"
+#include "model/sequences.h"
+
+namespace svdllm {
+
+// The residual streams of the sequences: F32 [tokens, hidden], the embeddings to begin with.
+absl::StatusOr<Matrix> EmbedSequences(const Checkpoint& checkpoint, const Sequences& sequences,
+                                      Backend& backend);
+
+// The same, in the backend's memory or, where that is too small, in the host's: then what is worked
+// on is copied there and back. Movable; must not outlive the backend.
+class ResidualStream {
+ public:
+  ResidualStream() = default;
+  ResidualStream(Matrix x, Backend& backend) : backend_(&backend), device_(std::move(x)) {}
+  static absl::StatusOr<ResidualStream> Embed(const Checkpoint& checkpoint,
+                                              const Sequences& sequences, bool on_host,
+                                              Backend& backend);
+  absl::StatusOr<ResidualStream> Copy() const;
+
+  int64_t rows() const { return on_host() ? host_rows_ : device_.rows(); }
+  // The rows of a batch on the backend: to be changed, and handed to Keep then. Valid until the
+  // next call of Rows or CopyOfRows.
+  absl::StatusOr<MatrixRef> Rows(const Batch& batch);
+  // The same for who changes them without meaning it.
+  absl::StatusOr<MatrixRef> CopyOfRows(const Batch& batch);
+  absl::Status Keep(const Batch& batch, MatrixRef rows);
+
+ private:
+  bool on_host() const { return device_.empty() && host_rows_ > 0; }
+  // At least so many rows of memory on the backend.
+  absl::StatusOr<MatrixRef> Window(int64_t rows);
+
+  Backend* backend_ = nullptr;
+  Matrix device_;
+  std::vector<float> host_;
+  int64_t host_rows_ = 0, host_cols_ = 0;
+  Matrix window_;
+};
+
+// What AdvanceStream does between batches while another block is read: goes on only if the job
+// does, and reads a part of block `next`. Both outlive it.
+std::function<absl::Status()> CheckAndRead(std::function<absl::Status()> check, BlockReader& reader,
+                                           int64_t next);
+
+// Runs a block over every batch of x, which is advanced; without keep it stays as it is, and only
+// the observer sees what happens.
+absl::Status AdvanceStream(Forward& forward, const Block& block, const std::vector<Batch>& batches,
+                           ResidualStream& x, bool keep, const BlockObserver& observer,
+                           const std::function<absl::Status()>& check);
+
+}  // namespace svdllm

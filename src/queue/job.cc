@@ -1,0 +1,47 @@
+#include "queue/job.h"
+
+#include <chrono>
+#include <random>
+
+#include "base/status.h"
+
+namespace svdllm {
+
+std::string_view JobStateName(JobState state) {
+  switch (state) {
+    case JobState::kQueued:
+      return "QUEUED";
+    case JobState::kRunning:
+      return "RUNNING";
+    case JobState::kCancelling:
+      return "CANCELLING";
+    case JobState::kSucceeded:
+      return "SUCCEEDED";
+    case JobState::kFailed:
+      return "FAILED";
+    case JobState::kCancelled:
+      return "CANCELLED";
+  }
+  return "UNKNOWN";
+}
+
+JobError ToJobError(const absl::Status& status) {
+  JobError error{status.code(), ErrorReason(status),
+                 std::string(status.message().data(), status.message().size())};
+  if (error.reason.empty()) error.reason = kInternal;
+  return error;
+}
+
+std::string NewJobId() {
+  static constexpr char kDigits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  int64_t ms = std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
+  std::string id(21, '0');
+  for (int i = 8; i >= 0; --i, ms /= 36) id[static_cast<size_t>(i)] = kDigits[ms % 36];
+  std::random_device random;
+  std::uniform_int_distribution<int> digit(0, 35);
+  for (size_t i = 9; i < id.size(); ++i) id[i] = kDigits[digit(random)];
+  return id;
+}
+
+}  // namespace svdllm

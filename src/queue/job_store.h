@@ -1,0 +1,146 @@
+// The queue and the record of all jobs: the one place where a job's state changes.
+//
+// Durability: once a call has returned OK, what it wrote survives the death of the process and of
+// the machine. Atomicity: each call happens entirely or not at all, and its events with it.
+// Fencing: every call with a Lease whose token is no longer the job's current one changes nothing
+// of the job and returns ABORTED with reason LEASE_LOST. States:
+//   QUEUED ─Claim▸ RUNNING ─Finish▸ SUCCEEDED | FAILED
+//     │ ▴            │ └────Release, worker died▸ QUEUED (or FAILED after kMaxAttempts)
+//     └─Cancel▸ CANCELLED ◂─Finish, Release, worker died─ CANCELLING ◂─Cancel─ RUNNING
+// Events of a job are numbered from 1 without gaps; the last one of an ended job is its state
+// event.
+//
+// Thread-safe; several processes may open one store. Errors of the storage itself carry reason
+// STORE_UNAVAILABLE: RESOURCE_EXHAUSTED where the disk is full, else UNAVAILABLE.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "queue/job.h"
+
+namespace svdllm {
+
+inline constexpr int kMaxAttempts = 3;
+
+struct NewJob {
+  std::string id;  // unique; the caller's, because requests refer to it
+  JobKind kind = JobKind::kCompressModel;
+  std::string request_id;      // empty: never the same as another
+  std::string payload_digest;  // of the request as it was sent
+  std::map<std::string, std::string> labels;
+  int64_t timeout_ms = 0;
+  std::string request;
+};
+
+struct CreateResult {
+  Job job;
+  bool created = false;  // false: request_id was known already, and this is its job
+};
+
+struct ListQuery {
+  int page_size = 50;
+  std::string page_token;
+  std::vector<JobState> states;               // any of; empty: all
+  std::vector<JobKind> kinds;                 // any of; empty: all
+  std::map<std::string, std::string> labels;  // all of
+};
+
+struct ListPage {
+  std::vector<Job> jobs;        // newest first, without attempts
+  std::string next_page_token;  // empty on the last page
+};
+
+struct ClaimedJob {
+  Job job;
+  Lease lease;
+};
+
+// How an attempt ended. Exactly one of the three kinds.
+struct Outcome {
+  enum class Kind { kSucceeded, kFailed, kCancelled };
+  Kind kind = Kind::kSucceeded;
+  std::string result;                      // kSucceeded
+  std::vector<NewEvent> events;            // kSucceeded: stored in front of the state event
+  std::map<std::string, double> counters;  // added to StoreStats.counters
+  JobError error;                          // kFailed
+  bool retry = false;  // kFailed: queued again after a pause while attempts are left
+};
+
+struct StoreStats {
+  std::map<JobState, int64_t> jobs;        // every state is there
+  int64_t oldest_queued_ms = 0;            // creation time; 0: nothing is queued
+  std::map<std::string, double> counters;  // metrics.h names them; they only grow
+};
+
+class JobStore {
+ public:
+  virtual ~JobStore() = default;
+
+  // A QUEUED job, or the one that request_id made before: INVALID_ARGUMENT with REQUEST_ID_REUSED
+  // where its payload was another. RESOURCE_EXHAUSTED with QUEUE_FULL where max_queued jobs wait.
+  virtual absl::StatusOr<CreateResult> Create(const NewJob& job, int64_t max_queued) = 0;
+  // The job that request_id made, none, or REQUEST_ID_REUSED as above. Empty ids find none.
+  virtual absl::StatusOr<std::optional<Job>> FindRequest(const std::string& request_id,
+                                                         const std::string& payload_digest) = 0;
+  // NOT_FOUND with JOB_NOT_FOUND, here and below.
+  virtual absl::StatusOr<Job> Get(const std::string& id) = 0;
+  // INVALID_ARGUMENT where the token is not one of a page with these filters.
+  virtual absl::StatusOr<ListPage> List(const ListQuery& query) = 0;
+  // QUEUED becomes CANCELLED, RUNNING becomes CANCELLING; both of those stay as they are.
+  // FAILED_PRECONDITION with JOB_STATE where the job is publishing, SUCCEEDED or FAILED.
+  virtual absl::StatusOr<Job> Cancel(const std::string& id) = 0;
+  // FAILED_PRECONDITION with JOB_STATE unless the job has ended.
+  virtual absl::Status Delete(const std::string& id) = 0;
+  // At most limit events after after_sequence, in order. An unknown job has none.
+  virtual absl::StatusOr<std::vector<Event>> Events(const std::string& id, int64_t after_sequence,
+                                                    int limit) = 0;
+  virtual absl::StatusOr<StoreStats> Stats() = 0;
+  // A number that changes whenever something may have been written; cheap enough to poll.
+  virtual absl::StatusOr<int64_t> Version() = 0;
+  // Writes something and takes it back: OK where submissions can be stored.
+  virtual absl::Status CheckWritable() = 0;
+
+  // The longest-waiting job that may run now, which becomes RUNNING under a new lease; or none.
+  virtual absl::StatusOr<std::optional<ClaimedJob>> Claim(const std::string& worker_id,
+                                                          int64_t lease_ms) = 0;
+  // Extends the lease to lease_ms from now. True: the job is CANCELLING.
+  virtual absl::StatusOr<bool> Renew(const Lease& lease, int64_t lease_ms) = 0;
+  // Appends events; a progress event is the job's progress from then on.
+  virtual absl::Status Append(const Lease& lease, std::span<const NewEvent> events) = 0;
+  // After OK the job can no longer be cancelled. CANCELLED where it is CANCELLING already.
+  virtual absl::Status BeginPublish(const Lease& lease) = 0;
+  // Ends the attempt. A CANCELLING job becomes CANCELLED whatever the outcome. Returns the state.
+  virtual absl::StatusOr<JobState> Finish(const Lease& lease, const Outcome& outcome) = 0;
+  // Gives the job back: QUEUED, the attempt not counted (CANCELLED where it was CANCELLING).
+  virtual absl::Status Release(const Lease& lease) = 0;
+
+  // Ends every attempt whose lease has run out: QUEUED again, FAILED with ATTEMPTS_EXHAUSTED where
+  // this was the last attempt, CANCELLED where it was CANCELLING. Returns how many.
+  virtual absl::StatusOr<int> ExpireLeases() = 0;
+  // The same at once for all leases of workers whose id begins with worker_prefix; why goes into
+  // the attempt's error.
+  virtual absl::StatusOr<int> ReleaseWorkers(const std::string& worker_prefix,
+                                             const std::string& why) = 0;
+};
+
+struct SqliteStoreOptions {
+  std::string path;
+  std::function<int64_t()> now_ms;  // empty: the system clock
+  int busy_timeout_ms = 5000;
+  int64_t retry_pause_ms = 2000;  // before the second attempt of a retried failure; then doubled
+};
+
+// A store in one SQLite file (WAL, synchronous=FULL). Creates it where absent; refuses a file that
+// a newer version of this program has written (FAILED_PRECONDITION).
+absl::StatusOr<std::unique_ptr<JobStore>> OpenSqliteJobStore(const SqliteStoreOptions& options);
+
+}  // namespace svdllm

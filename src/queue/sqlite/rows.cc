@@ -1,0 +1,189 @@
+#include "queue/sqlite/rows.h"
+
+#include <optional>
+#include <utility>
+
+#include "metrics/metrics.h"
+#include "queue/job_store.h"
+
+namespace svdllm {
+namespace {
+
+std::optional<JobError> ReadError(const Query& query, int column) {
+  if (query.IsNull(column)) return std::nullopt;
+  return JobError{static_cast<absl::StatusCode>(query.Int(column)), query.Bytes(column + 1),
+                  query.Bytes(column + 2)};
+}
+
+void BindError(Query& query, const JobError* error) {
+  if (error == nullptr) {
+    for (int i = 0; i < 3; ++i) query.Bind(Null{});
+    return;
+  }
+  query.Bind(static_cast<int>(error->code));
+  query.Bind(error->reason);
+  query.Bind(error->message);
+}
+
+}  // namespace
+
+const char kJobColumns[] =
+    "seq, lease_token, attempt_start_ms, id, kind, state, attempt, publishing, create_ms, start_ms,"
+    " update_ms, end_ms, timeout_ms, last_sequence, request, progress, result, error_code,"
+    " error_reason, error_message";
+
+JobRow ReadJobRow(const Query& query) {
+  JobRow row;
+  row.seq = query.Int(0);
+  row.lease_token = query.Int(1);
+  row.attempt_start_ms = query.Int(2);
+  Job& job = row.job;
+  job.id = query.Bytes(3);
+  job.kind = static_cast<JobKind>(query.Int(4));
+  job.state = static_cast<JobState>(query.Int(5));
+  job.attempt = static_cast<int>(query.Int(6));
+  job.publishing = query.Int(7) != 0;
+  job.create_ms = query.Int(8);
+  job.start_ms = query.Int(9);
+  job.update_ms = query.Int(10);
+  job.end_ms = query.Int(11);
+  job.timeout_ms = query.Int(12);
+  job.last_sequence = query.Int(13);
+  job.request = query.Bytes(14);
+  job.progress = query.Bytes(15);
+  job.result = query.Bytes(16);
+  job.error = ReadError(query, 17);
+  return row;
+}
+
+absl::Status LoadLabels(SqliteDb& db, JobRow& row) {
+  Query query(db, "SELECT key, value FROM labels WHERE job = ?", row.seq);
+  while (query.Next()) row.job.labels[query.Bytes(0)] = query.Bytes(1);
+  return query.status();
+}
+
+absl::Status LoadAttempts(SqliteDb& db, JobRow& row) {
+  Query query(db,
+              "SELECT number, start_ms, end_ms, outcome, error_code, error_reason, error_message"
+              " FROM attempts WHERE job = ? ORDER BY token",
+              row.seq);
+  while (query.Next()) {
+    row.job.attempts.push_back({static_cast<int>(query.Int(0)), query.Int(1), query.Int(2),
+                                query.Bytes(3), ReadError(query, 4)});
+  }
+  return query.status();
+}
+
+absl::StatusOr<JobRow> FindJob(SqliteDb& db, const std::string& id) {
+  std::optional<JobRow> row;
+  {
+    Query query(db, std::string("SELECT ") + kJobColumns + " FROM jobs WHERE id = ?", id);
+    if (query.Next()) row = ReadJobRow(query);
+    RETURN_IF_ERROR(query.status());
+  }
+  if (!row.has_value()) {
+    return MakeError(absl::StatusCode::kNotFound, kJobNotFound, "there is no job jobs/" + id);
+  }
+  RETURN_IF_ERROR(LoadLabels(db, *row));
+  return std::move(*row);
+}
+
+absl::StatusOr<JobRow> FindLeased(SqliteDb& db, const Lease& lease) {
+  auto row = FindJob(db, lease.job_id);
+  if (row.ok() && lease.token != 0 && row->lease_token == lease.token) return row;
+  if (!row.ok() && !absl::IsNotFound(row.status())) return row.status();
+  return MakeError(absl::StatusCode::kAborted, kLeaseLost,
+                   "the lease of this attempt at jobs/" + lease.job_id + " has ended");
+}
+
+absl::Status AddEvent(SqliteDb& db, JobRow& row, int64_t now_ms, EventKind kind,
+                      std::string_view payload) {
+  Query insert(db,
+               "INSERT INTO events(job, sequence, time_ms, attempt, kind, payload)"
+               " VALUES(?, ?, ?, ?, ?, ?)",
+               row.seq, ++row.job.last_sequence, now_ms, row.job.attempt, static_cast<int>(kind),
+               Blob{payload});
+  RETURN_IF_ERROR(insert.Run());
+  row.job.update_ms = now_ms;
+  return Query(db, "UPDATE jobs SET last_sequence = ?, update_ms = ? WHERE seq = ?",
+               row.job.last_sequence, now_ms, row.seq)
+      .Run();
+}
+
+absl::Status SetState(SqliteDb& db, JobRow& row, int64_t now_ms, JobState state,
+                      const JobError* error) {
+  Job& job = row.job;
+  job.state = state;
+  job.update_ms = now_ms;
+  if (IsTerminal(state)) job.end_ms = now_ms;
+  if (state != JobState::kRunning && state != JobState::kCancelling) {
+    row.lease_token = 0;
+    job.publishing = false;
+  }
+  Query insert(db,
+               "INSERT INTO events(job, sequence, time_ms, attempt, kind, state, error_code,"
+               " error_reason, error_message) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+               row.seq, ++job.last_sequence, now_ms, job.attempt,
+               static_cast<int>(EventKind::kState), static_cast<int>(state));
+  BindError(insert, error);
+  RETURN_IF_ERROR(insert.Run());
+  Query update(db,
+               "UPDATE jobs SET state = ?, last_sequence = ?, update_ms = ?, end_ms = ?,"
+               " lease_token = ?, publishing = ?, attempt = ? WHERE seq = ?",
+               static_cast<int>(state), job.last_sequence, now_ms, job.end_ms, row.lease_token,
+               job.publishing ? 1 : 0, job.attempt, row.seq);
+  RETURN_IF_ERROR(update.Run());
+  if (state != JobState::kFailed || error == nullptr) return absl::OkStatus();
+  job.error = *error;
+  Query record(db,
+               "UPDATE jobs SET error_code = ?, error_reason = ?, error_message = ? WHERE seq = ?");
+  BindError(record, error);
+  record.Bind(row.seq);
+  return record.Run();
+}
+
+absl::Status EndAttempt(SqliteDb& db, const JobRow& row, int64_t now_ms, std::string_view outcome,
+                        const JobError* error) {
+  Query insert(db,
+               "INSERT INTO attempts(job, token, number, start_ms, end_ms, outcome, error_code,"
+               " error_reason, error_message) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+               row.seq, row.lease_token, row.job.attempt, row.attempt_start_ms, now_ms, outcome);
+  BindError(insert, error);
+  RETURN_IF_ERROR(insert.Run());
+  return AddToCounter(db, CounterKey(kJobAttempts, outcome), 1);
+}
+
+absl::StatusOr<JobState> RequeueOrFail(SqliteDb& db, JobRow& row, int64_t now_ms,
+                                       int64_t not_before_ms, const JobError& error) {
+  JobState state = JobState::kQueued;
+  JobError final_error = error;
+  if (row.job.state == JobState::kCancelling) {
+    state = JobState::kCancelled;
+  } else if (row.job.attempt >= kMaxAttempts) {
+    state = JobState::kFailed;
+    row.job.attempts.clear();
+    RETURN_IF_ERROR(LoadAttempts(db, row));
+    final_error = {absl::StatusCode::kAborted, std::string(kAttemptsExhausted),
+                   std::to_string(kMaxAttempts) + " attempts failed"};
+    for (const Attempt& attempt : row.job.attempts) {
+      if (!attempt.error.has_value()) continue;
+      final_error.message += "; " + std::to_string(attempt.number) + ": " + attempt.error->reason +
+                             ": " + attempt.error->message;
+    }
+  } else {
+    RETURN_IF_ERROR(
+        Query(db, "UPDATE jobs SET not_before_ms = ? WHERE seq = ?", not_before_ms, row.seq).Run());
+  }
+  RETURN_IF_ERROR(SetState(db, row, now_ms, state, &final_error));
+  return state;
+}
+
+absl::Status AddToCounter(SqliteDb& db, const std::string& name, double value) {
+  return Query(db,
+               "INSERT INTO counters(name, value) VALUES(?, ?)"
+               " ON CONFLICT(name) DO UPDATE SET value = value + excluded.value",
+               name, value)
+      .Run();
+}
+
+}  // namespace svdllm

@@ -1,0 +1,100 @@
+#include "queue/sqlite/schema.h"
+
+#include "queue/job.h"
+
+namespace svdllm {
+namespace {
+
+constexpr int64_t kSchemaVersion = 1;
+
+// `seq` orders jobs and is what the other tables refer to; AUTOINCREMENT never reuses one, so page
+// tokens stay right across deletions.
+constexpr char kVersion1[] = R"sql(
+CREATE TABLE jobs(
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE,
+  kind INTEGER NOT NULL,
+  state INTEGER NOT NULL,
+  request_id TEXT UNIQUE,
+  payload_digest TEXT NOT NULL,
+  request BLOB NOT NULL,
+  timeout_ms INTEGER NOT NULL,
+  create_ms INTEGER NOT NULL,
+  start_ms INTEGER NOT NULL DEFAULT 0,
+  update_ms INTEGER NOT NULL,
+  end_ms INTEGER NOT NULL DEFAULT 0,
+  not_before_ms INTEGER NOT NULL DEFAULT 0,
+  attempt INTEGER NOT NULL DEFAULT 0,
+  attempt_start_ms INTEGER NOT NULL DEFAULT 0,
+  publishing INTEGER NOT NULL DEFAULT 0,
+  lease_token INTEGER NOT NULL DEFAULT 0,
+  lease_worker TEXT NOT NULL DEFAULT '',
+  lease_expires_ms INTEGER NOT NULL DEFAULT 0,
+  last_sequence INTEGER NOT NULL DEFAULT 0,
+  progress BLOB,
+  result BLOB,
+  error_code INTEGER, error_reason TEXT, error_message TEXT
+) STRICT;
+CREATE INDEX jobs_by_state ON jobs(state, seq);
+CREATE INDEX jobs_by_lease ON jobs(lease_expires_ms) WHERE lease_token != 0;
+CREATE TABLE labels(
+  job INTEGER NOT NULL REFERENCES jobs(seq) ON DELETE CASCADE,
+  key TEXT NOT NULL,
+  value TEXT NOT NULL,
+  PRIMARY KEY(job, key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE events(
+  job INTEGER NOT NULL REFERENCES jobs(seq) ON DELETE CASCADE,
+  sequence INTEGER NOT NULL,
+  time_ms INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  kind INTEGER NOT NULL,
+  state INTEGER,
+  error_code INTEGER, error_reason TEXT, error_message TEXT,
+  payload BLOB,
+  PRIMARY KEY(job, sequence)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE attempts(
+  job INTEGER NOT NULL REFERENCES jobs(seq) ON DELETE CASCADE,
+  token INTEGER NOT NULL,
+  number INTEGER NOT NULL,
+  start_ms INTEGER NOT NULL,
+  end_ms INTEGER NOT NULL,
+  outcome TEXT NOT NULL,
+  error_code INTEGER, error_reason TEXT, error_message TEXT,
+  PRIMARY KEY(job, token)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE counters(name TEXT PRIMARY KEY, value REAL NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO meta(name, value) VALUES('fence', 0), ('probe', 0);
+PRAGMA user_version = 1;
+)sql";
+
+}  // namespace
+
+absl::Status ConfigureConnection(SqliteDb& db) {
+  // FULL syncs the log at every commit: what was answered with OK survives a power cut.
+  return db.Execute(
+      "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;");
+}
+
+absl::Status MigrateSchema(SqliteDb& db) {
+  Transaction transaction(db);
+  RETURN_IF_ERROR(transaction.Begin());
+  int64_t version = 0;
+  {
+    Query query(db, "PRAGMA user_version");
+    if (query.Next()) version = query.Int(0);
+    RETURN_IF_ERROR(query.status());
+  }
+  if (version > kSchemaVersion) {
+    return MakeError(absl::StatusCode::kFailedPrecondition, kStoreUnavailable,
+                     "job store: written by a newer version of this program (schema " +
+                         std::to_string(version) + ", known up to " +
+                         std::to_string(kSchemaVersion) + ")");
+  }
+  if (version == 0) RETURN_IF_ERROR(db.Execute(kVersion1));
+  return transaction.Commit();
+}
+
+}  // namespace svdllm

@@ -1,0 +1,184 @@
+// The half of the SQLite job store that workers and their supervisor call.
+#include <string>
+#include <utility>
+
+#include "metrics/metrics.h"
+#include "queue/sqlite/store.h"
+
+namespace svdllm {
+
+absl::StatusOr<std::optional<ClaimedJob>> SqliteJobStore::Claim(const std::string& worker_id,
+                                                                int64_t lease_ms) {
+  std::optional<ClaimedJob> claimed;
+  RETURN_IF_ERROR(Write([&](SqliteDb& db) -> absl::Status {
+    const int64_t now = Now();
+    std::string id;
+    {
+      Query query(db,
+                  "SELECT id FROM jobs WHERE state = ? AND not_before_ms <= ? ORDER BY seq LIMIT 1",
+                  static_cast<int>(JobState::kQueued), now);
+      if (query.Next()) id = query.Bytes(0);
+      RETURN_IF_ERROR(query.status());
+    }
+    if (id.empty()) return absl::OkStatus();
+    ASSIGN_OR_RETURN(JobRow row, FindJob(db, id));
+    {
+      Query next(db, "UPDATE meta SET value = value + 1 WHERE name = 'fence' RETURNING value");
+      if (next.Next()) row.lease_token = next.Int(0);
+      RETURN_IF_ERROR(next.Run());
+    }
+    ++row.job.attempt;
+    if (row.job.start_ms == 0) row.job.start_ms = now;
+    row.job.progress.clear();
+    RETURN_IF_ERROR(Query(db,
+                          "UPDATE jobs SET start_ms = ?, attempt_start_ms = ?, lease_worker = ?,"
+                          " lease_expires_ms = ?, progress = NULL WHERE seq = ?",
+                          row.job.start_ms, now, worker_id, now + lease_ms, row.seq)
+                        .Run());
+    RETURN_IF_ERROR(SetState(db, row, now, JobState::kRunning, nullptr));
+    claimed = ClaimedJob{std::move(row.job), {id, row.lease_token}};
+    return absl::OkStatus();
+  }));
+  return claimed;
+}
+
+absl::StatusOr<bool> SqliteJobStore::Renew(const Lease& lease, int64_t lease_ms) {
+  bool cancelling = false;
+  RETURN_IF_ERROR(Write([&](SqliteDb& db) -> absl::Status {
+    ASSIGN_OR_RETURN(JobRow row, FindLeased(db, lease));
+    cancelling = row.job.state == JobState::kCancelling;
+    return Query(db, "UPDATE jobs SET lease_expires_ms = ? WHERE seq = ?", Now() + lease_ms,
+                 row.seq)
+        .Run();
+  }));
+  return cancelling;
+}
+
+absl::Status SqliteJobStore::Append(const Lease& lease, std::span<const NewEvent> events) {
+  return Write([&](SqliteDb& db) -> absl::Status {
+    ASSIGN_OR_RETURN(JobRow row, FindLeased(db, lease));
+    for (const NewEvent& event : events) {
+      RETURN_IF_ERROR(AddEvent(db, row, Now(), event.kind, event.payload));
+      if (event.kind != EventKind::kProgress) continue;
+      RETURN_IF_ERROR(
+          Query(db, "UPDATE jobs SET progress = ? WHERE seq = ?", Blob{event.payload}, row.seq)
+              .Run());
+    }
+    return absl::OkStatus();
+  });
+}
+
+absl::Status SqliteJobStore::BeginPublish(const Lease& lease) {
+  return Write([&](SqliteDb& db) -> absl::Status {
+    ASSIGN_OR_RETURN(JobRow row, FindLeased(db, lease));
+    if (row.job.state == JobState::kCancelling) {
+      return absl::CancelledError("jobs/" + row.job.id + " is being cancelled");
+    }
+    return Query(db, "UPDATE jobs SET publishing = 1 WHERE seq = ?", row.seq).Run();
+  });
+}
+
+absl::StatusOr<JobState> SqliteJobStore::Finish(const Lease& lease, const Outcome& outcome) {
+  JobState state = JobState::kCancelled;
+  RETURN_IF_ERROR(Write([&](SqliteDb& db) -> absl::Status {
+    ASSIGN_OR_RETURN(JobRow row, FindLeased(db, lease));
+    const int64_t now = Now();
+    if (outcome.kind == Outcome::Kind::kFailed) {
+      RETURN_IF_ERROR(EndAttempt(db, row, now, kOutcomeFailed, &outcome.error));
+      if (outcome.retry && row.job.state != JobState::kCancelling) {
+        const int64_t pause = options_.retry_pause_ms << (row.job.attempt - 1);
+        ASSIGN_OR_RETURN(state, RequeueOrFail(db, row, now, now + pause, outcome.error));
+        return absl::OkStatus();
+      }
+    }
+    if (row.job.state == JobState::kCancelling || outcome.kind == Outcome::Kind::kCancelled) {
+      if (outcome.kind != Outcome::Kind::kFailed) {
+        RETURN_IF_ERROR(EndAttempt(db, row, now, kOutcomeCancelled, nullptr));
+      }
+      return SetState(db, row, now, JobState::kCancelled, nullptr);
+    }
+    if (outcome.kind == Outcome::Kind::kFailed) {
+      state = JobState::kFailed;
+      return SetState(db, row, now, state, &outcome.error);
+    }
+    RETURN_IF_ERROR(EndAttempt(db, row, now, kOutcomeSucceeded, nullptr));
+    for (const NewEvent& event : outcome.events) {
+      RETURN_IF_ERROR(AddEvent(db, row, now, event.kind, event.payload));
+    }
+    for (const auto& [name, value] : outcome.counters) {
+      RETURN_IF_ERROR(AddToCounter(db, name, value));
+    }
+    RETURN_IF_ERROR(
+        Query(db, "UPDATE jobs SET result = ? WHERE seq = ?", Blob{outcome.result}, row.seq).Run());
+    state = JobState::kSucceeded;
+    return SetState(db, row, now, state, nullptr);
+  }));
+  return state;
+}
+
+absl::Status SqliteJobStore::Release(const Lease& lease) {
+  return Write([&](SqliteDb& db) -> absl::Status {
+    ASSIGN_OR_RETURN(JobRow row, FindLeased(db, lease));
+    const int64_t now = Now();
+    RETURN_IF_ERROR(EndAttempt(db, row, now, kOutcomeReleased, nullptr));
+    if (row.job.state == JobState::kCancelling) {
+      return SetState(db, row, now, JobState::kCancelled, nullptr);
+    }
+    --row.job.attempt;
+    return SetState(db, row, now, JobState::kQueued, nullptr);
+  });
+}
+
+absl::StatusOr<int> SqliteJobStore::EndLostAttempts(SqliteDb& db, const std::string& condition,
+                                                    const std::string& parameter,
+                                                    const std::string& why) {
+  std::vector<std::pair<std::string, std::string>> lost;  // job, worker
+  {
+    Query query(db, "SELECT id, lease_worker FROM jobs WHERE lease_token != 0 AND " + condition,
+                parameter);
+    while (query.Next()) lost.emplace_back(query.Bytes(0), query.Bytes(1));
+    RETURN_IF_ERROR(query.status());
+  }
+  const int64_t now = Now();
+  for (const auto& [id, worker] : lost) {
+    ASSIGN_OR_RETURN(JobRow row, FindJob(db, id));
+    const JobError error{absl::StatusCode::kAborted, std::string(kWorkerDied),
+                         "worker " + worker + ": " + why};
+    RETURN_IF_ERROR(EndAttempt(db, row, now, kOutcomeLost, &error));
+    RETURN_IF_ERROR(RequeueOrFail(db, row, now, now, error).status());
+    RETURN_IF_ERROR(AddToCounter(db, kLeasesLost, 1));
+  }
+  return static_cast<int>(lost.size());
+}
+
+absl::StatusOr<int> SqliteJobStore::ExpireLeases() {
+  {
+    // Called every second: look first, without taking the write lock.
+    std::lock_guard<std::mutex> lock(read_.mutex);
+    Query query(*read_.db, "SELECT 1 FROM jobs WHERE lease_token != 0 AND lease_expires_ms <= ?",
+                Now());
+    const bool any = query.Next();
+    RETURN_IF_ERROR(query.status());
+    if (!any) return 0;
+  }
+  int count = 0;
+  RETURN_IF_ERROR(Write([&](SqliteDb& db) -> absl::Status {
+    ASSIGN_OR_RETURN(count, EndLostAttempts(db, "lease_expires_ms <= CAST(? AS INTEGER)",
+                                            std::to_string(Now()), "its lease ran out"));
+    return absl::OkStatus();
+  }));
+  return count;
+}
+
+absl::StatusOr<int> SqliteJobStore::ReleaseWorkers(const std::string& worker_prefix,
+                                                   const std::string& why) {
+  int count = 0;
+  RETURN_IF_ERROR(Write([&](SqliteDb& db) -> absl::Status {
+    ASSIGN_OR_RETURN(
+        count, EndLostAttempts(db, "substr(lease_worker, 1, length(?1)) = ?1", worker_prefix, why));
+    return absl::OkStatus();
+  }));
+  return count;
+}
+
+}  // namespace svdllm

@@ -1,0 +1,232 @@
+#include "queue/worker.h"
+
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <new>
+#include <thread>
+#include <utility>
+
+#include "base/logging.h"
+
+namespace svdllm {
+namespace {
+
+constexpr char kStopping[] = "the worker is being stopped";
+
+int64_t SteadyMs() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
+}
+
+int64_t WallMs() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
+}
+
+bool IsLeaseLost(const absl::Status& status) { return ErrorReason(status) == kLeaseLost; }
+
+LogFields Fields(const JobContext& context) {
+  return {{"job", context.job().id}, {"attempt", std::to_string(context.job().attempt)}};
+}
+
+LogFields Fields(const JobContext& context, const absl::Status& status) {
+  LogFields fields = Fields(context);
+  fields.emplace_back("error", status.ToString());
+  return fields;
+}
+
+absl::StatusOr<HandlerResult> RunHandler(const JobHandler& handler, JobContext& context) {
+  try {
+    return handler(context);
+  } catch (const std::bad_alloc&) {
+    return MakeError(absl::StatusCode::kResourceExhausted, kHostOutOfMemory,
+                     "the host's memory does not suffice for this job");
+  } catch (const std::exception& e) {
+    return MakeError(absl::StatusCode::kInternal, kInternal,
+                     std::string("unexpected exception: ") + e.what());
+  }
+}
+
+// With a reason, or it would pass for that of a worker that is being stopped.
+absl::Status DeviceFailed(const absl::Status& unusable, const absl::Status& attempt) {
+  return MakeError(absl::StatusCode::kUnavailable, kInternal,
+                   "the device failed: " + std::string(unusable.message()) +
+                       "; the attempt ended with: " + std::string(attempt.message()));
+}
+
+}  // namespace
+
+JobContext::JobContext(JobStore& store, ClaimedJob claimed, const std::atomic<bool>& stopping)
+    : store_(store), claimed_(std::move(claimed)), stopping_(stopping) {}
+
+absl::Status JobContext::Check() const {
+  if (lost_) {
+    return MakeError(absl::StatusCode::kAborted, kLeaseLost, "the lease of this attempt has ended");
+  }
+  if (publishing_) return absl::OkStatus();
+  if (cancelled_) return absl::CancelledError("the job is being cancelled");
+  if (stopping_) return absl::UnavailableError(kStopping);
+  if (job().timeout_ms > 0 && WallMs() - job().start_ms > job().timeout_ms) {
+    return MakeError(absl::StatusCode::kDeadlineExceeded, kDeadlineExceeded,
+                     "the job's timeout of " + std::to_string(job().timeout_ms) + " ms has passed");
+  }
+  return absl::OkStatus();
+}
+
+void JobContext::Report(NewEvent event) {
+  if (lost_) return;
+  const absl::Status status = store_.Append(lease(), {&event, 1});
+  if (IsLeaseLost(status)) {
+    lost_ = true;
+  } else if (!status.ok()) {
+    Log(LogLevel::kWarning, "an event could not be stored", Fields(*this, status));
+  }
+}
+
+absl::Status JobContext::BeginPublish() {
+  RETURN_IF_ERROR(Check());
+  const absl::Status status = store_.BeginPublish(lease());
+  if (IsLeaseLost(status)) lost_ = true;
+  if (absl::IsCancelled(status)) cancelled_ = true;
+  if (status.ok()) publishing_ = true;
+  return status;
+}
+
+Worker::Worker(JobStore& store, JobHandler handler, WorkerOptions options)
+    : store_(store), handler_(std::move(handler)), options_(std::move(options)) {}
+
+void Worker::Stop() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+}
+
+bool Worker::Sleep(int64_t ms) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  return wake_.wait_for(lock, std::chrono::milliseconds(ms), [this] { return stopping_.load(); });
+}
+
+absl::Status Worker::Run() {
+  if (options_.prepare) RETURN_IF_ERROR(options_.prepare());
+  // A claim takes the store's write lock, so an idle worker claims when something has changed, and
+  // once a second for jobs whose pause has passed.
+  int64_t version = -1;
+  int64_t last_claim_ms = 0;
+  while (!stopping_) {
+    const auto now_version = store_.Version();
+    const bool changed = now_version.ok() && *now_version != version;
+    if (!changed && SteadyMs() - last_claim_ms < 1000) {
+      Sleep(options_.poll_ms);
+      continue;
+    }
+    if (now_version.ok()) version = *now_version;
+    last_claim_ms = SteadyMs();
+    auto claimed = store_.Claim(options_.id, options_.lease_ms);
+    if (!claimed.ok()) {
+      Log(LogLevel::kWarning, "no job could be claimed", {{"error", claimed.status().ToString()}});
+      Sleep(1000);
+    } else if (claimed->has_value()) {
+      RETURN_IF_ERROR(RunJob(std::move(**claimed)));
+      version = -1;  // the next one may be waiting
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Worker::RunJob(ClaimedJob claimed) {
+  JobContext context(store_, std::move(claimed), stopping_);
+  Log(LogLevel::kInfo, "attempt started", Fields(context));
+  std::thread keeper([&] { KeepLease(context); });
+  auto result = RunHandler(handler_, context);
+  absl::Status unusable;
+  if (!result.ok() && options_.check_after_failure) unusable = options_.check_after_failure();
+  // Not the job's doing, unless it ended because it was told to.
+  if (!unusable.ok() && result.status().code() != context.Check().code()) {
+    result = DeviceFailed(unusable, result.status());
+  }
+  EndAttempt(context, std::move(result));
+  context.ended_ = true;
+  keeper.join();
+  return unusable;
+}
+
+void Worker::KeepLease(JobContext& context) {
+  int64_t version = -1;
+  int64_t renewed_ms = SteadyMs();
+  int64_t tried_ms = renewed_ms;
+  const auto tick = std::chrono::milliseconds(std::min(options_.poll_ms, options_.lease_ms / 10));
+  while (!context.ended_ && !context.lost_) {
+    std::this_thread::sleep_for(tick);  // not Sleep: a stopping worker still holds its lease
+    const int64_t now_ms = SteadyMs();
+    if (now_ms - tried_ms >= options_.lease_ms / 3) {
+      tried_ms = now_ms;
+      std::lock_guard<std::mutex> lock(context.lease_mutex_);
+      if (context.ended_) break;
+      const auto cancelling = store_.Renew(context.lease(), options_.lease_ms);
+      if (cancelling.ok()) {
+        renewed_ms = now_ms;
+        if (*cancelling) context.cancelled_ = true;
+      } else {
+        if (IsLeaseLost(cancelling.status())) context.lost_ = true;
+        Log(LogLevel::kWarning, "the lease was not renewed", Fields(context, cancelling.status()));
+      }
+    }
+    // Out of reach of the store for a whole lease: somebody else may hold the job by now.
+    if (now_ms - renewed_ms > options_.lease_ms) context.lost_ = true;
+    const auto now_version = store_.Version();
+    if (!now_version.ok() || *now_version == version) continue;
+    version = *now_version;
+    const auto job = store_.Get(context.job().id);
+    if (job.ok() && job->state == JobState::kCancelling) context.cancelled_ = true;
+  }
+}
+
+void Worker::EndAttempt(JobContext& context, absl::StatusOr<HandlerResult> result) {
+  const absl::Status status = result.status();
+  const bool stopped = absl::IsUnavailable(status) && stopping_ && ErrorReason(status).empty();
+  Outcome outcome;
+  if (result.ok()) {
+    outcome.kind = Outcome::Kind::kSucceeded;
+    outcome.result = std::move(result->result);
+    outcome.events = std::move(result->events);
+    outcome.counters = std::move(result->counters);
+  } else if (absl::IsCancelled(status) && context.cancelled_) {
+    outcome.kind = Outcome::Kind::kCancelled;
+  } else {
+    outcome.kind = Outcome::Kind::kFailed;
+    outcome.error = ToJobError(status);
+    outcome.retry = absl::IsUnavailable(status);
+  }
+  // A verdict is worth waiting for a store that is out of reach: the lease says how long.
+  while (!context.lost_) {
+    absl::Status stored;
+    JobState state = JobState::kQueued;
+    {
+      std::lock_guard<std::mutex> lock(context.lease_mutex_);
+      if (stopped) {
+        stored = store_.Release(context.lease());
+      } else if (auto finished = store_.Finish(context.lease(), outcome); finished.ok()) {
+        state = *finished;
+      } else {
+        stored = finished.status();
+      }
+      if (stored.ok()) context.ended_ = true;
+    }
+    if (stored.ok()) {
+      LogFields fields = status.ok() ? Fields(context) : Fields(context, status);
+      fields.emplace_back("state", JobStateName(state));
+      Log(LogLevel::kInfo, "attempt ended", fields);
+      return;
+    }
+    if (IsLeaseLost(stored)) break;
+    Log(LogLevel::kWarning, "the outcome could not be stored", Fields(context, stored));
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  }
+  context.lost_ = true;
+  Log(LogLevel::kWarning, "attempt abandoned: its lease has ended", Fields(context));
+}
+
+}  // namespace svdllm

@@ -1,0 +1,99 @@
+// Runs jobs from a store, one at a time: claim, run the handler, finish. The lease is renewed from
+// a thread of its own, so a long matrix step does not lose it.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "queue/job_store.h"
+
+namespace svdllm {
+
+struct WorkerOptions {
+  std::string id;  // unique among living workers
+  int64_t lease_ms = 30000;
+  int64_t poll_ms = 100;  // how soon new jobs and cancellations are noticed
+  // Called before the first claim: an error ends the worker with no job touched. Empty: there is
+  // nothing to prepare.
+  std::function<absl::Status()> prepare{};
+  // Called after an attempt has failed, before that is stored: an error says that no job can run in
+  // this process any more. The attempt is then tried again elsewhere, and the worker ends. Empty:
+  // every job gets its try.
+  std::function<absl::Status()> check_after_failure{};
+};
+
+// What a handler sees of its attempt. Thread-safe.
+class JobContext {
+ public:
+  JobContext(JobStore& store, ClaimedJob claimed, const std::atomic<bool>& stopping);
+
+  const Job& job() const { return claimed_.job; }
+  const Lease& lease() const { return claimed_.lease; }
+  // Why the handler should return now, with this status: ABORTED (LEASE_LOST), CANCELLED,
+  // UNAVAILABLE (the worker is being stopped) or DEADLINE_EXCEEDED (JOB_TIMEOUT). Costs nothing.
+  // After BeginPublish only a lost lease counts.
+  absl::Status Check() const;
+  // Stores an event. Trouble with the store is not the handler's: the event is then missing.
+  void Report(NewEvent event);
+  // To be called once before anything becomes visible outside; publish only after OK.
+  absl::Status BeginPublish();
+
+ private:
+  friend class Worker;
+
+  JobStore& store_;
+  const ClaimedJob claimed_;
+  const std::atomic<bool>& stopping_;
+  std::atomic<bool> lost_{false};
+  std::atomic<bool> cancelled_{false};
+  std::atomic<bool> publishing_{false};
+  std::mutex lease_mutex_;  // held while the lease is renewed or given up
+  std::atomic<bool> ended_{false};
+};
+
+struct HandlerResult {
+  std::string result;
+  std::vector<NewEvent> events;            // stored in front of SUCCEEDED
+  std::map<std::string, double> counters;  // added to the store's counters
+};
+
+// Runs one attempt. An UNAVAILABLE error is tried again; every other one fails the job. Exceptions
+// are caught: std::bad_alloc is HOST_OUT_OF_MEMORY, others INTERNAL.
+using JobHandler = std::function<absl::StatusOr<HandlerResult>(JobContext&)>;
+
+class Worker {
+ public:
+  // store outlives the worker.
+  Worker(JobStore& store, JobHandler handler, WorkerOptions options);
+  // Claims and runs jobs until Stop, which is OK, or until an error of prepare or
+  // check_after_failure, which is returned. A job that runs when it is stopped is given back at its
+  // next Check.
+  absl::Status Run();
+  // From any thread, at any time, for good.
+  void Stop();
+
+ private:
+  // OK however the attempt went, or check_after_failure's error.
+  absl::Status RunJob(ClaimedJob claimed);
+  // Keeps the lease and watches for cancellation until the attempt has ended.
+  void KeepLease(JobContext& context);
+  void EndAttempt(JobContext& context, absl::StatusOr<HandlerResult> result);
+  // Waits; true: stopped meanwhile.
+  bool Sleep(int64_t ms);
+
+  JobStore& store_;
+  const JobHandler handler_;
+  const WorkerOptions options_;
+  std::atomic<bool> stopping_{false};
+  std::mutex mutex_;
+  std::condition_variable wake_;
+};
+
+}  // namespace svdllm

@@ -1,0 +1,29 @@
+// compression_report.json and the model card: what a job measured, for programs and for people.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "checkpoint/checkpoint.h"
+#include "job/spec.h"
+
+namespace svdllm {
+
+nlohmann::ordered_json ReportJson(const Checkpoint& source, const CompressSpec& spec,
+                                  const CompressResult& job, const ArtifactResult& artifact);
+// An artifact that an earlier attempt of a job published before it died.
+struct OwnArtifact {
+  ArtifactResult artifact;               // its uri is left empty
+  std::vector<PerplexityResult> before;  // of the dense model
+  std::vector<TaskResult> tasks_before;  // likewise
+  std::vector<ThroughputResult> throughputs_before;
+};
+
+// The artifact's part of a report, read back. MODEL_CORRUPT where it is not one of ours.
+absl::StatusOr<OwnArtifact> ArtifactFromReport(const nlohmann::ordered_json& report);
+
+// README.md with the YAML header that model hubs read.
+std::string ModelCard(const Checkpoint& source, const CompressSpec& spec, const CompressResult& job,
+                      const ArtifactResult& artifact);
+
+}  // namespace svdllm

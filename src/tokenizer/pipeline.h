@@ -1,0 +1,64 @@
+// A tokenizer's parts, in the order in which they work on a text.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "tokenizer/added.h"
+#include "tokenizer/bpe.h"
+#include "tokenizer/decode.h"
+#include "tokenizer/sentencepiece.h"
+#include "tokenizer/steps.h"
+
+namespace svdllm {
+
+struct WordTokenizer {
+  std::vector<PreTokenizerStep> pre_tokenizer;
+  BpeModel model;
+  std::optional<std::vector<DecoderStep>> decoder;  // without one, tokens are joined by spaces
+};
+
+// What is known of an id. Ids that no token has are written as nothing.
+struct TokenInfo {
+  std::string text;
+  bool exists = false;
+  bool special = false;  // left out where special tokens are
+  bool apart = false;    // a LlamaTokenizer puts spaces around it
+};
+
+// Plain data: built once by a loader, immutable from then on.
+struct TokenizerPipeline {
+  // transformers' non-legacy LlamaTokenizer: U+2581 counts as a space, and where the text's first
+  // token is only the space put in front of it and a special token follows, it goes.
+  bool llama_rewrite = false;
+  bool llama_prefix = false;  // that space is put there
+  int32_t llama_space_id = -1;
+  std::vector<int32_t> special_ids;
+  bool llama_legacy = false;  // how special tokens are written between others
+  bool llama_strip = false;   // a text that is decoded loses the space in front
+
+  AddedTokenFinder added;  // looked for in the text as it is
+  std::vector<NormalizerStep> normalizer;
+  AddedTokenFinder normalized_added;  // looked for in the normalized text
+  std::variant<WordTokenizer, SentencePieceModel> model;
+  std::vector<int32_t> prefix, suffix;  // the special tokens around a text
+
+  std::vector<TokenInfo> tokens;  // by id
+  std::optional<int32_t> bos_id, eos_id;
+
+  // Ids above it are taken for a malformed file.
+  static constexpr int32_t kMaxId = (1 << 22) - 1;
+  // Sets tokens[id], which may be the next or a later one; id is in [0, kMaxId].
+  void SetToken(int32_t id, TokenInfo info);
+
+  std::vector<int32_t> Encode(std::string_view text, bool add_special_tokens) const;
+  std::string Decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
+  std::optional<int32_t> IdOf(std::string_view token) const;
+};
+
+}  // namespace svdllm

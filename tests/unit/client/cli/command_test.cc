@@ -1,0 +1,198 @@
+// The command as a whole: help, exit statuses, JSON, jobs and server-info.
+#include "client/cli/command.h"
+
+#include <gmock/gmock.h>
+
+#include <sstream>
+
+#include "client/cli/commands.h"
+#include "tests/support/command_harness.h"
+
+namespace svdllm::cli {
+namespace {
+
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+using testing::StartsWith;
+
+std::vector<CommandSpec> AllCommands() {
+  std::vector<CommandSpec> commands = SubmitCommands();
+  for (CommandSpec& command : JobCommands()) commands.push_back(command);
+  return commands;
+}
+
+std::vector<std::string> Words(const std::string& text) {
+  std::istringstream stream(text);
+  return {std::istream_iterator<std::string>(stream), {}};
+}
+
+TEST_F(CommandTest, HelpListsEveryCommand) {
+  for (const std::vector<std::string>& asked :
+       std::vector<std::vector<std::string>>{{"help"}, {"--help"}, {"-h"}}) {
+    const Ran ran = RunRaw(asked);
+    EXPECT_EQ(ran.exit_status, kExitOk);
+    for (const CommandSpec& command : AllCommands()) {
+      EXPECT_THAT(ran.out, HasSubstr("  " + command.name + " "));
+    }
+    EXPECT_THAT(ran.err, IsEmpty());
+  }
+}
+
+TEST_F(CommandTest, HelpExplainsEveryFlagOfEveryCommand) {
+  for (const CommandSpec& command : AllCommands()) {
+    std::vector<std::string> words = Words(command.name);
+    words.push_back("--help");
+    const Ran ran = RunRaw(words);
+    EXPECT_EQ(ran.exit_status, kExitOk);
+    words.pop_back();
+    words.insert(words.begin(), "help");
+    EXPECT_EQ(RunRaw(words).out, ran.out);
+    EXPECT_THAT(ran.out, StartsWith("Usage: svdllm " + command.name));
+    for (const FlagGroup& group : command.flags) {
+      for (const FlagSpec& flag : group.flags) {
+        EXPECT_FALSE(flag.help.empty()) << flag.name;
+        EXPECT_THAT(ran.out, HasSubstr("  --" + flag.name));
+        EXPECT_THAT(ran.out, HasSubstr(flag.help.substr(0, flag.help.find(' '))));
+        // Either a default, or required, or off, or a filter that is off.
+        EXPECT_TRUE(!flag.default_value.empty() || flag.type == FlagType::kSwitch ||
+                    flag.repeated || flag.help.find("Required") != std::string::npos ||
+                    flag.help.find("Default") != std::string::npos || flag.name == "page_token")
+            << "--" << flag.name << " does not say what it is by default";
+      }
+    }
+    for (const char* flag : {"--server=ADDR", "--format=text|json", "--rpc_timeout", "--help"}) {
+      EXPECT_THAT(ran.out, HasSubstr(flag));
+    }
+    std::istringstream lines(ran.out);
+    for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 100u) << line;
+  }
+}
+
+TEST_F(CommandTest, VersionAndGroupHelp) {
+  EXPECT_EQ(RunRaw({"--version"}).out, "svdllm " SVDLLM_VERSION "\n");
+  const Ran group = RunRaw({"jobs", "--help"});
+  EXPECT_EQ(group.exit_status, kExitOk);
+  EXPECT_THAT(group.out, HasSubstr("jobs watch"));
+  EXPECT_THAT(group.out, Not(HasSubstr("compress ")));
+}
+
+TEST_F(CommandTest, WrongUsageExitsWithTwoAndSaysWhatIsWrong) {
+  const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
+      {{}, "Usage"},
+      {{"jobs"}, "jobs list"},
+      {{"compres"}, "unknown command 'compres', did you mean compress?"},
+      {{"jobs", "lst"}, "did you mean jobs list?"},
+      {{"jobs", "get"}, "name is missing"},
+      {{"jobs", "get", "a", "b"}, "'b'"},
+      {{"jobs", "list", "--stat=x"}, "--stat, did you mean --state?"},
+      {{"server-info", "--format=xml"}, "text|json"},
+      {{"server-info", "--rpc_timeout=0s"}, "--rpc_timeout=0s"},
+  };
+  for (const auto& [arguments, word] : cases) {
+    const Ran ran = RunRaw(arguments);
+    EXPECT_EQ(ran.exit_status, kExitUsage);
+    EXPECT_THAT(ran.err, HasSubstr(word));
+    EXPECT_THAT(ran.out, IsEmpty());
+  }
+}
+
+TEST_F(CommandTest, UnreachableServerExitsWithThree) {
+  server_.Stop();
+  const Ran ran = Run({"server-info", "--rpc_timeout=200ms"});
+  EXPECT_EQ(ran.exit_status, kExitUnreachable);
+  EXPECT_THAT(ran.err, HasSubstr("cannot reach the server at " + server_.address()));
+  const Ran json = Run({"jobs", "list", "--rpc_timeout=200ms", "--format", "json"});
+  EXPECT_EQ(json.exit_status, kExitUnreachable);
+  EXPECT_EQ(json.Json()["error"]["code"], "UNAVAILABLE");
+}
+
+TEST_F(CommandTest, RefusalsExitWithFour) {
+  const Ran ran = Run({"jobs", "get", "none"});
+  EXPECT_EQ(ran.exit_status, kExitRefused);
+  EXPECT_THAT(ran.err, HasSubstr("no job jobs/none (JOB_NOT_FOUND)"));
+  const nlohmann::json error = Run({"jobs", "watch", "none", "--format=json"}).Json()["error"];
+  EXPECT_EQ(error["code"], "NOT_FOUND");
+  EXPECT_EQ(error["reason"], "JOB_NOT_FOUND");
+  EXPECT_EQ(error["message"], "no job jobs/none");
+}
+
+TEST_F(CommandTest, UsageErrorsAreJsonTooWhereAskedFor) {
+  const Ran ran = RunRaw({"compress", "--modell=x", "--format=json"});
+  EXPECT_EQ(ran.exit_status, kExitUsage);
+  EXPECT_EQ(ran.Json()["error"]["reason"], "USAGE");
+  EXPECT_THAT(ran.err, HasSubstr("--modell"));
+}
+
+TEST_F(CommandTest, ServerComesFromTheEnvironmentUnlessGiven) {
+  script().info.set_version("9.9");
+  server_from_environment_ = server_.address();
+  EXPECT_THAT(RunRaw({"server-info"}).out, HasSubstr("9.9"));
+  server_from_environment_ = "127.0.0.1:1";
+  EXPECT_THAT(Run({"server-info"}).out, HasSubstr("9.9"));
+}
+
+TEST_F(CommandTest, EveryCommandPrintsJson) {
+  EXPECT_EQ(Run({"jobs", "get", "0a", "--format=json"}).Json()["name"], kName);
+  EXPECT_EQ(Run({"jobs", "cancel", kName, "--format=json"}).Json()["state"], "CANCELLING");
+  EXPECT_EQ(Run({"jobs", "list", "--format=json"}).Json()["jobs"][0]["name"], kName);
+  EXPECT_TRUE(Run({"server-info", "--format=json"}).Json().contains("families"));
+  EXPECT_EQ(Run({"jobs", "delete", kName, "--format=json"}).Json(), nlohmann::json::object());
+  EXPECT_EQ(Run({"jobs", "list", "--format=json"}).Json()["jobs"], nlohmann::json::array());
+}
+
+TEST_F(CommandTest, WatchAsJsonIsOneEventALine) {
+  script().events_per_stream = 3;
+  const Ran ran = Run({"jobs", "watch", kName, "--format=json", "--after_sequence=1"});
+  EXPECT_EQ(ran.exit_status, kExitOk);
+  std::istringstream lines(ran.out);
+  int64_t expected = 2;
+  for (std::string line; std::getline(lines, line);) {
+    EXPECT_EQ(nlohmann::json::parse(line)["sequence"], std::to_string(expected++)) << line;
+  }
+  EXPECT_EQ(expected, 9);
+}
+
+TEST_F(CommandTest, WatchShowsTheHistoryAndTheResult) {
+  Ran ran = Run({"jobs", "watch", "0a"});
+  EXPECT_EQ(ran.exit_status, kExitOk);
+  EXPECT_THAT(ran.err, StartsWith("QUEUED\nRUNNING\n"));
+  EXPECT_THAT(ran.out, HasSubstr("jobs/0a succeeded"));
+  job().set_state(v1::CANCELLED);
+  EXPECT_EQ(Run({"jobs", "watch", "0a", "--format=json"}).exit_status, kExitJobFailed);
+  EXPECT_EQ(Run({"jobs", "get", "0a"}).exit_status, kExitOk);  // it was found
+}
+
+TEST_F(CommandTest, ListPassesFiltersAndPages) {
+  for (int i = 0; i < 450; ++i) {
+    const std::string name = "jobs/" + std::to_string(1000 + i);
+    script().jobs[name].set_name(name);
+  }
+  const auto count = [](const Ran& ran) { return ran.Json()["jobs"].size(); };
+  const Ran some = Run({"jobs", "list", "--format=json", "--state=queued", "--state=FAILED",
+                        "--kind=EVALUATE", "--label=a=b"});
+  EXPECT_EQ(count(some), 50u);
+  EXPECT_EQ(some.Json()["nextPageToken"], "50");
+  const v1::ListJobsRequest& request = script().list_requests.at(0);
+  EXPECT_EQ(request.states_size(), 2);
+  EXPECT_EQ(request.states(1), v1::FAILED);
+  EXPECT_EQ(request.kinds(0), v1::EVALUATE);
+  EXPECT_EQ(request.labels().at("a"), "b");
+  EXPECT_EQ(count(Run({"jobs", "list", "--format=json", "--limit=230"})), 230u);
+  const Ran all = Run({"jobs", "list", "--format=json", "--limit=0"});
+  EXPECT_EQ(count(all), 451u);
+  EXPECT_EQ(all.Json()["nextPageToken"], "");
+  EXPECT_EQ(count(Run({"jobs", "list", "--format=json", "--page_token=440"})), 11u);
+  EXPECT_THAT(Run({"jobs", "list"}).err, HasSubstr("--page_token=50"));
+}
+
+TEST_F(CommandTest, ALostConnectionIsToldOnce) {
+  script().unavailable_calls = 3;
+  const Ran ran = Run({"server-info"});
+  EXPECT_EQ(ran.exit_status, kExitOk);
+  EXPECT_EQ(ran.err,
+            "svdllm: no connection to the server at " + server_.address() + "; trying again\n");
+}
+
+}  // namespace
+}  // namespace svdllm::cli

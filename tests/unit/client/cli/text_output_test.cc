@@ -1,0 +1,273 @@
+#include "client/cli/text_output.h"
+
+#include <gmock/gmock.h>
+#include <google/protobuf/text_format.h>
+#include <gtest/gtest.h>
+
+#include "client/cli/command.h"
+#include "client/cli/follow.h"
+#include "client/cli/format.h"
+#include "client/cli/json_output.h"
+
+namespace svdllm::cli {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+template <typename Message>
+Message Parse(const std::string& text) {
+  Message message;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &message));
+  return message;
+}
+
+TEST(FormatTest, Numbers) {
+  EXPECT_EQ(Count(0), "0");
+  EXPECT_EQ(Count(999), "999");
+  EXPECT_EQ(Count(1000), "1,000");
+  EXPECT_EQ(Count(134515008), "134,515,008");
+  EXPECT_EQ(Count(-123456), "-123,456");
+  EXPECT_EQ(Bytes(999), "999 B");
+  EXPECT_EQ(Bytes(1000), "1.0 kB");
+  EXPECT_EQ(Bytes(999'960), "1.0 MB");
+  EXPECT_EQ(Bytes(269'030'016), "269.0 MB");
+  EXPECT_EQ(Seconds(0.84), "0.8s");
+  EXPECT_EQ(Seconds(9.97), "10s");
+  EXPECT_EQ(Seconds(59.7), "1m00s");
+  EXPECT_EQ(Seconds(3725), "1h02m");
+  EXPECT_EQ(Seconds(90000), "1d01h");
+  EXPECT_EQ(Seconds(-1), "0s");
+  EXPECT_EQ(Rate(0.1234), "0.123");
+  EXPECT_EQ(Rate(999.4), "999");
+  EXPECT_EQ(Rate(999.6), "1,000");
+  EXPECT_EQ(Rate(123456.7), "123,457");
+  EXPECT_EQ(Perplexity(17.324), "17.32");
+  EXPECT_EQ(Perplexity(136000), "1.36e+05");
+  EXPECT_EQ(Change(200, 150), " (-25.0 %)");
+  EXPECT_EQ(Time({}), "-");
+}
+
+TEST(FormatTest, TablesAlignByWhatIsSeen) {
+  EXPECT_EQ(Table({{"name", "n"}, {"a → b", "5"}, {"c", "1,000"}}),
+            "name       n\na → b      5\nc      1,000\n");
+}
+
+TEST(FormatTest, ControlCharactersDoNotReachTheTerminal) {
+  EXPECT_EQ(Printable("a\x1b[1m\tb\n"), "a?[1m\tb\n");
+}
+
+constexpr char kCompressed[] = R"(
+    name: 'jobs/7' state: SUCCEEDED start_time { seconds: 100 } end_time { seconds: 233 }
+    attempt: 1 max_attempts: 3
+    compress_model_request { model: 'file:///m' method: SVD_LLM encoding: PLAIN allocation: UNIFORM
+                             keep_ratios: 0.8 keep_ratios: 0.6 }
+    compress_model_result {
+      parameters: 1000 weight_bytes: 2000 device: 'cpu' peak_host_bytes: 1200000000
+      perplexities { name: 'perplexity' perplexity: 17.32 }
+      artifacts { keep_ratio: 0.8 uri: 'file:///a/keep-0.80' parameters: 830 weight_bytes: 1660
+                  perplexities { name: 'perplexity' perplexity: 22.111 } }
+      artifacts { keep_ratio: 0.6 uri: 'file:///a/keep-0.60' parameters: 650 weight_bytes: 1300 }
+    })";
+
+TEST(TextOutputTest, SummaryOfACompression) {
+  EXPECT_EQ(
+      JobSummary(Parse<v1::Job>(kCompressed)),
+      "jobs/7 succeeded after 2m13s (SVD_LLM, PLAIN, UNIFORM ranks, cpu, peak memory 1.2 GB)\n"
+      "\n"
+      "keep ratio     parameters             bytes     perplexity  artifact\n"
+      "     dense          1,000            2.0 kB          17.32\n"
+      "       0.8  830 (-17.0 %)  1.7 kB (-17.0 %)  17.32 → 22.11  file:///a/keep-0.80\n"
+      "       0.6  650 (-35.0 %)  1.3 kB (-35.0 %)              -  file:///a/keep-0.60\n");
+}
+
+TEST(TextOutputTest, PerplexitiesInDomainAreTold) {
+  const std::string text = JobSummary(Parse<v1::Job>(R"(
+      name: 'jobs/7' state: SUCCEEDED
+      compress_model_request { method: ANCHORED encoding: PIVOTED allocation: KL_PROBE }
+      compress_model_result {
+        perplexities { name: 'held_out_perplexity' perplexity: 17.3 held_out: true }
+        perplexities { name: 'c4' perplexity: 21.5 }
+        artifacts { keep_ratio: 0.8
+                    perplexities { name: 'held_out_perplexity' perplexity: 18 held_out: true }
+                    perplexities { name: 'c4' perplexity: 24 } } })"));
+  EXPECT_THAT(text, HasSubstr("(ANCHORED, PIVOTED, KL_PROBE ranks)"));
+  EXPECT_THAT(text, HasSubstr("  held_out_perplexity (in domain)             c4  artifact\n"));
+  EXPECT_THAT(text, HasSubstr("                    17.30 → 18.00  21.50 → 24.00\n"));
+}
+
+TEST(TextOutputTest, RequestsTellTheirSources) {
+  const std::string text = JobDetails(Parse<v1::Job>(R"(
+      name: 'jobs/7' kind: COMPRESS_MODEL state: QUEUED
+      compress_model_request {
+        method: ANCHORED encoding: PIVOTED allocation: RELATIVE_TAILS keep_ratios: 0.8
+        output_format: FACTORED
+        calibration { samples: 8 seq_len: 64
+          sources { text { uri: 'file:///w' } weight: 1.5 }
+          sources { model_samples: true weight: 0.5 } } })"));
+  EXPECT_THAT(text, HasSubstr("ANCHORED, PIVOTED, RELATIVE_TAILS ranks, keep ratio 0.8, FACTORED, "
+                              "calibrated on 8 × 64 tokens of 75 % file:///w, 25 % samples of the "
+                              "model's own\n"));
+}
+
+TEST(TextOutputTest, SummaryOfAnEvaluation) {
+  const std::string text = JobSummary(Parse<v1::Job>(R"(
+      name: 'jobs/8' state: SUCCEEDED evaluate_result { model { parameters: 1000 weight_bytes: 2000
+        perplexities { name: 'wiki' perplexity: 21.5 windows: 16 predicted_tokens: 8176
+                       tokens_per_second: 1234.5 seconds: 6.6 } }
+        report_uri: 'file:///r' })"));
+  EXPECT_THAT(text, HasSubstr("1,000 parameters, 2.0 kB\n"));
+  EXPECT_THAT(text, HasSubstr("wiki       21.50       16          8,176     1,234  6.6s\n"));
+  EXPECT_THAT(text, HasSubstr("report: file:///r\n"));
+  EXPECT_THAT(text, Not(HasSubstr("accepted")));
+}
+
+TEST(TextOutputTest, AnEvaluationBesideItsBaseline) {
+  const v1::Job job = Parse<v1::Job>(R"(
+      name: 'jobs/8' state: SUCCEEDED evaluate_result {
+        model { parameters: 800 weight_bytes: 1600 perplexities { name: 'wiki' perplexity: 30 }
+          tasks { name: 'obqa' task: 'openbookqa' items: 500
+                  metrics { name: 'acc' value: 0.15 std_error: 0.016 }
+                  metrics { name: 'acc_norm' value: 0.3 } } }
+        baseline { parameters: 1000 weight_bytes: 2000 perplexities { name: 'wiki' perplexity: 20 }
+          tasks { name: 'obqa' task: 'openbookqa' items: 500
+                  metrics { name: 'acc' value: 0.19 std_error: 0.018 }
+                  metrics { name: 'acc_norm' value: 0.32 } } }
+        verdict { accepted: false regressions: 'obqa: acc fell' } })");
+  const std::string text = JobSummary(job);
+  EXPECT_THAT(text, HasSubstr("800 parameters, 1.6 kB (baseline: 1,000 parameters, 2.0 kB)\n"));
+  EXPECT_THAT(text, HasSubstr("wiki  baseline       20.00"));
+  EXPECT_THAT(text, HasSubstr("wiki  this           30.00"));
+  EXPECT_THAT(text, HasSubstr("task  items  metric         baseline           this\n"));
+  EXPECT_THAT(text, HasSubstr("obqa    500  acc       0.190 ± 0.018  0.150 ± 0.016\n"));
+  EXPECT_THAT(text, HasSubstr("obqa    500  acc_norm          0.320          0.300\n"));
+  EXPECT_THAT(text, HasSubstr("\nregression:\n  obqa: acc fell\n"));
+  EXPECT_EQ(ExitStatusOf(job), kExitRegressed);
+}
+
+TEST(TextOutputTest, TasksOfACompressionStandBesideThoseOfTheDenseModel) {
+  const std::string text = JobSummary(Parse<v1::Job>(R"(
+      name: 'jobs/8' state: SUCCEEDED compress_model_result {
+        tasks { name: 'piqa' items: 9 metrics { name: 'acc' value: 0.5 } }
+        artifacts { keep_ratio: 0.8 tasks { name: 'piqa' items: 9 metrics { name: 'acc' value: 0.4 } } } })"));
+  EXPECT_THAT(text, HasSubstr("task  items  metric  dense  keep 0.8\n"));
+  EXPECT_THAT(text, HasSubstr("piqa      9  acc     0.500     0.400\n"));
+}
+
+TEST(TextOutputTest, SpeedStandsBesideTheBaselines) {
+  const std::string figures = R"(
+      throughputs { batch_size: 1 prompt_tokens: 512 new_tokens: 32 repetitions: 3
+        prefill_tokens_per_second: %s decode_tokens_per_second: 40 peak_memory_bytes: 600000000 }
+      throughputs { batch_size: 8 prompt_tokens: 512 new_tokens: 32 repetitions: 3
+        prefill_tokens_per_second: 1500 decode_tokens_per_second: %s peak_memory_bytes: 700000000 })";
+  const auto with = [&figures](const std::string& prefill, const std::string& decode) {
+    std::string text = figures;
+    text.replace(text.find("%s"), 2, prefill);
+    return text.replace(text.find("%s"), 2, decode);
+  };
+  const std::string own =
+      "name: 'jobs/8' state: SUCCEEDED evaluate_result { peak_device_bytes: "
+      "1500000000 model { " +
+      with("1200", "333") + " }";
+  const std::string beside =
+      JobSummary(Parse<v1::Job>(own + "baseline { " + with("1000", "222") + " } }"));
+  EXPECT_THAT(beside, HasSubstr("(on the device 1.5 GB)"));
+  EXPECT_THAT(
+      beside,
+      HasSubstr("batch  model     prefill tokens/s          decode tokens/s          peak memory\n"
+                "    1  baseline             1,000                       40             600.0 MB\n"
+                "    1  this                 1,200  × 1.20               40  × 1.00     600.0 MB\n"
+                "    8  baseline             1,500                      222             700.0 MB\n"
+                "    8  this                 1,500  × 1.00              333  × 1.50     700.0 MB\n"
+                "(prompts of 512 tokens, 32 new ones each; medians of 3)\n"));
+  const std::string alone = JobSummary(Parse<v1::Job>(own + "}"));
+  EXPECT_THAT(alone, HasSubstr("batch  prefill tokens/s  decode tokens/s  peak memory\n"
+                               "    1             1,200               40     600.0 MB\n"));
+  const std::string compressed = JobSummary(Parse<v1::Job>(
+      "name: 'jobs/8' state: SUCCEEDED compress_model_result { " + with("1000", "222") +
+      " artifacts { keep_ratio: 0.8 " + with("1300", "0.25") + "} }"));
+  EXPECT_THAT(compressed, HasSubstr("    1  keep 0.8             1,300  × 1.30"));
+  EXPECT_THAT(compressed, HasSubstr("  0.25  × 0.00"));
+}
+
+TEST(TextOutputTest, DetailsOfAJobThatRuns) {
+  const std::string text = JobDetails(Parse<v1::Job>(R"(
+      name: 'jobs/9' kind: EVALUATE state: RUNNING attempt: 2 max_attempts: 3
+      labels { key: 'team' value: 'x' } start_time { seconds: 100 }
+      evaluate_request { model: 'file:///m' tasks { name: 'perplexity' dataset { uri: 'file:///d' } } }
+      attempts { number: 1 outcome: 'lost' error { reason: 'WORKER_DIED' message: 'signal 9' } }
+      progress { stage: 'evaluate' percent: 40 layers_done: 4 layers_total: 10 eta { seconds: 30 } })"));
+  EXPECT_THAT(text, HasSubstr("state     RUNNING\n"));
+  EXPECT_THAT(text, HasSubstr("tasks     perplexity on file:///d\n"));
+  EXPECT_THAT(text, HasSubstr("attempt   2 of at most 3\n"));
+  EXPECT_THAT(text, HasSubstr("1: lost -, signal 9 (WORKER_DIED)"));
+  EXPECT_THAT(text, HasSubstr("label     team=x\n"));
+  EXPECT_THAT(text, HasSubstr("progress  40% evaluate, layer 4/10, ETA 30s\n"));
+}
+
+TEST(TextOutputTest, ListsJobsOrSaysThatThereAreNone) {
+  EXPECT_EQ(JobList({}), "no jobs\n");
+  v1::ListJobsResponse list;
+  *list.add_jobs() = Parse<v1::Job>(kCompressed);
+  EXPECT_THAT(JobList(list), HasSubstr("SVD_LLM"));
+  EXPECT_THAT(JobList(list), HasSubstr("0.8,0.6"));
+}
+
+TEST(TextOutputTest, PlanIsAbridgedToKindsOfMatrices) {
+  const std::string text = PlanText(Parse<v1::Job>(R"(
+      compress_model_request { model: 'file:///m' }
+      plan {
+        parameters: 1000 target_parameters: 900 weight_bytes: 2000 scratch_bytes: 5000
+        expected_time { seconds: 90 } ranks_are_final: false
+        artifacts { keep_ratio: 0.8 parameters: 830 weight_bytes: 1660 uri: 'file:///o/keep-0.80'
+          matrices { name: 'model.layers.0.mlp.up_proj' rows: 96 cols: 64 rank: 30 }
+          matrices { name: 'model.layers.1.mlp.up_proj' rows: 96 cols: 64 rank: 28 }
+          matrices { name: 'model.layers.1.mlp.small' rows: 4 cols: 4 rank: 0 } }
+        artifacts { keep_ratio: 0.6 parameters: 650 weight_bytes: 1300
+          matrices { name: 'model.layers.0.mlp.up_proj' rows: 96 cols: 64 rank: 20 }
+          matrices { name: 'model.layers.1.mlp.up_proj' rows: 96 cols: 64 rank: 20 }
+          matrices { name: 'lm_head' rows: 9 cols: 9 rank: 2 } }
+      })"));
+  EXPECT_THAT(text, HasSubstr("mlp.up_proj       2      96 × 64        28–30           20\n"));
+  EXPECT_THAT(text, HasSubstr("mlp.small         1        4 × 4        dense            -\n"));
+  EXPECT_THAT(text, HasSubstr("lm_head           1        9 × 9            -            2\n"));
+  EXPECT_THAT(text, HasSubstr("(named after the job)"));
+  EXPECT_THAT(text, HasSubstr("about 1m30s"));
+  EXPECT_THAT(text, HasSubstr("the uniform ones"));
+}
+
+TEST(TextOutputTest, PlanOfAnEvaluationIsWhatItTakes) {
+  const std::string text = PlanText(Parse<v1::Job>(R"(
+      evaluate_request { model: 'file:///m' }
+      evaluation_plan { parameters: 1000 weight_bytes: 2000 peak_host_bytes: 5000000000
+                        peak_device_bytes: 7000000000 })"));
+  EXPECT_THAT(text, HasSubstr("nothing was started"));
+  EXPECT_THAT(text, HasSubstr("model       1,000  2.0 kB\n"));
+  EXPECT_THAT(text, HasSubstr("host memory    5.0 GB\n"));
+  EXPECT_THAT(text, HasSubstr("device memory  7.0 GB\n"));
+  EXPECT_THAT(text, Not(HasSubstr("baseline")));
+}
+
+TEST(TextOutputTest, ServerInfoNamesDevicesAndWhatJobsMayUseOfThem) {
+  const std::string text = ServerInfoText(Parse<v1::ServerInfo>(R"(
+      version: '1.2.3'
+      devices { name: 'cuda:0' description: 'NVIDIA H100' memory_bytes: 80000000000
+                memory_limit_bytes: 16000000000 }
+      devices { name: 'cpu' description: 'a processor' memory_bytes: 8000000000
+                memory_limit_bytes: 8000000000 })"));
+  EXPECT_THAT(text, HasSubstr("cuda:0: NVIDIA H100, 80.0 GB, of which jobs may use 16.0 GB\n"));
+  EXPECT_THAT(text, HasSubstr("cpu: a processor, 8.0 GB\n"));
+}
+
+TEST(JsonOutputTest, ErrorsWithInvalidTextAreJsonStill) {
+  EXPECT_THAT(ErrorToJson(absl::InternalError("\xff")), HasSubstr("\"code\": \"INTERNAL\""));
+}
+
+TEST(JsonOutputTest, OneLineIsOneLine) {
+  const std::string text = ToJson(v1::Job(), JsonLayout::kOneLine);
+  EXPECT_EQ(text.find('\n'), text.size() - 1);
+  EXPECT_THAT(text, HasSubstr("\"state\":\"JOB_STATE_UNSPECIFIED\""));
+}
+
+}  // namespace
+}  // namespace svdllm::cli

@@ -1,0 +1,210 @@
+#include <set>
+
+#include "corpus/documents.h"
+#include "tests/support/job_fixture.h"
+
+namespace svdllm {
+namespace {
+
+class SequencesTest : public JobFixture {
+ protected:
+  void SetUp() override {
+    JobFixture::SetUp();
+    tokenizer_ = std::make_unique<Tokenizer>(*Tokenizer::Load(model_));
+  }
+  std::unique_ptr<Tokenizer> tokenizer_;
+};
+
+TEST_F(SequencesTest, ReadsTextJsonAndJsonl) {
+  using Documents = std::vector<std::string>;
+  EXPECT_EQ(*LoadDocuments({dir_.Write("a.txt", "one\n\ntwo")}), Documents{"one\n\ntwo"});
+  EXPECT_EQ(*LoadDocuments({dir_.Write("a.json", R"(["one", {"text": "two"}])")}),
+            (std::vector<std::string>{"one", "two"}));
+  EXPECT_EQ(
+      *LoadDocuments({dir_.Write("a.jsonl", "\"one\"\n\n{\"body\": \"t\\u00e9\"}\n"), "body"}),
+      (std::vector<std::string>{"one", "té"}));
+}
+
+TEST_F(SequencesTest, ErrorsNameFileAndLine) {
+  EXPECT_STATUS(LoadDocuments({dir_.Write("b.jsonl", "\"a\"\n{\"text\": 3}\n")}), kInvalidArgument,
+                kDatasetInvalid, {"b.jsonl: line 2", "'text'"});
+  EXPECT_STATUS(LoadDocuments({dir_.Write("c.jsonl", "\"a\"\n\n{oops\n")}), kInvalidArgument,
+                kDatasetInvalid, {"c.jsonl: line 3", "JSON"});
+  EXPECT_STATUS(LoadDocuments({dir_.Write("d.json", "{}")}), kInvalidArgument, kDatasetInvalid,
+                {"d.json", "array"});
+  EXPECT_STATUS(LoadDocuments({dir_.Write("e.json", "[]")}), kInvalidArgument, kDatasetInvalid,
+                {"e.json", "no text"});
+  EXPECT_STATUS(LoadDocuments({dir_.File("none")}), kNotFound, kDatasetInvalid, {"none"});
+}
+
+TEST_F(SequencesTest, BenchmarksFilesAreReadByLines) {
+  TextSource source{dir_.Write("rows.txt", " = Title = \n \n a b \nend")};
+  source.rows = TextRows::kWikiTextRows;
+  EXPECT_EQ(*LoadDocuments(source),
+            (std::vector<std::string>{" = Title = \n", "", " a b \n", "end"}));
+  source.rows = TextRows::kStrippedRows;
+  EXPECT_EQ(*LoadDocuments(source), (std::vector<std::string>{"= Title =", "", "a b", "end"}));
+  source.max_documents = 3;
+  EXPECT_EQ(*LoadDocuments(source), (std::vector<std::string>{"= Title =", "", "a b"}));
+}
+
+TEST_F(SequencesTest, DrawsBySeedAndHoldsOut) {
+  CalibrationSpec spec;
+  spec.sources = {{{text_}}};
+  spec.samples = 20;
+  spec.seq_len = 64;
+  const auto a = DrawCalibration(spec, 8, *tokenizer_), b = DrawCalibration(spec, 8, *tokenizer_);
+  ASSERT_OK(a);
+  EXPECT_EQ(a->calibration.ids, b->calibration.ids);
+  EXPECT_EQ(a->calibration.count(), 20);
+  EXPECT_EQ(a->calibration.tokens(), 20 * 64);
+  ASSERT_EQ(a->held_out.size(), 1u);
+  const EvaluationData& held_out = a->held_out[0];
+  EXPECT_EQ(held_out.name, "held_out_perplexity");
+  EXPECT_TRUE(held_out.held_out);
+  EXPECT_EQ(held_out.windows.count(), 8);
+  spec.seed = 4;
+  EXPECT_NE(DrawCalibration(spec, 8, *tokenizer_)->calibration.ids, a->calibration.ids);
+  // What is held out is the end of the text, which no draw reaches.
+  const std::vector<int32_t> all = tokenizer_->Encode(*ReadFile(text_), true);
+  EXPECT_TRUE(
+      std::equal(held_out.windows.ids.begin(), held_out.windows.ids.end(), all.end() - 8 * 64));
+  spec.samples = 2000;
+  const std::string held(reinterpret_cast<const char*>(&*(all.end() - 8 * 64)), 64 * 4);
+  const auto many = DrawCalibration(spec, 8, *tokenizer_);
+  const std::string drawn(reinterpret_cast<const char*>(many->calibration.ids.data()),
+                          many->calibration.ids.size() * 4);
+  EXPECT_EQ(drawn.find(held), std::string::npos);
+}
+
+TEST_F(SequencesTest, DocumentsKeepTheirOwnLengths) {
+  std::string lines;
+  for (int i = 0; i < 10; ++i) lines += "\"" + std::string(static_cast<size_t>(i), 'x') + "\"\n";
+  CalibrationSpec spec;
+  spec.sources = {{{dir_.Write("docs.jsonl", lines), "text", Packing::kDocuments}}};
+  spec.first_document = 2;
+  spec.samples = 3;
+  spec.seq_len = 4;
+  const auto data = DrawCalibration(spec, 1, *tokenizer_);
+  ASSERT_OK(data);
+  // Documents 2, 3 and 4: BOS and as many letters, cut at four tokens.
+  EXPECT_EQ(data->calibration.offsets, (std::vector<int64_t>{0, 3, 7, 11}));
+  EXPECT_EQ(data->calibration.ids[0], 256);
+  EXPECT_EQ(data->held_out.at(0).windows.count(), 4);
+  spec.first_document = 100;
+  EXPECT_STATUS(DrawCalibration(spec, 1, *tokenizer_), kInvalidArgument, kCalibrationInvalid,
+                {"docs.jsonl", "100"});
+}
+
+TEST_F(SequencesTest, SamplesAreSplitByWeightAndNoneIsLeftOut) {
+  const auto split = [](int64_t samples, const std::vector<double>& weights) {
+    std::vector<CalibrationSource> sources(weights.size());
+    for (size_t i = 0; i < weights.size(); ++i) sources[i].weight = weights[i];
+    return SplitSamples(samples, sources);
+  };
+  using Shares = std::vector<int64_t>;
+  EXPECT_EQ(split(256, {7}), Shares{256});
+  EXPECT_EQ(split(10, {1, 1}), (Shares{5, 5}));
+  EXPECT_EQ(split(10, {1, 1, 1}), (Shares{4, 3, 3})) << "the first of equal remainders";
+  EXPECT_EQ(split(10, {0.5, 0.3, 0.2}), (Shares{5, 3, 2}));
+  EXPECT_EQ(split(7, {0.55, 0.45}), (Shares{4, 3}));
+  EXPECT_EQ(split(8, {1e-6, 1e6, 1}), (Shares{1, 6, 1}));
+  EXPECT_EQ(split(3, {1, 1e6, 1}), (Shares{1, 1, 1}));
+}
+
+TEST_F(SequencesTest, SourcesAreDrawnEachAsIfAlone) {
+  std::string other_text;
+  for (int i = 0; i < 400; ++i) other_text += "Another text, with numbers: " + std::to_string(i);
+  const std::string other = dir_.Write("other.text.txt", other_text);
+  std::string lines;
+  for (int i = 0; i < 40; ++i) lines += "\"document " + std::to_string(i) + "\"\n";
+  const std::string documents = dir_.Write("docs.jsonl", lines);
+  CalibrationSpec spec;
+  spec.samples = 20;
+  spec.seq_len = 64;
+  spec.sources = {{{text_}, false, 3},
+                  {{documents, "text", Packing::kDocuments}, false, 1},
+                  {{}, true, 2},
+                  {{other}, false, 4}};
+  uint64_t sampled_with = 0;
+  const auto sampler = [&](int64_t count, int64_t seq_len, uint64_t seed) {
+    sampled_with = seed;
+    Sequences sequences;
+    for (int64_t i = 0; i < count; ++i) {
+      sequences.Append(std::vector<int32_t>(static_cast<size_t>(seq_len), 7));
+    }
+    return absl::StatusOr<Sequences>(sequences);
+  };
+  const auto data = DrawCalibration(spec, 8, *tokenizer_, sampler);
+  ASSERT_OK(data);
+  EXPECT_EQ(sampled_with, spec.seed + 2);
+  EXPECT_EQ(data->calibration.count(), 20);
+
+  // 6, 2, 4 and 8 sequences in the order of the sources.
+  std::vector<int32_t> expected;
+  const auto alone = [&](size_t source, int64_t samples) {
+    CalibrationSpec one = spec;
+    one.sources = {spec.sources[source]};
+    one.samples = samples;
+    one.seed = spec.seed + source;
+    const CalibrationData drawn = *DrawCalibration(one, 8, *tokenizer_, sampler);
+    expected.insert(expected.end(), drawn.calibration.ids.begin(), drawn.calibration.ids.end());
+  };
+  alone(0, 6), alone(1, 2), alone(2, 4), alone(3, 8);
+  EXPECT_EQ(data->calibration.ids, expected);
+
+  std::string names;
+  for (const EvaluationData& held_out : data->held_out) {
+    names += held_out.name + ":" + std::to_string(held_out.windows.count()) + " ";
+  }
+  EXPECT_EQ(names,
+            "held_out_perplexity_text:8 held_out_perplexity_docs:32 "
+            "held_out_perplexity_other.text:8 ");
+
+  // The same text twice: not the same sequences, and two names.
+  spec.sources = {{{text_}}, {{text_}}};
+  const auto twice = DrawCalibration(spec, 8, *tokenizer_);
+  ASSERT_OK(twice);
+  EXPECT_FALSE(std::equal(twice->calibration.ids.begin(), twice->calibration.ids.begin() + 640,
+                          twice->calibration.ids.begin() + 640));
+  EXPECT_EQ(twice->held_out.at(1).name, "held_out_perplexity_text_2");
+}
+
+TEST_F(SequencesTest, ABadSourceIsNamed) {
+  CalibrationSpec spec;
+  spec.samples = 4;
+  spec.seq_len = 64;
+  spec.sources = {{{text_}}, {{dir_.Write("short.txt", "few")}}};
+  EXPECT_STATUS(DrawCalibration(spec, 8, *tokenizer_), kInvalidArgument, kCalibrationInvalid,
+                {"short.txt", "4 tokens"});
+  // A source without a document is not covered up by another's.
+  spec.sources[1] = {{dir_.Write("empty.jsonl", "\"\"\n\"x\"\n"), "text", Packing::kDocuments}};
+  spec.first_document = 2;
+  EXPECT_STATUS(DrawCalibration(spec, 8, *tokenizer_), kInvalidArgument, kCalibrationInvalid,
+                {"empty.jsonl"});
+  spec.sources = {{{text_}}, {{}, true}};
+  const auto failing = [](int64_t, int64_t, uint64_t) -> absl::StatusOr<Sequences> {
+    return absl::CancelledError("enough");
+  };
+  EXPECT_EQ(DrawCalibration(spec, 8, *tokenizer_, failing).status().code(),
+            absl::StatusCode::kCancelled);
+}
+
+TEST_F(SequencesTest, WindowsCoverTheTextWithoutOverlap) {
+  PerplexitySpec spec;
+  spec.text.path = dir_.Write("w.txt", "abcdefghij");  // eleven tokens with BOS
+  spec.seq_len = 4;
+  auto data = CutWindows(spec, *tokenizer_);
+  ASSERT_OK(data);
+  EXPECT_EQ(data->windows.offsets, (std::vector<int64_t>{0, 4, 8}));
+  EXPECT_EQ(data->leftover_tokens, 3);
+  spec.limit = 1;
+  EXPECT_EQ(CutWindows(spec, *tokenizer_)->windows.count(), 1);
+  spec.seq_len = 100;  // a short text is one window
+  data = CutWindows(spec, *tokenizer_);
+  EXPECT_EQ(data->windows.offsets, (std::vector<int64_t>{0, 11}));
+  EXPECT_EQ(data->leftover_tokens, 0);
+}
+
+}  // namespace
+}  // namespace svdllm

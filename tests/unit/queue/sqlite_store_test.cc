@@ -1,0 +1,91 @@
+// What is SQLite's own: files, versions, full disks.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sqlite3.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "queue/job_store.h"
+
+namespace svdllm {
+namespace {
+
+using ::testing::HasSubstr;
+
+class SqliteStoreTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    directory_ = ::testing::TempDir() + "sqlite_store_" + NewJobId();
+    std::filesystem::create_directories(directory_);
+    options_.path = directory_ + "/jobs.db";
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  void Sql(const char* sql) {
+    sqlite3* db = nullptr;
+    ASSERT_EQ(sqlite3_open(options_.path.c_str(), &db), SQLITE_OK);
+    EXPECT_EQ(sqlite3_exec(db, sql, nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(db);
+    sqlite3_close(db);
+  }
+  static NewJob Make() {
+    NewJob job;
+    job.id = NewJobId();
+    job.request = std::string(20000, 'x');
+    return job;
+  }
+
+  std::string directory_;
+  SqliteStoreOptions options_;
+};
+
+TEST_F(SqliteStoreTest, RefusesAFileOfANewerVersion) {
+  ASSERT_TRUE(OpenSqliteJobStore(options_).ok());
+  Sql("PRAGMA user_version = 99");
+  const absl::Status status = OpenSqliteJobStore(options_).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("99"));
+}
+
+TEST_F(SqliteStoreTest, RefusesAFileThatIsNoDatabase) {
+  std::ofstream(options_.path) << std::string(5000, 'j');
+  const absl::Status status = OpenSqliteJobStore(options_).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(ErrorReason(status), kStoreUnavailable);
+}
+
+TEST_F(SqliteStoreTest, NamesAPathThatCannotBeOpened) {
+  options_.path = directory_ + "/absent/jobs.db";
+  EXPECT_THAT(std::string(OpenSqliteJobStore(options_).status().message()),
+              HasSubstr("absent/jobs.db"));
+}
+
+TEST_F(SqliteStoreTest, LockedFileIsUnavailableForWritesAndStillRead) {
+  options_.busy_timeout_ms = 50;
+  auto store = OpenSqliteJobStore(options_);
+  ASSERT_TRUE(store.ok());
+  const NewJob job = Make();
+  ASSERT_TRUE((*store)->Create(job, 10).ok());
+  sqlite3* other = nullptr;
+  ASSERT_EQ(sqlite3_open(options_.path.c_str(), &other), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(other, "BEGIN IMMEDIATE", nullptr, nullptr, nullptr), SQLITE_OK);
+  const absl::Status refused = (*store)->Create(Make(), 10).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(ErrorReason(refused), kStoreUnavailable);
+  EXPECT_EQ((*store)->CheckWritable().code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE((*store)->Get(job.id).ok());
+  sqlite3_close(other);
+  EXPECT_TRUE((*store)->Create(Make(), 10).ok());
+}
+
+TEST_F(SqliteStoreTest, JobIdsSortByTimeAndDiffer) {
+  const std::string a = NewJobId();
+  const std::string b = NewJobId();
+  EXPECT_EQ(a.size(), 21u);
+  EXPECT_NE(a, b);
+  EXPECT_LE(a.substr(0, 9), b.substr(0, 9));
+}
+
+}  // namespace
+}  // namespace svdllm
