@@ -45,9 +45,7 @@ function(svdllm_test name)
   endif()
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gtest GTest::gmock GTest::gtest_main
-    svdllm_test_options)
-  # Tests that need more than the repository has look beside it, and skip, saying so, where it is not.
-  target_compile_definitions(${name} PRIVATE SVDLLM_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+    svdllm_source_dir svdllm_test_options)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
 endfunction()

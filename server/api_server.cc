@@ -64,17 +64,17 @@ void LogFromGrpc(gpr_log_func_args* line) {
 class ApiServerImpl final : public ApiServer {
  public:
   ApiServerImpl(const ApiServerOptions& options, JobStore& store, ArtifactStore& artifacts,
-                const Operations& operations)
+                const Engine& engine)
       : options_(options),
         store_(store),
-        api_(store, artifacts, operations,
+        api_(store, artifacts, engine,
              {options.queue_limit, options.lease_ms, options.max_request_bytes,
               options.artifact_root}),
         hub_(store),
         rpc_metrics_(registry_),
         service_(api_, store, hub_, rpc_metrics_),
         collector_([this](StoreSample& sample) { return Sample(sample); }),
-        device_collector_(Watched(operations.devices), options.nvml_library) {
+        device_collector_(Watched(engine.devices), options.nvml_library) {
     memory_ = &prometheus::BuildGauge()
                    .Name(kHostMemoryBytes)
                    .Help("Resident memory of the server's processes.")
@@ -270,8 +270,8 @@ void ApiServerImpl::Shutdown() {
 absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Start(const ApiServerOptions& options,
                                                             JobStore& store,
                                                             ArtifactStore& artifacts,
-                                                            const Operations& operations) {
-  auto server = std::make_unique<ApiServerImpl>(options, store, artifacts, operations);
+                                                            const Engine& engine) {
+  auto server = std::make_unique<ApiServerImpl>(options, store, artifacts, engine);
   RETURN_IF_ERROR(server->Listen());
   return server;
 }

@@ -34,7 +34,7 @@ class ApiServer {
   // Serves when it returns. The references outlive the server. Errors name the address.
   static absl::StatusOr<std::unique_ptr<ApiServer>> Start(const ApiServerOptions& options,
                                                           JobStore& store, ArtifactStore& artifacts,
-                                                          const Operations& operations);
+                                                          const Engine& engine);
   virtual ~ApiServer() = default;
 
   virtual int port() const = 0;

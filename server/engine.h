@@ -6,6 +6,9 @@
 #include <vector>
 
 #include "base/status.h"
+#include "job/plan.h"
+#include "job/progress.h"
+#include "job/result.h"
 #include "job/spec.h"
 #include "storage/artifact_store.h"
 
@@ -30,9 +33,9 @@ struct DeviceInfo {
   std::string pci_bus_id{};
 };
 
-// Contracts as in pipeline/pipeline.h. The two plans may be called from any thread; the two runs
-// only from the worker's one thread.
-struct Operations {
+// Each resolves the request and then does what its namesake in pipeline/pipeline.h does. The two
+// plans may be called from any thread; the two runs only from the worker's one thread.
+struct Engine {
   std::function<absl::StatusOr<CompressPlan>(const CompressSpec&)> plan_compress;
   std::function<absl::StatusOr<EvaluatePlan>(const EvaluateSpec&)> plan_evaluate;
   std::function<absl::StatusOr<CompressResult>(const CompressSpec&, ArtifactStore&,
@@ -53,6 +56,6 @@ struct Operations {
 };
 
 // The real ones. INVALID_ARGUMENT names the device that is not there.
-absl::StatusOr<Operations> PipelineOperations(const DeviceSettings& settings);
+absl::StatusOr<Engine> PipelineEngine(const DeviceSettings& settings);
 
 }  // namespace svdllm

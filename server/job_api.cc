@@ -9,7 +9,8 @@
 
 #include "absl/strings/ascii.h"
 #include "base/digest.h"
-#include "pipeline/pipeline.h"
+#include "lowrank/method.h"
+#include "pipeline/supported.h"
 #include "server/job_proto.h"
 #include "server/spec_proto.h"
 #include "server/status_proto.h"
@@ -61,8 +62,8 @@ absl::Status CheckOutput(ArtifactStore& artifacts, const std::string& id, const 
 void SetSeqLens(const CompressPlan& plan, v1::CompressModelRequest& request) {
   request.mutable_calibration()->set_seq_len(plan.calibration_seq_len);
   v1::ReportEvaluation& evaluation = *request.mutable_evaluation();
-  auto seq_len = plan.evaluation_seq_lens.begin();
-  const auto end = plan.evaluation_seq_lens.end();
+  auto seq_len = plan.text_seq_lens.begin();
+  const auto end = plan.text_seq_lens.end();
   if (evaluation.has_text() && seq_len != end) evaluation.set_seq_len(*seq_len++);
   for (v1::EvaluationText& text : *evaluation.mutable_texts()) {
     if (seq_len != end) text.set_seq_len(*seq_len++);
@@ -81,27 +82,27 @@ void SetRequest(const v1::EvaluateRequest& request, v1::Job& job) {
 }
 
 // The pipeline's names in capitals are the API's: svd_llm is SVD_LLM.
-template <typename Enum>
-void AddEnums(const std::vector<std::string>& names,
-              bool (*parse)(google::protobuf::ConstStringParam, Enum*),
+template <typename Row, typename Enum>
+void AddEnums(std::span<const Row> rows, bool (*parse)(google::protobuf::ConstStringParam, Enum*),
               google::protobuf::RepeatedField<int>& values) {
-  for (const std::string& name : names) {
+  for (const Row& row : rows) {
     Enum value = {};
-    if (parse(absl::AsciiStrToUpper(name), &value)) values.Add(value);
+    if (parse(absl::AsciiStrToUpper({row.name.data(), row.name.size()}), &value)) {
+      values.Add(value);
+    }
   }
 }
 
 }  // namespace
 
-JobApi::JobApi(JobStore& store, ArtifactStore& artifacts, const Operations& operations,
-               ApiOptions options)
-    : store_(store), artifacts_(artifacts), operations_(operations), options_(std::move(options)) {}
+JobApi::JobApi(JobStore& store, ArtifactStore& artifacts, const Engine& engine, ApiOptions options)
+    : store_(store), artifacts_(artifacts), engine_(engine), options_(std::move(options)) {}
 
 absl::Status JobApi::Check(v1::CompressModelRequest& request, const std::string& id,
                            v1::Job& preview) {
   ASSIGN_OR_RETURN(CompressSpec spec, ToSpec(request, artifacts_, ""));
   spec.job_id = id;
-  ASSIGN_OR_RETURN(const CompressPlan plan, operations_.plan_compress(spec));
+  ASSIGN_OR_RETURN(const CompressPlan plan, engine_.plan_compress(spec));
   SetSeqLens(plan, request);
   const std::vector<std::string> uris = OutputUris(spec);
   for (const std::string& uri : uris) RETURN_IF_ERROR(CheckOutput(artifacts_, id, uri));
@@ -118,7 +119,7 @@ absl::Status JobApi::Check(v1::CompressModelRequest& request, const std::string&
 absl::Status JobApi::Check(v1::EvaluateRequest& request, const std::string& id, v1::Job& preview) {
   ASSIGN_OR_RETURN(EvaluateSpec spec, ToSpec(request, artifacts_, ""));
   spec.job_id = id;
-  ASSIGN_OR_RETURN(const EvaluatePlan plan, operations_.plan_evaluate(spec));
+  ASSIGN_OR_RETURN(const EvaluatePlan plan, engine_.plan_evaluate(spec));
   *preview.mutable_evaluation_plan() = ToProto(plan);
   return CheckOutput(artifacts_, id, request.output_uri());
 }
@@ -211,7 +212,7 @@ absl::Status JobApi::DeleteJob(const v1::DeleteJobRequest& request) {
 v1::ServerInfo JobApi::GetServerInfo() const {
   v1::ServerInfo info;
   info.set_version(SVDLLM_VERSION);
-  for (const DeviceInfo& device : operations_.devices) {
+  for (const DeviceInfo& device : engine_.devices) {
     v1::Device& added = *info.add_devices();
     added.set_name(device.name);
     added.set_description(device.description);
@@ -231,10 +232,10 @@ v1::ServerInfo JobApi::GetServerInfo() const {
   *limits.mutable_lease_duration() =
       google::protobuf::util::TimeUtil::MillisecondsToDuration(options_.lease_ms);
   for (const std::string& name : SupportedFamilies()) info.add_families(name);
-  AddEnums(SupportedMethods(), v1::Method_Parse, *info.mutable_methods());
-  AddEnums(SupportedAllocations(), v1::Allocation_Parse, *info.mutable_allocations());
-  AddEnums(SupportedEncodings(), v1::Encoding_Parse, *info.mutable_encodings());
-  AddEnums(SupportedOutputFormats(), v1::OutputFormat_Parse, *info.mutable_output_formats());
+  AddEnums(Methods(), v1::Method_Parse, *info.mutable_methods());
+  AddEnums(Allocations(), v1::Allocation_Parse, *info.mutable_allocations());
+  AddEnums(Encodings(), v1::Encoding_Parse, *info.mutable_encodings());
+  AddEnums(OutputFormats(), v1::OutputFormat_Parse, *info.mutable_output_formats());
   for (const std::string& name : SupportedTasks()) info.add_tasks(name);
   info.set_artifact_root(options_.artifact_root);
   return info;

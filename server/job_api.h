@@ -21,8 +21,7 @@ struct ApiOptions {
 class JobApi {
  public:
   // All outlive the object.
-  JobApi(JobStore& store, ArtifactStore& artifacts, const Operations& operations,
-         ApiOptions options);
+  JobApi(JobStore& store, ArtifactStore& artifacts, const Engine& engine, ApiOptions options);
 
   absl::StatusOr<v1::Job> CompressModel(const v1::CompressModelRequest& request);
   absl::StatusOr<v1::Job> Evaluate(const v1::EvaluateRequest& request);
@@ -41,7 +40,7 @@ class JobApi {
 
   JobStore& store_;
   ArtifactStore& artifacts_;
-  const Operations& operations_;
+  const Engine& engine_;
   const ApiOptions options_;
 };
 

@@ -67,8 +67,8 @@ v1::ThroughputResult ToProto(const ThroughputResult& result) {
 }
 
 // What was measured, of whatever it was measured on.
-template <typename From, typename To>
-void AddFigures(const From& from, To& to) {
+template <typename Message>
+void AddFigures(const Figures& from, Message& to) {
   for (const PerplexityResult& perplexity : from.perplexities) {
     *to.add_perplexities() = ToProto(perplexity);
   }
@@ -78,12 +78,12 @@ void AddFigures(const From& from, To& to) {
   }
 }
 
-v1::ModelFigures ToProto(const ModelFigures& figures) {
+v1::ModelFigures ToProto(const ModelResult& model) {
   v1::ModelFigures message;
-  message.set_uri(figures.uri);
-  message.set_parameters(figures.parameters);
-  message.set_weight_bytes(figures.weight_bytes);
-  AddFigures(figures, message);
+  message.set_uri(model.uri);
+  message.set_parameters(model.parameters);
+  message.set_weight_bytes(model.weight_bytes);
+  AddFigures(model.figures, message);
   return message;
 }
 
@@ -105,7 +105,7 @@ v1::ArtifactResult ToProto(const ArtifactResult& artifact) {
     added.set_optimum_loss(matrix.optimum_loss);
     added.set_rounding_excess(matrix.rounding_excess);
   }
-  AddFigures(artifact, message);
+  AddFigures(artifact.figures, message);
   return message;
 }
 
@@ -217,7 +217,7 @@ v1::JobEvent ToProto(const Event& event) {
   return message;
 }
 
-v1::Progress ToProto(const Progress& progress) {
+v1::Progress ToProto(const ProgressEvent& progress) {
   v1::Progress message;
   message.set_stage(progress.stage);
   message.set_module(progress.module);
@@ -236,7 +236,7 @@ v1::CompressModelResult ToProto(const CompressResult& result) {
   message.set_parameters(result.parameters);
   message.set_target_parameters(result.target_parameters);
   message.set_weight_bytes(result.weight_bytes);
-  AddFigures(result, message);
+  AddFigures(result.before, message);
   for (const ArtifactResult& artifact : result.artifacts) {
     *message.add_artifacts() = ToProto(artifact);
   }

@@ -4,7 +4,9 @@
 #include <string>
 
 #include "base/status.h"
-#include "job/spec.h"
+#include "job/plan.h"
+#include "job/progress.h"
+#include "job/result.h"
 #include "queue/job.h"
 #include "svdllm/v1/compression.pb.h"
 
@@ -22,7 +24,7 @@ absl::StatusOr<std::string> ParseJobName(const std::string& name);
 v1::Job ToProto(const Job& job, JobView view = JobView::kFull);
 v1::JobEvent ToProto(const Event& event);
 v1::JobError ToProto(const JobError& error);
-v1::Progress ToProto(const Progress& progress);
+v1::Progress ToProto(const ProgressEvent& progress);
 v1::CompressModelResult ToProto(const CompressResult& result);
 v1::EvaluateResult ToProto(const EvaluateResult& result);
 v1::CompressionPlan ToProto(const CompressPlan& plan);

@@ -42,7 +42,7 @@ bool AwaitStopSignal(int64_t timeout_ms) {
 struct World {
   std::unique_ptr<JobStore> store;
   std::unique_ptr<ArtifactStore> artifacts;
-  Operations operations;
+  Engine engine;
 };
 
 absl::Status OpenWorld(const ServerOptions& options, World& world) {
@@ -54,19 +54,19 @@ absl::Status OpenWorld(const ServerOptions& options, World& world) {
   store.path = options.data_dir + "/jobs.db";
   ASSIGN_OR_RETURN(world.store, OpenSqliteJobStore(store));
   ASSIGN_OR_RETURN(world.artifacts, NewFileStore({options.model_roots, options.artifact_root}));
-  ASSIGN_OR_RETURN(world.operations, PipelineOperations(options.devices));
+  ASSIGN_OR_RETURN(world.engine, PipelineEngine(options.devices));
   return absl::OkStatus();
 }
 
-void LogDevices(const Operations& operations) {
-  for (const DeviceInfo& device : operations.devices) {
+void LogDevices(const Engine& engine) {
+  for (const DeviceInfo& device : engine.devices) {
     Log(LogLevel::kInfo, "computing on",
         {{"device", device.name},
          {"is", device.description},
          {"memory_limit_bytes", std::to_string(device.memory_limit_bytes)}});
   }
-  if (!operations.device_note.empty()) {
-    Log(LogLevel::kInfo, "no CUDA device is used", {{"why", operations.device_note}});
+  if (!engine.device_note.empty()) {
+    Log(LogLevel::kInfo, "no CUDA device is used", {{"why", engine.device_note}});
   }
 }
 
@@ -87,14 +87,14 @@ absl::Status RunWorker(const ServerOptions& options) {
   RETURN_IF_ERROR(TieToSupervisor(options.supervisor_pid));
   World world;
   RETURN_IF_ERROR(OpenWorld(options, world));
-  world.operations.devices.resize(1);                             // auto: a worker takes the first
-  if (options.supervisor_pid == 0) LogDevices(world.operations);  // else the server has said it
+  world.engine.devices.resize(1);                             // auto: a worker takes the first
+  if (options.supervisor_pid == 0) LogDevices(world.engine);  // else the server has said it
   WorkerOptions worker_options;
   worker_options.id = options.worker_id;
   worker_options.lease_ms = options.lease_ms;
-  worker_options.prepare = world.operations.open_device;
-  worker_options.check_after_failure = world.operations.check_device;
-  Worker worker(*world.store, MakeJobHandler(world.operations, *world.artifacts, WorkRoot(options)),
+  worker_options.prepare = world.engine.open_device;
+  worker_options.check_after_failure = world.engine.check_device;
+  Worker worker(*world.store, MakeJobHandler(world.engine, *world.artifacts, WorkRoot(options)),
                 worker_options);
   absl::Status ended;
   std::thread thread([&] {
@@ -128,7 +128,7 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
   RETURN_IF_ERROR(LockDataDir(options));
   World world;
   RETURN_IF_ERROR(OpenWorld(options, world));
-  LogDevices(world.operations);
+  LogDevices(world.engine);
   std::vector<std::unique_ptr<Supervisor>> supervisors;  // one a device
   ApiServerOptions api;
   api.listen = options.listen;
@@ -143,10 +143,10 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
         world.store->ReleaseWorkers(kChildWorkerPrefix, "the server was restarted").status());
     std::error_code error;
     std::filesystem::remove_all(WorkRoot(options), error);
-    for (const DeviceInfo& device : world.operations.devices) {
+    for (const DeviceInfo& device : world.engine.devices) {
       std::vector<std::string> own = arguments;
       // The limit is for the CUDA devices beside it.
-      if (device.name == "cpu" && world.operations.devices.size() > 1) {
+      if (device.name == "cpu" && world.engine.devices.size() > 1) {
         own.push_back("--device_memory_limit=0");
       }
       supervisors.push_back(std::make_unique<Supervisor>(own, device.name, *world.store));
@@ -165,7 +165,7 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
     };
   }
   ASSIGN_OR_RETURN(const auto server,
-                   ApiServer::Start(api, *world.store, *world.artifacts, world.operations));
+                   ApiServer::Start(api, *world.store, *world.artifacts, world.engine));
   Log(LogLevel::kInfo, "serving",
       {{"version", SVDLLM_VERSION},
        {"grpc_port", std::to_string(server->port())},

@@ -100,7 +100,7 @@ std::vector<int> ChooseAny(const absl::StatusOr<std::vector<CudaDeviceInfo>>& fo
 }
 
 // What the names stand for; numbers gets the devices' numbers in the same order.
-absl::Status Choose(const std::vector<std::string>& names, Operations& operations,
+absl::Status Choose(const std::vector<std::string>& names, Engine& engine,
                     std::vector<int>& numbers) {
   const bool any = names == std::vector<std::string>{"auto"};
   const auto invalid = [](const std::string& name, const std::string& why) {
@@ -121,10 +121,10 @@ absl::Status Choose(const std::vector<std::string>& names, Operations& operation
   // Not even asked for where only the CPU is wanted: it costs a library or two.
   absl::StatusOr<std::vector<CudaDeviceInfo>> found = std::vector<CudaDeviceInfo>();
   if (ask) found = CudaDevices();
-  if (any) numbers = ChooseAny(found, operations.device_note);
+  if (any) numbers = ChooseAny(found, engine.device_note);
   for (const int number : numbers) {
     if (number == kCpu) {
-      operations.devices.push_back(DescribeCpu());
+      engine.devices.push_back(DescribeCpu());
       continue;
     }
     const std::string name = "cuda:" + std::to_string(number);
@@ -137,7 +137,7 @@ absl::Status Choose(const std::vector<std::string>& names, Operations& operation
       return invalid(name, info.name + " has compute capability " + info.capability +
                                ", at least 7.5 (Turing) is needed");
     }
-    operations.devices.push_back(DescribeCuda(number, info));
+    engine.devices.push_back(DescribeCuda(number, info));
   }
   return absl::OkStatus();
 }
@@ -212,38 +212,42 @@ class DeviceBackend {
 
 }  // namespace
 
-absl::StatusOr<Operations> PipelineOperations(const DeviceSettings& settings) {
-  Operations operations;
+absl::StatusOr<Engine> PipelineEngine(const DeviceSettings& settings) {
+  Engine engine;
   std::vector<int> numbers;
-  RETURN_IF_ERROR(Choose(settings.names, operations, numbers));
+  RETURN_IF_ERROR(Choose(settings.names, engine, numbers));
   const bool cuda =
       std::any_of(numbers.begin(), numbers.end(), [](int number) { return number != kCpu; });
-  for (DeviceInfo& device : operations.devices) {
+  for (DeviceInfo& device : engine.devices) {
     device.memory_limit_bytes = LimitOf(device, cuda, settings);
   }
   const bool unlimited = cuda && numbers.front() == kCpu;
   const auto device = std::make_shared<DeviceBackend>(
       numbers.front(), unlimited ? 0 : settings.memory_limit, settings.exact_products);
-  const DeviceBudget budget = TightestBudget(operations.devices, settings);
-  operations.plan_compress = [budget](const CompressSpec& spec) {
-    return PlanCompress(spec, budget);
+  const DeviceBudget budget = TightestBudget(engine.devices, settings);
+  engine.plan_compress = [budget](const CompressSpec& spec) -> absl::StatusOr<CompressPlan> {
+    ASSIGN_OR_RETURN(const CompressJob job, Resolve(spec));
+    return Plan(job, budget);
   };
-  operations.plan_evaluate = [budget](const EvaluateSpec& spec) {
-    return PlanEvaluate(spec, budget);
+  engine.plan_evaluate = [budget](const EvaluateSpec& spec) -> absl::StatusOr<EvaluatePlan> {
+    ASSIGN_OR_RETURN(const EvaluateJob job, Resolve(spec));
+    return Plan(job, budget);
   };
-  operations.run_compress = [device](const CompressSpec& spec, ArtifactStore& store,
-                                     const RunHooks& hooks) -> absl::StatusOr<CompressResult> {
+  engine.run_compress = [device](const CompressSpec& spec, ArtifactStore& store,
+                                 const RunHooks& hooks) -> absl::StatusOr<CompressResult> {
     ASSIGN_OR_RETURN(Backend* const on, device->Get());
-    return RunCompress(spec, *on, store, hooks);
+    ASSIGN_OR_RETURN(CompressJob job, Resolve(spec));
+    return Run(std::move(job), *on, store, hooks);
   };
-  operations.run_evaluate = [device](const EvaluateSpec& spec, ArtifactStore& store,
-                                     const RunHooks& hooks) -> absl::StatusOr<EvaluateResult> {
+  engine.run_evaluate = [device](const EvaluateSpec& spec, ArtifactStore& store,
+                                 const RunHooks& hooks) -> absl::StatusOr<EvaluateResult> {
     ASSIGN_OR_RETURN(Backend* const on, device->Get());
-    return RunEvaluate(spec, *on, store, hooks);
+    ASSIGN_OR_RETURN(EvaluateJob job, Resolve(spec));
+    return Run(std::move(job), *on, store, hooks);
   };
-  operations.open_device = [device] { return device->Get().status(); };
-  operations.check_device = [device] { return device->Check(); };
-  return operations;
+  engine.open_device = [device] { return device->Get().status(); };
+  engine.check_device = [device] { return device->Check(); };
+  return engine;
 }
 
 }  // namespace svdllm

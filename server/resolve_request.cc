@@ -6,7 +6,7 @@
 #include <set>
 
 #include "absl/strings/str_join.h"
-#include "pipeline/pipeline.h"
+#include "pipeline/supported.h"
 #include "server/spec_proto.h"
 #include "server/status_proto.h"
 #include "tasks/text_tasks.h"

@@ -46,7 +46,7 @@ class ProgressSink {
  public:
   explicit ProgressSink(JobContext& context) : context_(context) {}
 
-  void Add(const Progress& progress) {
+  void Add(const ProgressEvent& progress) {
     const auto now = std::chrono::steady_clock::now();
     const bool step = progress.stage != stage_ || progress.layers_done != layers_done_;
     pending_ = ToProto(progress).SerializeAsString();
@@ -108,30 +108,29 @@ HandlerResult ToHandlerResult(const EvaluateResult& result) {
     handled.events.push_back({EventKind::kArtifact, event.SerializeAsString()});
   }
   double seconds = 0;
-  const auto add = [&seconds](const ModelFigures& figures) {
+  const auto add = [&seconds](const Figures& figures) {
     for (const PerplexityResult& perplexity : figures.perplexities) seconds += perplexity.seconds;
     for (const TaskResult& task : figures.tasks) seconds += task.seconds;
     for (const ThroughputResult& speed : figures.throughputs) seconds += speed.seconds;
   };
-  add(result.model);
-  if (result.baseline.has_value()) add(*result.baseline);
+  add(result.model.figures);
+  if (result.baseline.has_value()) add(result.baseline->figures);
   CountStage("evaluate", seconds, handled.counters);
   return handled;
 }
 
 }  // namespace
 
-JobHandler MakeJobHandler(const Operations& operations, ArtifactStore& artifacts,
+JobHandler MakeJobHandler(const Engine& engine, ArtifactStore& artifacts,
                           const std::string& work_root) {
-  return [&operations, &artifacts,
-          work_root](JobContext& context) -> absl::StatusOr<HandlerResult> {
+  return [&engine, &artifacts, work_root](JobContext& context) -> absl::StatusOr<HandlerResult> {
     const Job& job = context.job();
     RETURN_IF_ERROR(context.Check());  // e.g. a job whose time ran out while it waited again
     const std::string attempt = job.id + "." + std::to_string(context.lease().token);
     ASSIGN_OR_RETURN(const WorkDir work_dir, WorkDir::Create(work_root + "/" + attempt));
     ProgressSink sink(context);
     RunHooks hooks;
-    hooks.on_progress = [&](const Progress& progress) { sink.Add(progress); };
+    hooks.on_progress = [&](const ProgressEvent& progress) { sink.Add(progress); };
     hooks.check = [&] { return context.Check(); };
     hooks.begin_publish = [&] { return context.BeginPublish(); };
     if (job.kind == JobKind::kEvaluate) {
@@ -140,8 +139,7 @@ JobHandler MakeJobHandler(const Operations& operations, ArtifactStore& artifacts
       ASSIGN_OR_RETURN(EvaluateSpec spec, ToSpec(request, artifacts, work_dir.path()));
       spec.job_id = job.id;
       spec.attempt = context.lease().token;
-      ASSIGN_OR_RETURN(const EvaluateResult result,
-                       operations.run_evaluate(spec, artifacts, hooks));
+      ASSIGN_OR_RETURN(const EvaluateResult result, engine.run_evaluate(spec, artifacts, hooks));
       sink.Flush();
       return ToHandlerResult(result);
     }
@@ -150,7 +148,7 @@ JobHandler MakeJobHandler(const Operations& operations, ArtifactStore& artifacts
     ASSIGN_OR_RETURN(CompressSpec spec, ToSpec(request, artifacts, work_dir.path()));
     spec.job_id = job.id;
     spec.attempt = context.lease().token;  // unlike the attempt's number, never used twice
-    ASSIGN_OR_RETURN(const CompressResult result, operations.run_compress(spec, artifacts, hooks));
+    ASSIGN_OR_RETURN(const CompressResult result, engine.run_compress(spec, artifacts, hooks));
     sink.Flush();
     return ToHandlerResult(result);
   };

@@ -9,9 +9,9 @@
 
 namespace svdllm {
 
-// operations and artifacts outlive the handler. Each attempt works in a directory of its own under
+// engine and artifacts outlive the handler. Each attempt works in a directory of its own under
 // work_root, which is gone when the handler returns.
-JobHandler MakeJobHandler(const Operations& operations, ArtifactStore& artifacts,
+JobHandler MakeJobHandler(const Engine& engine, ArtifactStore& artifacts,
                           const std::string& work_root);
 
 }  // namespace svdllm

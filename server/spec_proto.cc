@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "pipeline/pipeline.h"
 #include "tasks/text_tasks.h"
 
 namespace svdllm {
@@ -162,13 +161,13 @@ absl::StatusOr<CompressSpec> ToSpec(const v1::CompressModelRequest& request,
       request.output_format() == v1::DENSE ? OutputFormat::kDense : OutputFormat::kFactored;
   ASSIGN_OR_RETURN(spec.calibration, ToSpec(request.calibration(), store, scratch_dir));
   spec.evaluate_held_out = !request.evaluation().disabled();
-  ASSIGN_OR_RETURN(spec.evaluations, ToSpecs(request.evaluation(), store, scratch_dir));
+  ASSIGN_OR_RETURN(spec.measure.texts, ToSpecs(request.evaluation(), store, scratch_dir));
   if (request.evaluation().disabled()) return spec;
   if (request.evaluation().has_throughput()) {
-    spec.throughput = ToSpec(request.evaluation().throughput());
+    spec.measure.throughput = ToSpec(request.evaluation().throughput());
   }
   for (int i = 0; i < request.evaluation().tasks_size(); ++i) {
-    ASSIGN_OR_RETURN(spec.tasks.emplace_back(),
+    ASSIGN_OR_RETURN(spec.measure.tasks.emplace_back(),
                      ToTaskSpec(request.evaluation().tasks(i), store, scratch_dir,
                                 "evaluation.tasks[" + std::to_string(i) + "]"));
   }
@@ -195,13 +194,14 @@ absl::StatusOr<EvaluateSpec> ToSpec(const v1::EvaluateRequest& request, const Ar
   if (threshold.has_max_perplexity_increase()) {
     spec.threshold.max_perplexity_increase = threshold.max_perplexity_increase();
   }
-  if (request.has_throughput()) spec.throughput = ToSpec(request.throughput());
+  if (request.has_throughput()) spec.measure.throughput = ToSpec(request.throughput());
   for (int i = 0; i < request.tasks_size(); ++i) {
     const v1::EvaluationTask& task = request.tasks(i);
     const std::string what = "tasks[" + std::to_string(i) + "]";
     const TextTask* const text_task = FindTextTask(task.name());
     if (text_task == nullptr) {
-      ASSIGN_OR_RETURN(spec.tasks.emplace_back(), ToTaskSpec(task, store, scratch_dir, what));
+      ASSIGN_OR_RETURN(spec.measure.tasks.emplace_back(),
+                       ToTaskSpec(task, store, scratch_dir, what));
       continue;
     }
     PerplexitySpec perplexity;
@@ -212,7 +212,7 @@ absl::StatusOr<EvaluateSpec> ToSpec(const v1::EvaluateRequest& request, const Ar
     perplexity.text.max_documents = text_task->max_documents;
     perplexity.seq_len = task.seq_len();
     perplexity.limit = task.limit();
-    spec.perplexities.push_back(std::move(perplexity));
+    spec.measure.texts.push_back(std::move(perplexity));
   }
   return spec;
 }

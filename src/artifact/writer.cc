@@ -15,8 +15,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int64_t kShardBytes = int64_t{4} << 30;
-
 // Copied byte for byte where the source has them.
 constexpr std::string_view kCopiedFiles[] = {
     "tokenizer.json",
@@ -54,90 +52,28 @@ std::string ClassPrefix(const std::string& family) {
 }  // namespace
 
 absl::StatusOr<ArtifactWriter> ArtifactWriter::Create(const Checkpoint& checkpoint,
-                                                      const std::vector<Target>& targets,
+                                                      const std::vector<LinearLayer>& linears,
                                                       const CompressSpec& spec, double keep_ratio,
                                                       std::vector<int64_t> ranks,
                                                       const std::string& staging_dir) {
   ArtifactWriter writer;
   writer.checkpoint_ = &checkpoint;
-  writer.targets_ = &targets;
+  writer.linears_ = &linears;
   writer.spec_ = &spec;
   writer.keep_ratio_ = keep_ratio;
   writer.ranks_ = std::move(ranks);
   writer.dir_ = staging_dir;
-
-  // Stored tensor → the targets in it, where any of them is compressed: one, but for a fused
-  // module.
-  std::map<std::string, std::vector<size_t>> compressed;
-  std::map<std::string, std::string> renamed;
-  const bool pivoted = spec.encoding == Encoding::kPivoted;
-  const auto stored = [&](const Target& target) {
-    const std::string weight = target.name + ".weight";
-    const Checkpoint::Part* part = checkpoint.PartOf(weight);
-    return part != nullptr ? part->tensor : weight;
-  };
-  for (size_t i = 0; i < targets.size(); ++i) {
-    const Target& target = targets[i];
-    const int64_t rank = writer.ranks_[i];
-    writer.target_parameters_ +=
-        StoredNumbers(spec.encoding, target.rows, target.cols, writer.factored() ? rank : 0);
-    if (rank == 0) continue;
-    compressed[stored(target)];
-    if (writer.factored() && !pivoted)
-      renamed[target.name + ".bias"] = target.name + ".low_rank_b.bias";
-  }
-  for (size_t i = 0; i < targets.size(); ++i) {
-    const auto found = compressed.find(stored(targets[i]));
-    if (found != compressed.end()) found->second.push_back(i);
-  }
-  std::vector<std::vector<TensorSpec>> shards(1);
-  int64_t bytes = 0;
-  const auto add = [&](TensorSpec tensor) {
-    if (bytes > 0 && bytes + tensor.bytes() > kShardBytes) {
-      shards.emplace_back();
-      bytes = 0;
-    }
-    bytes += tensor.bytes();
-    writer.weight_bytes_ += tensor.bytes();
-    if (tensor.dtype != DType::kI32) {  // an order is no parameter
-      writer.parameters_ += tensor.bytes() / static_cast<int64_t>(SizeOf(tensor.dtype));
-    }
-    writer.shard_of_[tensor.name] = shards.size() - 1;
-    shards.back().push_back(std::move(tensor));
-  };
-  for (const std::string& name : checkpoint.TensorNames()) {
-    ASSIGN_OR_RETURN(const TensorSpec source, checkpoint.Spec(name));
-    const auto found = compressed.find(name);
-    if (found == compressed.end()) {
-      const auto new_name = renamed.find(name);
-      const std::string& output = new_name == renamed.end() ? name : new_name->second;
-      writer.copied_[output] = name;
-      add({output, source.dtype, source.shape});
-      continue;
-    }
-    if (!writer.factored()) add({name, source.dtype, source.shape});
-    for (const size_t i : found->second) {
-      const Target& target = targets[i];
-      const int64_t rank = writer.ranks_[i];
-      const std::string weight = target.name + ".weight";
-      if (rank == 0) writer.copied_[weight] = weight;
-      if (!writer.factored()) continue;
-      if (rank == 0) {
-        add({weight, source.dtype, {target.rows, target.cols}});
-        continue;
-      }
-      add({target.name + ".low_rank_a.weight", source.dtype, {rank, target.cols}});
-      const int64_t b_rows = pivoted ? target.rows - rank : target.rows;
-      add({target.name + ".low_rank_b.weight", source.dtype, {b_rows, rank}});
-      if (pivoted) add({target.name + ".low_rank_order", DType::kI32, {target.rows}});
-    }
+  ASSIGN_OR_RETURN(writer.layout_, LayoutOf(checkpoint, linears,
+                                            {spec.output_format, spec.encoding}, writer.ranks_));
+  std::vector<std::vector<TensorSpec>> shards(writer.layout_.shards);
+  for (const StoredTensor& tensor : writer.layout_.tensors) {
+    writer.shard_of_[tensor.name] = tensor.shard;
+    shards[tensor.shard].push_back({tensor.name, tensor.dtype, tensor.shape});
   }
   for (size_t i = 0; i < shards.size(); ++i) {
-    writer.shard_names_.push_back(
-        fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size()));
     ASSIGN_OR_RETURN(
         SafetensorsWriter shard,
-        SafetensorsWriter::Create(staging_dir + "/" + writer.shard_names_.back(), shards[i]));
+        SafetensorsWriter::Create(staging_dir + "/" + writer.layout_.ShardName(i), shards[i]));
     writer.shards_.push_back(std::move(shard));
   }
   return writer;
@@ -155,25 +91,17 @@ absl::Status ArtifactWriter::Write(const std::string& name, std::span<const std:
   return writer.WritePart(part->tensor, part->first_row * row_bytes, bytes);
 }
 
-ArtifactWriter ArtifactWriter::WithoutFiles(std::vector<int64_t> ranks) {
-  ArtifactWriter writer;
-  writer.ranks_ = std::move(ranks);
-  return writer;
-}
-
-absl::Status ArtifactWriter::WriteFactors(size_t target, std::span<const std::byte> a,
+absl::Status ArtifactWriter::WriteFactors(size_t linear, std::span<const std::byte> a,
                                           std::span<const std::byte> b,
                                           std::span<const int32_t> order) {
-  if (checkpoint_ == nullptr) return absl::OkStatus();
-  const std::string& name = (*targets_)[target].name;
-  RETURN_IF_ERROR(Write(name + ".low_rank_a.weight", a));
-  RETURN_IF_ERROR(Write(name + ".low_rank_b.weight", b));
-  return order.empty() ? absl::OkStatus() : Write(name + ".low_rank_order", std::as_bytes(order));
+  const std::string& name = (*linears_)[linear].name;
+  RETURN_IF_ERROR(Write(FactorA(name), a));
+  RETURN_IF_ERROR(Write(FactorB(name), b));
+  return order.empty() ? absl::OkStatus() : Write(FactorOrder(name), std::as_bytes(order));
 }
 
-absl::Status ArtifactWriter::WriteDense(size_t target, std::span<const std::byte> weight) {
-  if (checkpoint_ == nullptr) return absl::OkStatus();
-  return Write((*targets_)[target].name + ".weight", weight);
+absl::Status ArtifactWriter::WriteDense(size_t linear, std::span<const std::byte> weight) {
+  return Write((*linears_)[linear].name + ".weight", weight);
 }
 
 std::string ArtifactWriter::ConfigJson() const {
@@ -193,8 +121,8 @@ std::string ArtifactWriter::ConfigJson() const {
       {"AutoModelForCausalLM", "modeling_svdllm." + prefix + "ForCausalLM"},
   };
   Json modules = Json::object();
-  for (size_t i = 0; i < targets_->size(); ++i) {
-    if (ranks_[i] > 0) modules[(*targets_)[i].name] = {{"rank", ranks_[i]}};
+  for (size_t i = 0; i < linears_->size(); ++i) {
+    if (ranks_[i] > 0) modules[(*linears_)[i].name] = {{"rank", ranks_[i]}};
   }
   config["low_rank_config"] = {{"format_version", 1},
                                {"method", MethodName(spec_->method)},
@@ -204,16 +132,19 @@ std::string ArtifactWriter::ConfigJson() const {
   return config.dump(2) + "\n";
 }
 
-absl::Status ArtifactWriter::FinishWeights() {
-  for (const auto& [output, source] : copied_) {
+absl::Status ArtifactWriter::CopyTensors() {
+  const auto copy = [this](const std::string& output, const std::string& source) -> absl::Status {
     ASSIGN_OR_RETURN(const TensorView tensor, checkpoint_->Tensor(source));
-    RETURN_IF_ERROR(Write(output, tensor.bytes));
+    return Write(output, tensor.bytes);
+  };
+  for (const StoredTensor& tensor : layout_.tensors) {
+    if (!tensor.source.empty()) RETURN_IF_ERROR(copy(tensor.name, tensor.source));
   }
-  for (SafetensorsWriter& shard : shards_) RETURN_IF_ERROR(shard.Finish());
-  Json index = {{"metadata", {{"total_size", weight_bytes_}}}, {"weight_map", Json::object()}};
-  for (const auto& [name, shard] : shard_of_) index["weight_map"][name] = shard_names_[shard];
-  RETURN_IF_ERROR(WriteFileAtomic(dir_ + "/model.safetensors.index.json", index.dump(2) + "\n"));
-  RETURN_IF_ERROR(WriteFileAtomic(dir_ + "/config.json", ConfigJson()));
+  for (const std::string& part : layout_.copied_parts) RETURN_IF_ERROR(copy(part, part));
+  return absl::OkStatus();
+}
+
+absl::Status ArtifactWriter::CopyFiles() {
   for (const std::string_view name : kCopiedFiles) {
     const std::string from = checkpoint_->dir() + "/" + std::string(name);
     if (Exists(from)) RETURN_IF_ERROR(CopyFile(from, dir_ + "/" + std::string(name)));
@@ -222,6 +153,24 @@ absl::Status ArtifactWriter::FinishWeights() {
   for (const auto& [name, text] : side_files) {
     RETURN_IF_ERROR(WriteFileAtomic(dir_ + "/" + name, text));
   }
+  return absl::OkStatus();
+}
+
+std::string ArtifactWriter::IndexJson() const {
+  Json index = {{"metadata", {{"total_size", layout_.weight_bytes}}},
+                {"weight_map", Json::object()}};
+  for (const auto& [name, shard] : shard_of_) {
+    index["weight_map"][name] = layout_.ShardName(shard);
+  }
+  return index.dump(2) + "\n";
+}
+
+absl::Status ArtifactWriter::FinishWeights() {
+  RETURN_IF_ERROR(CopyTensors());
+  for (SafetensorsWriter& shard : shards_) RETURN_IF_ERROR(shard.Finish());
+  RETURN_IF_ERROR(WriteFileAtomic(dir_ + "/model.safetensors.index.json", IndexJson()));
+  RETURN_IF_ERROR(WriteFileAtomic(dir_ + "/config.json", ConfigJson()));
+  RETURN_IF_ERROR(CopyFiles());
   if (!factored()) return absl::OkStatus();
   RETURN_IF_ERROR(WriteFileAtomic(dir_ + "/configuration_svdllm.py", kConfigurationPy));
   return WriteFileAtomic(dir_ + "/modeling_svdllm.py", kModelingPy);

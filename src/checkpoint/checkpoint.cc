@@ -8,6 +8,7 @@
 
 #include "base/files.h"
 #include "base/json.h"
+#include "checkpoint/parse_config.h"
 
 namespace svdllm {
 namespace {
@@ -188,7 +189,7 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& dir, bool require
   if (gguf) {
     ASSIGN_OR_RETURN(GgufModel model, GgufModel::Open(*gguf));
     checkpoint.config_text_ = model.config_text();
-    for (const auto& [name, spec] : model.tensors()) checkpoint.shard_of_[name] = 0;
+    for (const auto& [name, spec] : model.tensors()) checkpoint.tensors_->shard_of[name] = 0;
     checkpoint.gguf_ = std::make_shared<const GgufModel>(std::move(model));
     RETURN_IF_ERROR(checkpoint.ParseConfig());
   } else {
@@ -214,15 +215,15 @@ absl::Status Checkpoint::ParseConfig() {
   if (!config.ok()) return Annotate(config.status(), dir_);
   config_ = *std::move(config);
   arch_ = FindArchitecture(config_.family);
-  for (const LowRankModule& module : config_.low_rank) factored_.insert(module.name);
+  for (const LowRankModule& module : config_.low_rank) tensors_->factored.insert(module.name);
   return absl::OkStatus();
 }
 
 absl::Status Checkpoint::OpenShards() {
   if (Exists(dir_ + "/" + kSingle)) {  // as transformers: it goes before an index
     ASSIGN_OR_RETURN(SafetensorsFile file, SafetensorsFile::Open(dir_ + "/" + kSingle));
-    for (const std::string& name : file.Names()) shard_of_[name] = 0;
-    shards_.push_back(std::move(file));
+    for (const std::string& name : file.Names()) tensors_->shard_of[name] = 0;
+    tensors_->shards.push_back(std::move(file));
     return absl::OkStatus();
   }
   if (!Exists(dir_ + "/" + kIndex)) {
@@ -236,7 +237,7 @@ absl::Status Checkpoint::OpenShards() {
   ASSIGN_OR_RETURN(const auto index, ReadIndex(dir_));
   std::map<std::string, size_t> opened;
   for (const auto& [name, file] : index) {
-    const auto [it, is_new] = opened.emplace(file, shards_.size());
+    const auto [it, is_new] = opened.emplace(file, tensors_->shards.size());
     if (is_new) {
       const std::string path = dir_ + "/" + file;
       if (!Exists(path)) {
@@ -244,13 +245,13 @@ absl::Status Checkpoint::OpenShards() {
                                  Printable(name) + ")");
       }
       ASSIGN_OR_RETURN(SafetensorsFile shard, SafetensorsFile::Open(path));
-      shards_.push_back(std::move(shard));
+      tensors_->shards.push_back(std::move(shard));
     }
-    if (!shards_[it->second].Has(name)) {
+    if (!tensors_->shards[it->second].Has(name)) {
       return Corrupt(dir_, Printable(name) + ": not in shard " + Printable(file) +
                                ", where the index places it");
     }
-    shard_of_[name] = it->second;
+    tensors_->shard_of[name] = it->second;
   }
   return absl::OkStatus();
 }
@@ -277,16 +278,17 @@ absl::Status Checkpoint::CheckTensors() {
     }
     weight_bytes_ += spec.bytes();
   }
-  parts_ = std::move(needs.parts());
-  for (const auto& [name, part] : parts_) {
-    if (shard_of_.count(name) > 0) return Corrupt(dir_, name + ": stored beside " + part.tensor);
+  tensors_->parts = std::move(needs.parts());
+  for (const auto& [name, part] : tensors_->parts) {
+    if (tensors_->shard_of.count(name) > 0)
+      return Corrupt(dir_, name + ": stored beside " + part.tensor);
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<TensorView> Checkpoint::Tensor(const std::string& name) const {
-  const auto it = shard_of_.find(name);
-  if (const Part* part = PartOf(name); part != nullptr && it == shard_of_.end()) {
+  const auto it = tensors_->shard_of.find(name);
+  if (const Part* part = PartOf(name); part != nullptr && it == tensors_->shard_of.end()) {
     ASSIGN_OR_RETURN(TensorView view, Tensor(part->tensor));
     const size_t row_bytes = view.bytes.size() / static_cast<size_t>(view.shape[0]);
     view.shape[0] = part->rows;
@@ -294,22 +296,22 @@ absl::StatusOr<TensorView> Checkpoint::Tensor(const std::string& name) const {
                                     static_cast<size_t>(part->rows) * row_bytes);
     return view;
   }
-  if (it == shard_of_.end()) {
+  if (it == tensors_->shard_of.end()) {
     return absl::NotFoundError(dir_ + ": " + Printable(name) + ": no such tensor");
   }
   if (gguf_ != nullptr) return gguf_->Tensor(name);
-  return shards_[it->second].Get(name);
+  return tensors_->shards[it->second].Get(name);
 }
 
 absl::StatusOr<TensorSpec> Checkpoint::Spec(const std::string& name) const {
-  if (gguf_ != nullptr && shard_of_.count(name) > 0) return gguf_->tensors().at(name);
+  if (gguf_ != nullptr && tensors_->shard_of.count(name) > 0) return gguf_->tensors().at(name);
   ASSIGN_OR_RETURN(TensorView view, Tensor(name));  // no more than a view
   return TensorSpec{name, view.dtype, std::move(view.shape)};
 }
 
 absl::StatusOr<TensorView> Checkpoint::Rows(const std::string& name,
                                             std::span<const int64_t> rows) const {
-  if (gguf_ != nullptr && shard_of_.count(name) > 0) return gguf_->Rows(name, rows);
+  if (gguf_ != nullptr && tensors_->shard_of.count(name) > 0) return gguf_->Rows(name, rows);
   ASSIGN_OR_RETURN(TensorView view, Tensor(name));
   const size_t row_bytes =
       view.shape[0] == 0 ? 0 : view.bytes.size() / static_cast<size_t>(view.shape[0]);
@@ -331,17 +333,17 @@ absl::StatusOr<std::map<std::string, std::string>> Checkpoint::SideFiles() const
 
 void Checkpoint::WillNeed(const std::string& prefix) const {
   if (gguf_ != nullptr) return;
-  for (auto it = shard_of_.lower_bound(prefix);
-       it != shard_of_.end() && it->first.starts_with(prefix); ++it) {
-    const absl::StatusOr<TensorView> tensor = shards_[it->second].Get(it->first);
+  for (auto it = tensors_->shard_of.lower_bound(prefix);
+       it != tensors_->shard_of.end() && it->first.starts_with(prefix); ++it) {
+    const absl::StatusOr<TensorView> tensor = tensors_->shards[it->second].Get(it->first);
     if (tensor.ok()) MappedFile::WillNeed(tensor->bytes);
   }
 }
 
 std::vector<std::string> Checkpoint::TensorNames() const {
   std::vector<std::string> names;
-  names.reserve(shard_of_.size());
-  for (const auto& [name, shard] : shard_of_) names.push_back(name);
+  names.reserve(tensors_->shard_of.size());
+  for (const auto& [name, shard] : tensors_->shard_of) names.push_back(name);
   return names;
 }
 

@@ -16,7 +16,8 @@
 
 namespace svdllm {
 
-// Immutable, thread-safe. Weights stay in the page cache: nothing is read before it is used.
+// Immutable, thread-safe; copies share what was opened, so that passing one on costs next to
+// nothing. Weights stay in the page cache: nothing is read before it is used.
 class Checkpoint {
  public:
   // Opens and checks a directory: NOT_FOUND with MODEL_NOT_FOUND where there is none or it has no
@@ -54,8 +55,10 @@ class Checkpoint {
   void WillNeed(const std::string& prefix) const;
   // Whether the module of this path is stored as factors: what the configuration says, whatever
   // else the files may hold.
-  bool IsFactored(const std::string& path) const { return factored_.count(path) > 0; }
-  bool Has(const std::string& name) const { return shard_of_.count(name) + parts_.count(name) > 0; }
+  bool IsFactored(const std::string& path) const { return tensors_->factored.count(path) > 0; }
+  bool Has(const std::string& name) const {
+    return tensors_->shard_of.count(name) + tensors_->parts.count(name) > 0;
+  }
   std::vector<std::string> TensorNames() const;  // the stored ones, sorted
 
   // Rows [first_row, first_row + rows) of a stored tensor.
@@ -65,12 +68,17 @@ class Checkpoint {
   };
   // Where the tensor of this name lies; nullptr where it is stored by itself, or there is none.
   const Part* PartOf(const std::string& name) const {
-    const auto it = parts_.find(name);
-    return it == parts_.end() ? nullptr : &it->second;
+    const auto it = tensors_->parts.find(name);
+    return it == tensors_->parts.end() ? nullptr : &it->second;
   }
 
-  // The model without its layers behind the first so many: for who only counts what a layer takes.
-  void KeepLayers(int64_t layers) { config_.num_layers = std::min(config_.num_layers, layers); }
+  // A copy without the layers behind the first so many, for a caller that only counts what a layer
+  // takes. Sizes stay those of the whole model.
+  Checkpoint FirstLayers(int64_t layers) const {
+    Checkpoint first = *this;
+    first.config_.num_layers = std::min(config_.num_layers, layers);
+    return first;
+  }
 
   // Of the tensors that the model computes with; a tied head is the embedding and counts once, even
   // where a copy of it is stored. The row order of a pivoted linear is bytes, but no parameters.
@@ -88,10 +96,14 @@ class Checkpoint {
   ModelConfig config_;
   const Architecture* arch_ = nullptr;
   std::shared_ptr<const GgufModel> gguf_;  // then there are no shards
-  std::vector<SafetensorsFile> shards_;
-  std::map<std::string, size_t> shard_of_;
-  std::map<std::string, Part> parts_;
-  std::set<std::string> factored_;
+  // What the files hold. Shared between copies, and never changed once Open is done.
+  struct Tensors {
+    std::vector<SafetensorsFile> shards;
+    std::map<std::string, size_t> shard_of;
+    std::map<std::string, Part> parts;
+    std::set<std::string> factored;
+  };
+  std::shared_ptr<Tensors> tensors_ = std::make_shared<Tensors>();
   int64_t parameters_ = 0;
   int64_t weight_bytes_ = 0;
 };

@@ -1,4 +1,4 @@
-// A checkpoint's configuration: config.json checked and turned into plain values.
+// A checkpoint's configuration as plain values; parse_config.h reads it.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "base/status.h"
 #include "linalg/dtype.h"
 #include "linalg/operands.h"
 
@@ -81,13 +80,5 @@ struct ModelConfig {
   int64_t Window(int64_t layer) const { return Slides(layer) ? sliding_window : 0; }
   bool is_low_rank() const { return !low_rank.empty() || model_type.rfind("lowrank_", 0) == 0; }
 };
-
-// Parses the text of a config.json, in the spelling of transformers 4 or 5; what is not given is
-// what transformers takes for the family. Errors name the key. UNIMPLEMENTED with reason
-// UNSUPPORTED_ARCHITECTURE and the list of known families for an unknown model_type, activation,
-// rope scaling or quantization_config (also for what would change the arithmetic silently);
-// INVALID_ARGUMENT with MODEL_CORRUPT for missing, wrongly typed or impossible values (sizes ≤ 0 or
-// absurd, heads not divisible by kv heads, odd head_dim).
-absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& json_text);
 
 }  // namespace svdllm

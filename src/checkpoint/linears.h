@@ -1,4 +1,4 @@
-// The linear layers of a model, in order: what a compression works on.
+// The linear layers of a model as a list: what a compression works on.
 #pragma once
 
 #include <string>
@@ -8,16 +8,22 @@
 
 namespace svdllm {
 
-// A linear layer in scope.
-struct Target {
-  int64_t layer = 0;
-  LinearId id = LinearId::kQ;
-  std::string name;   // "model.layers.0.self_attn.q_proj"
-  std::string group;  // "q_proj": what an allocation compares
+// y = W x with W [rows, cols], somewhere in the model.
+struct LinearLayer {
+  int64_t layer = 0;           // of the decoder layer that it is in
+  LinearId id = LinearId::kQ;  // what it is there
+  int64_t expert = -1;         // of a mixture; -1: the layer has no experts
+  Site site = Site::kAttnIn;   // the activation that it reads
+  std::string name;            // "model.layers.0.self_attn.q_proj"
+  std::string group;           // "q_proj": what an allocation compares
   int64_t rows = 0, cols = 0;
 };
 
-// Every linear of every layer, in the order in which the forward pass reaches them.
-std::vector<Target> Targets(const Checkpoint& checkpoint);
+// Every linear of every layer, in the order in which the forward pass reaches them: those of a
+// layer lie side by side. With 30 layers of 7, linears[17] is the fourth of layer 2.
+std::vector<LinearLayer> LinearLayers(const Checkpoint& checkpoint);
+
+// Where those of one decoder layer are in the list.
+std::vector<size_t> LinearsOf(const std::vector<LinearLayer>& linears, int64_t layer);
 
 }  // namespace svdllm

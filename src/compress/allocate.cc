@@ -17,18 +17,11 @@ constexpr double kUnprobed = 1e6;
 
 using Ranks = std::vector<std::vector<int64_t>>;
 
-std::vector<int64_t> Allocate(const CompressContext& context, double keep_ratio,
-                              const std::vector<AllocationItem>& items) {
-  const RankRules rules = RulesOf(context.spec, keep_ratio);
-  switch (context.spec.allocation) {
-    case Allocation::kV2:
-      return AllocateV2(items, rules);
-    case Allocation::kDRank:
-      return AllocateDRank(items, rules);
-    default:
-      return AllocateByError(items, rules);
-  }
-}
+// What the pass over the dense model tells an allocation.
+struct Spectra {
+  std::vector<AllocationItem> items;             // one per linear layer
+  std::vector<std::vector<double>> divergences;  // per keep ratio and linear layer; probes only
+};
 
 // The divergence of a probe at its rank, carried over to other ranks by the spectrum: KL_i · E_i(k)
 // / E_i(k_probe), E_i being the tail.
@@ -41,54 +34,62 @@ double WeightOf(const AllocationItem& item, int64_t probed_rank, double divergen
   return std::max(divergence, kLeastDivergence) / std::max(share, kLeastShare);
 }
 
-}  // namespace
-
-absl::StatusOr<Ranks> AllocateRanks(const CompressContext& context) {
-  const Ranks uniform = UniformRanks(context.spec, context.targets);
-  if (context.spec.allocation == Allocation::kUniform) return uniform;
-
-  DensePass pass(context);
+absl::StatusOr<Spectra> GatherSpectra(const CompressRun& run, const Ranks& probed) {
+  const bool probes = RowOf(run.spec.allocation).probes;
+  Spectra spectra;
+  DensePass pass(run);
   RETURN_IF_ERROR(pass.Start());
   std::optional<KlProbe> probe;
-  if (context.spec.allocation == Allocation::kKlProbe) {
-    probe.emplace(context, uniform);
+  if (probes) {
+    probe.emplace(run, probed);
     RETURN_IF_ERROR(probe->Start());
   }
-  std::vector<AllocationItem> items;
-  for (int64_t layer = 0; layer < context.checkpoint.config().num_layers; ++layer) {
+  for (int64_t layer = 0; layer < run.checkpoint.config().num_layers; ++layer) {
     RETURN_IF_ERROR(pass.Calibrate(layer));
     if (probe) RETURN_IF_ERROR(probe->BeginLayer(pass.block()));
-    for (const std::vector<size_t>& group : DecompositionGroups(context)) {
+    for (const std::vector<size_t>& group : DecompositionGroups(run, layer)) {
       ASSIGN_OR_RETURN(PendingDecompositions pending,
-                       StartDecompositions(context, pass.block(), pass.statistics(),
-                                           /*values_only=*/!probe, group));
+                       StartDecompositions(run, pass.block(), pass.statistics(),
+                                           /*values_only=*/!probes, group));
       absl::StatusOr<std::vector<Decomposition>> decompositions = pending.Finish();
       if (!decompositions.ok()) return LayerError(decompositions.status(), layer);
       for (size_t j = 0; j < group.size(); ++j) {
-        const Decomposition& d = (*decompositions)[j];
-        const Target& target = context.targets[TargetIndex(context, layer, group[j])];
-        ASSIGN_OR_RETURN(const TensorSpec weight, context.checkpoint.Spec(target.name + ".weight"));
-        items.push_back({target.rows, target.cols, static_cast<int64_t>(SizeOf(weight.dtype)),
-                         target.group, d.spectrum});
-        if (probe) RETURN_IF_ERROR(probe->AddMatrix(pass.block(), group[j], d));
+        const LinearLayer& linear = run.linears[group[j]];
+        ASSIGN_OR_RETURN(const TensorSpec weight, run.checkpoint.Spec(linear.name + ".weight"));
+        spectra.items.push_back({linear.rows, linear.cols,
+                                 static_cast<int64_t>(SizeOf(weight.dtype)), linear.group,
+                                 (*decompositions)[j].spectrum});
+        if (!probe) continue;
+        RETURN_IF_ERROR(probe->AddMatrix(pass.block(), group[j], (*decompositions)[j]));
       }
     }
     if (probe) RETURN_IF_ERROR(probe->EndLayer(pass.block()));
   }
-  std::vector<std::vector<double>> divergences;
   if (probe) {
-    ASSIGN_OR_RETURN(divergences, probe->Divergences());
+    ASSIGN_OR_RETURN(spectra.divergences, probe->Divergences());
   }
-  context.log.Enter("allocate");
+  return spectra;
+}
+
+}  // namespace
+
+absl::StatusOr<Ranks> AllocateRanks(const CompressRun& run) {
+  const AllocationRow& allocation = RowOf(run.spec.allocation);
+  const Ranks uniform = UniformRanks(run.spec, run.linears);
+  if (!allocation.needs_spectra) return uniform;
+
+  ASSIGN_OR_RETURN(Spectra spectra, GatherSpectra(run, uniform));
+  run.progress.Enter("allocate");
   Ranks ranks;
-  for (size_t r = 0; r < context.spec.keep_ratios.size(); ++r) {
-    for (size_t i = 0; i < items.size() && probe; ++i) {
+  for (size_t r = 0; r < run.spec.keep_ratios.size(); ++r) {
+    for (size_t i = 0; i < spectra.items.size() && allocation.probes; ++i) {
+      AllocationItem& item = spectra.items[i];
       const int64_t rank = uniform[r][i];
-      items[i].weight = rank > 0 ? WeightOf(items[i], rank, divergences[r][i]) : kUnprobed;
+      item.weight = rank > 0 ? WeightOf(item, rank, spectra.divergences[r][i]) : kUnprobed;
     }
-    ranks.push_back(Allocate(context, context.spec.keep_ratios[r], items));
+    ranks.push_back(allocation.allocate(spectra.items, RulesOf(run.spec, run.spec.keep_ratios[r])));
   }
-  RETURN_IF_ERROR(context.log.Step(0, "", "ranks allocated"));
+  RETURN_IF_ERROR(run.progress.Step(0, "", "ranks allocated"));
   return ranks;
 }
 

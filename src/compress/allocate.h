@@ -7,8 +7,8 @@
 
 namespace svdllm {
 
-// The ranks of one keep ratio a row, a target each: from the shapes alone, or, for an allocation
-// that needs spectra, from a pass of its own over the dense model.
-absl::StatusOr<std::vector<std::vector<int64_t>>> AllocateRanks(const CompressContext& context);
+// From the shapes alone, or, for an allocation that needs spectra, from a pass of its own over the
+// dense model. ranks[1][17] is that of the second keep ratio's eighteenth linear layer.
+absl::StatusOr<std::vector<std::vector<int64_t>>> AllocateRanks(const CompressRun& run);
 
 }  // namespace svdllm

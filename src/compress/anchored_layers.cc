@@ -16,35 +16,32 @@ bool EndsHalf(Site site) { return site == Site::kOIn || site == Site::kDownIn; }
 
 }  // namespace
 
-AnchoredCompressor::AnchoredCompressor(const CompressContext& context)
-    : context_(context),
-      backend_(context.backend),
-      dense_forward_(context.checkpoint.config(), context.checkpoint.arch(), context.backend),
-      forward_(context.checkpoint.config(), context.checkpoint.arch(), context.backend),
-      batches_(MakeBatches(context.calibration)),
-      reader_(context.checkpoint, context.backend, context.placement.overlap) {}
+AnchoredLayers::AnchoredLayers(const CompressRun& run)
+    : run_(run),
+      backend_(run.backend),
+      dense_forward_(run.checkpoint.config(), run.checkpoint.arch(), run.backend),
+      forward_(run.checkpoint.config(), run.checkpoint.arch(), run.backend),
+      batches_(MakeBatches(run.calibration)),
+      reader_(run.checkpoint, run.backend, run.placement.overlap) {}
 
-absl::Status AnchoredCompressor::Start(size_t writers) {
-  context_.log.Enter("load");
-  ASSIGN_OR_RETURN(dense_, ResidualStream::Embed(context_.checkpoint, context_.calibration,
-                                                 context_.placement.host_streams, backend_));
-  streams_.resize(writers);
+absl::Status AnchoredLayers::Start(size_t sinks) {
+  run_.progress.Enter("load");
+  ASSIGN_OR_RETURN(dense_, ResidualStream::Embed(run_.checkpoint, run_.calibration,
+                                                 run_.placement.host_streams, backend_));
+  streams_.resize(sinks);
   for (Stream& stream : streams_) {
     ASSIGN_OR_RETURN(stream.x, dense_.Copy());
   }
   return absl::OkStatus();
 }
 
-std::vector<size_t> AnchoredCompressor::Readers(Site site) const {
-  std::vector<size_t> readers;
-  const auto& linears = context_.checkpoint.arch().linears;
-  for (size_t i = 0; i < linears.size(); ++i) {
-    if (linears[i].input == site) readers.push_back(i);
-  }
+std::vector<size_t> AnchoredLayers::Readers(int64_t layer, Site site) const {
+  std::vector<size_t> readers = LinearsOf(run_.linears, layer);
+  std::erase_if(readers, [&](size_t i) { return run_.linears[i].site != site; });
   return readers;
 }
 
-absl::Status AnchoredCompressor::GatherBatch(const Batch& batch, Site site) {
+absl::Status AnchoredLayers::GatherBatch(const Batch& batch, Site site) {
   ASSIGN_OR_RETURN(const MatrixRef rows, dense_.Rows(batch));
   ASSIGN_OR_RETURN(const MatrixRef dense,
                    dense_forward_.SiteInput(block_, site, batch.offsets, rows));
@@ -59,7 +56,7 @@ absl::Status AnchoredCompressor::GatherBatch(const Batch& batch, Site site) {
     if (!stream.drift_is_output) {
       RETURN_IF_ERROR(backend_.AccumulateCross(drift, own, block_.precision(), stream.drift));
     } else {
-      const Matrix& w = block_.linear(context_.checkpoint.arch().linears[Readers(site)[0]].id).w;
+      const Matrix& w = block_.linear(run_.linears[Readers(block_.layer, site)[0]].id).w;
       const MatrixRef output = drift_output_.ref().Rows(0, batch.rows);
       RETURN_IF_ERROR(backend_.Gemm(false, true, 1, drift, w, 0, output));
       RETURN_IF_ERROR(backend_.AccumulateCross(output, own, block_.precision(), stream.drift));
@@ -73,10 +70,10 @@ absl::Status AnchoredCompressor::GatherBatch(const Batch& batch, Site site) {
   return dense_.Keep(batch, rows);
 }
 
-absl::Status AnchoredCompressor::Gather(int64_t layer, Site site) {
-  const ModelConfig& config = context_.checkpoint.config();
-  const Architecture& arch = context_.checkpoint.arch();
-  context_.log.Enter("calibrate");
+absl::Status AnchoredLayers::Gather(int64_t layer, Site site) {
+  const ModelConfig& config = run_.checkpoint.config();
+  const Architecture& arch = run_.checkpoint.arch();
+  run_.progress.Enter("calibrate");
   LinearId reader;
   const bool output = BlockStatistics::UsesOutputGram(config, arch, site, &reader);
   const LinearShape shape = ShapeOf(config, reader);
@@ -96,7 +93,7 @@ absl::Status AnchoredCompressor::Gather(int64_t layer, Site site) {
     }
   }
   for (const Batch& batch : batches_) {
-    RETURN_IF_ERROR(context_.log.Check());
+    RETURN_IF_ERROR(run_.progress.Check());
     RETURN_IF_ERROR(GatherBatch(batch, site));
     RETURN_IF_ERROR(reader_.ReadPart(layer + 1));
   }
@@ -111,46 +108,42 @@ absl::Status AnchoredCompressor::Gather(int64_t layer, Site site) {
                              std::string(SiteName(site)) + ": non-finite Gram matrix");
       }
     }
-    RETURN_IF_ERROR(AddRidge(context_.spec.anchor_ridge, stream.gram, backend_));
+    RETURN_IF_ERROR(AddRidge(run_.spec.anchor_ridge, stream.gram, backend_));
   }
-  const Workload work = WorkloadOf(context_.calibration);
-  return context_.log.Step(AnchoredFlops(config, arch, site, work) *
-                           static_cast<double>(streams_.size()));
+  const Workload work = WorkloadOf(run_.calibration);
+  return run_.progress.Step(AnchoredFlops(config, arch, site, work) *
+                            static_cast<double>(streams_.size()));
 }
 
-absl::Status AnchoredCompressor::Compress(int64_t layer, Site site, Stream& stream,
-                                          ArtifactWriter& writer,
-                                          std::vector<MatrixReport>& reports) {
-  context_.log.Enter("factorise");
+absl::Status AnchoredLayers::Compress(int64_t layer, Site site, Stream& stream,
+                                      const FactorSink& sink, std::vector<MatrixReport>& reports) {
+  run_.progress.Enter("factorise");
   Metric metric;
   metric.gram = stream.gram;
-  const std::vector<size_t> readers = Readers(site);
-  const size_t together = context_.placement.one_matrix ? 1 : readers.size();
-  if (context_.placement.one_matrix) {
+  const std::vector<size_t> readers = Readers(layer, site);
+  const size_t together = run_.placement.one_matrix ? 1 : readers.size();
+  if (run_.placement.one_matrix) {
     dense_forward_.ReleaseBuffers();
     forward_.ReleaseBuffers();
   }
   for (size_t first = 0; first < readers.size(); first += together) {
     RETURN_IF_ERROR(CompressTogether(layer, std::span(readers).subspan(first, together), metric,
-                                     stream, writer, reports));
+                                     stream, sink, reports));
   }
   return absl::OkStatus();
 }
 
-absl::Status AnchoredCompressor::CompressTogether(int64_t layer, std::span<const size_t> readers,
-                                                  const Metric& metric, Stream& stream,
-                                                  ArtifactWriter& writer,
-                                                  std::vector<MatrixReport>& reports) {
-  const auto& linears = context_.checkpoint.arch().linears;
+absl::Status AnchoredLayers::CompressTogether(int64_t layer, std::span<const size_t> readers,
+                                              const Metric& metric, Stream& stream,
+                                              const FactorSink& sink,
+                                              std::vector<MatrixReport>& reports) {
   std::vector<Matrix> targets;
   std::vector<DecomposeItem> items;
   for (const size_t i : readers) {
-    const size_t index = TargetIndex(context_, layer, i);
-    if (writer.ranks()[index] == 0) continue;
-    ASSIGN_OR_RETURN(
-        Matrix target,
-        AnchoredTarget({block_.linear(linears[i].id).w, stream.drift, stream.drift_is_output},
-                       stream.gram, context_.spec.anchor_blend, backend_));
+    if (sink.ranks[i] == 0) continue;
+    ASSIGN_OR_RETURN(Matrix target, AnchoredTarget({block_.linear(run_.linears[i].id).w,
+                                                    stream.drift, stream.drift_is_output},
+                                                   stream.gram, run_.spec.anchor_blend, backend_));
     items.push_back({target, metric});
     targets.push_back(std::move(target));
   }
@@ -158,28 +151,29 @@ absl::Status AnchoredCompressor::CompressTogether(int64_t layer, std::span<const
   if (!decompositions.ok()) return LayerError(decompositions.status(), layer);
   targets.clear();  // their decompositions have copies
   RETURN_IF_ERROR(
-      context_.log.Step(DecomposeFlops(context_.checkpoint.config(), context_.checkpoint.arch()) *
-                        static_cast<double>(items.size()) / static_cast<double>(linears.size())));
+      run_.progress.Step(DecomposeFlops(run_.checkpoint.config(), run_.checkpoint.arch()) *
+                         static_cast<double>(items.size()) /
+                         static_cast<double>(run_.checkpoint.arch().linears.size())));
   size_t next = 0;
   for (const size_t i : readers) {
-    const size_t index = TargetIndex(context_, layer, i);
-    const int64_t rank = writer.ranks()[index];
+    const LinearLayer& linear = run_.linears[i];
+    const int64_t rank = sink.ranks[i];
     if (rank == 0) {
-      reports.push_back(DenseReport(context_.targets[index]));
+      reports.push_back(DenseReport(linear));
       continue;
     }
-    const MatrixJob job{index, rank, (*decompositions)[next++], metric, {}, false};
+    const MatrixJob job{i, rank, (*decompositions)[next++], metric, {}};
     ASSIGN_OR_RETURN(MatrixReport report,
-                     CompressMatrix(context_, job, writer, stream.block.linear(linears[i].id)));
+                     CompressMatrix(run_, job, sink, stream.block.linear(linear.id)));
     reports.push_back(std::move(report));
   }
   return absl::OkStatus();
 }
 
-absl::Status AnchoredCompressor::FinishHalf(Site site, Stream& stream) {
-  context_.log.Enter("calibrate");
+absl::Status AnchoredLayers::FinishHalf(Site site, Stream& stream) {
+  run_.progress.Enter("calibrate");
   for (const Batch& batch : batches_) {
-    RETURN_IF_ERROR(context_.log.Check());
+    RETURN_IF_ERROR(run_.progress.Check());
     ASSIGN_OR_RETURN(const MatrixRef rows, stream.x.Rows(batch));
     MatrixRef input = stream.kept.ref().Rows(batch.first_row, batch.rows);
     if (stream.kept.empty()) {
@@ -192,21 +186,21 @@ absl::Status AnchoredCompressor::FinishHalf(Site site, Stream& stream) {
   return absl::OkStatus();
 }
 
-absl::Status AnchoredCompressor::CompressLayer(int64_t layer, std::vector<ArtifactWriter>& writers,
-                                               std::vector<std::vector<MatrixReport>>& reports) {
-  context_.log.Enter("load");
+absl::Status AnchoredLayers::CompressLayer(int64_t layer, std::span<const FactorSink> sinks,
+                                           MatrixReports& reports) {
+  run_.progress.Enter("load");
   block_ = Block();  // first give the old one back
   ASSIGN_OR_RETURN(block_, reader_.Take(layer));
   for (Stream& stream : streams_) stream.block = block_;
   for (const Site site : {Site::kAttnIn, Site::kOIn, Site::kMlpIn, Site::kDownIn}) {
     RETURN_IF_ERROR(Gather(layer, site));
     if (site == Site::kAttnIn) RETURN_IF_ERROR(reader_.ReadAhead(layer + 1));
-    for (size_t w = 0; w < writers.size(); ++w) {
-      RETURN_IF_ERROR(Compress(layer, site, streams_[w], writers[w], reports[w]));
-      if (EndsHalf(site)) RETURN_IF_ERROR(FinishHalf(site, streams_[w]));
+    for (size_t s = 0; s < sinks.size(); ++s) {
+      RETURN_IF_ERROR(Compress(layer, site, streams_[s], sinks[s], reports[s]));
+      if (EndsHalf(site)) RETURN_IF_ERROR(FinishHalf(site, streams_[s]));
     }
   }
-  return LayerDone(context_, layer);
+  return LayerDone(run_, layer);
 }
 
 }  // namespace svdllm

@@ -7,7 +7,6 @@
 #include <span>
 #include <vector>
 
-#include "artifact/writer.h"
 #include "compress/context.h"
 #include "lowrank/anchored.h"
 #include "lowrank/factors.h"
@@ -18,13 +17,13 @@ namespace svdllm {
 
 // Use: Start, then CompressLayer for layers 0, 1, … Memory beside the streams: for every keep ratio
 // one H of the order of the site's inputs and one drift. Not thread-safe.
-class AnchoredCompressor {
+class AnchoredLayers {
  public:
-  explicit AnchoredCompressor(const CompressContext& context);
+  explicit AnchoredLayers(const CompressRun& run);
 
-  absl::Status Start(size_t writers);
-  absl::Status CompressLayer(int64_t layer, std::vector<ArtifactWriter>& writers,
-                             std::vector<std::vector<MatrixReport>>& reports);
+  absl::Status Start(size_t sinks);
+  absl::Status CompressLayer(int64_t layer, std::span<const FactorSink> sinks,
+                             MatrixReports& reports);
 
  private:
   // One compressed model.
@@ -37,21 +36,21 @@ class AnchoredCompressor {
     Matrix kept;  // F32 [tokens, n]: the inputs of o or down, where they are kept
   };
 
-  // The linears that read a site.
-  std::vector<size_t> Readers(Site site) const;
+  // The linear layers that read a site, by their places in the list.
+  std::vector<size_t> Readers(int64_t layer, Site site) const;
   // H and the drift of every stream at a site. Where the site ends a half of the block, the dense
   // stream is advanced behind it.
   absl::Status Gather(int64_t layer, Site site);
   absl::Status GatherBatch(const Batch& batch, Site site);
-  absl::Status Compress(int64_t layer, Site site, Stream& stream, ArtifactWriter& writer,
+  absl::Status Compress(int64_t layer, Site site, Stream& stream, const FactorSink& sink,
                         std::vector<MatrixReport>& reports);
   absl::Status CompressTogether(int64_t layer, std::span<const size_t> readers,
-                                const Metric& metric, Stream& stream, ArtifactWriter& writer,
+                                const Metric& metric, Stream& stream, const FactorSink& sink,
                                 std::vector<MatrixReport>& reports);
   // Takes a compressed stream behind the half that the site ends.
   absl::Status FinishHalf(Site site, Stream& stream);
 
-  const CompressContext& context_;
+  const CompressRun& run_;
   Backend& backend_;
   Forward dense_forward_, forward_;  // two, as their buffers are in use at the same time
   const std::vector<Batch> batches_;

@@ -2,20 +2,19 @@
 
 namespace svdllm {
 
-absl::Status LayerDone(const CompressContext& context, int64_t layer) {
-  context.log.LayerDone();
-  return context.log.Step(0, "",
-                          "layer " + std::to_string(layer + 1) + "/" +
-                              std::to_string(context.checkpoint.config().num_layers) + " done");
+std::vector<std::vector<size_t>> DecompositionGroups(const CompressRun& run, int64_t layer) {
+  std::vector<size_t> all = LinearsOf(run.linears, layer);
+  if (!run.placement.one_matrix) return {std::move(all)};
+  std::vector<std::vector<size_t>> groups;
+  for (const size_t i : all) groups.push_back({i});
+  return groups;
 }
 
-std::vector<std::vector<size_t>> DecompositionGroups(const CompressContext& context) {
-  std::vector<std::vector<size_t>> groups(1);
-  for (size_t i = 0; i < context.checkpoint.arch().linears.size(); ++i) {
-    if (context.placement.one_matrix && i > 0) groups.emplace_back();
-    groups.back().push_back(i);
-  }
-  return groups;
+absl::Status LayerDone(const CompressRun& run, int64_t layer) {
+  run.progress.LayerDone();
+  return run.progress.Step(0, "",
+                           "layer " + std::to_string(layer + 1) + "/" +
+                               std::to_string(run.checkpoint.config().num_layers) + " done");
 }
 
 absl::Status LayerError(const absl::Status& status, int64_t layer) {

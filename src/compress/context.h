@@ -1,6 +1,8 @@
 // What every part of a compression shares.
 #pragma once
 
+#include <cstddef>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -19,27 +21,43 @@ struct Placement {
   bool one_matrix = false;    // a layer's matrices are decomposed one after the other
 };
 
-// What all blocks of one compression share. References: the owner outlives the call.
-struct CompressContext {
+// What all layers of one compression share. References: the owner outlives the call.
+struct CompressRun {
   const CompressSpec& spec;  // resolved
   const Checkpoint& checkpoint;
-  const std::vector<Target>& targets;
+  const std::vector<LinearLayer>& linears;
   const Sequences& calibration;
   Backend& backend;
-  RunLog& log;
+  Progress& progress;
   Placement placement = {};
 };
 
-// The position of a linear, the i-th of its layer, among the targets.
-inline size_t TargetIndex(const CompressContext& context, int64_t layer, size_t i) {
-  return static_cast<size_t>(layer) * context.checkpoint.arch().linears.size() + i;
-}
+// What is stored of one matrix, in the dtype of the source's weight: factors, or, for
+// OutputFormat::kDense, their product.
+struct StoredFactors {
+  std::vector<std::byte> a, b;    // [rank, in], [out, rank]; pivoted: [out − rank, rank]
+  std::vector<int32_t> order;     // [out]; pivoted only
+  std::vector<std::byte> weight;  // [out, in]; empty where there are factors
+};
 
-// The linears of a layer, by their numbers in the table, in groups that are decomposed together.
-std::vector<std::vector<size_t>> DecompositionGroups(const CompressContext& context);
+// Where the factors of one keep ratio go.
+struct FactorSink {
+  // One per linear layer; 0: it stays dense, and nothing is written for it.
+  std::vector<int64_t> ranks;
+  // Called once per linear layer with a rank, layer by layer. Empty: nothing is kept, as where only
+  // memory is counted.
+  std::function<absl::Status(size_t linear, const StoredFactors& factors)> write;
+};
+
+// reports[1][17]: what the second keep ratio made of the eighteenth linear layer.
+using MatrixReports = std::vector<std::vector<MatrixReport>>;
+
+// The linear layers of a decoder layer, by their places in the list, in groups that are decomposed
+// together.
+std::vector<std::vector<size_t>> DecompositionGroups(const CompressRun& run, int64_t layer);
 
 // Tells whoever looks on that a layer has been factorised.
-absl::Status LayerDone(const CompressContext& context, int64_t layer);
+absl::Status LayerDone(const CompressRun& run, int64_t layer);
 
 // What went wrong while a layer's matrices were decomposed, with the layer's number.
 absl::Status LayerError(const absl::Status& status, int64_t layer);

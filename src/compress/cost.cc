@@ -55,4 +55,37 @@ double DecomposeFlops(const ModelConfig& config, const Architecture& arch) {
   return 2 * flops;  // F64
 }
 
+double PassFlops(const CompressSpec& spec, const Checkpoint& checkpoint,
+                 const Workload& calibration) {
+  if (RowOf(spec.method).statistic == Statistic::kNone) return 0;
+  const ModelConfig& config = checkpoint.config();
+  const Architecture& arch = checkpoint.arch();
+  return BlockFlops(config, arch, calibration.tokens, calibration.positions) +
+         StatisticsFlops(spec, config, arch, calibration.tokens);
+}
+
+double DenseLayersFlops(const CompressSpec& spec, const Checkpoint& checkpoint,
+                        const Workload& calibration) {
+  const ModelConfig& config = checkpoint.config();
+  const Architecture& arch = checkpoint.arch();
+  const double layers = Real(config.num_layers);
+  const double ratios = Real(static_cast<int64_t>(spec.keep_ratios.size()));
+  const double work = layers * (PassFlops(spec, checkpoint, calibration) +
+                                DecomposeFlops(config, arch) * (1 + ratios * kFactorShare));
+  if (RowOf(spec.method).prefix != Prefix::kRefit) return work;
+  return work + ratios * 2 * (layers - 1) *
+                    BlockFlops(config, arch, calibration.tokens, calibration.positions);
+}
+
+double AnchoredLayersFlops(const CompressSpec& spec, const Checkpoint& checkpoint,
+                           const Workload& calibration) {
+  const ModelConfig& config = checkpoint.config();
+  const Architecture& arch = checkpoint.arch();
+  double layer = DecomposeFlops(config, arch) * (1 + kFactorShare);
+  for (const Site site : {Site::kAttnIn, Site::kOIn, Site::kMlpIn, Site::kDownIn}) {
+    layer += AnchoredFlops(config, arch, site, calibration);
+  }
+  return Real(config.num_layers) * Real(static_cast<int64_t>(spec.keep_ratios.size())) * layer;
+}
+
 }  // namespace svdllm

@@ -22,4 +22,14 @@ inline constexpr double kFactorShare = 0.33;
 
 double DecomposeFlops(const ModelConfig& config, const Architecture& arch);
 
+// The dense model's pass through one layer with its statistics; 0 where the method needs none.
+double PassFlops(const CompressSpec& spec, const Checkpoint& checkpoint,
+                 const Workload& calibration);
+
+// Of all layers and keep ratios: what DenseLayers and AnchoredLayers do.
+double DenseLayersFlops(const CompressSpec& spec, const Checkpoint& checkpoint,
+                        const Workload& calibration);
+double AnchoredLayersFlops(const CompressSpec& spec, const Checkpoint& checkpoint,
+                           const Workload& calibration);
+
 }  // namespace svdllm

@@ -13,12 +13,12 @@ namespace svdllm {
 // Use: Start, then Calibrate for layers 0, 1, … Not thread-safe.
 class DensePass {
  public:
-  explicit DensePass(const CompressContext& context)
-      : context_(context),
-        statistic_(RowOf(context.spec.method).statistic),
-        forward_(context.checkpoint.config(), context.checkpoint.arch(), context.backend),
-        batches_(MakeBatches(context.calibration)),
-        reader_(context.checkpoint, context.backend, context.placement.overlap) {}
+  explicit DensePass(const CompressRun& run)
+      : run_(run),
+        statistic_(RowOf(run.spec.method).statistic),
+        forward_(run.checkpoint.config(), run.checkpoint.arch(), run.backend),
+        batches_(MakeBatches(run.calibration)),
+        reader_(run.checkpoint, run.backend, run.placement.overlap) {}
 
   absl::Status Start();
   // Loads the block and gathers its statistics over the stream, which is advanced.
@@ -35,7 +35,7 @@ class DensePass {
   absl::StatusOr<BlockStatistics> NewStatistics() const;
 
  private:
-  const CompressContext& context_;
+  const CompressRun& run_;
   const Statistic statistic_;
   Forward forward_;
   const std::vector<Batch> batches_;
@@ -46,8 +46,8 @@ class DensePass {
   BlockStatistics statistics_;
 };
 
-// Begins the decompositions of some linears of a block, by their numbers in the table.
-absl::StatusOr<PendingDecompositions> StartDecompositions(const CompressContext& context,
+// Begins the decompositions of some linear layers of a block, by their places in the list.
+absl::StatusOr<PendingDecompositions> StartDecompositions(const CompressRun& run,
                                                           const Block& block,
                                                           const BlockStatistics& statistics,
                                                           bool values_only,

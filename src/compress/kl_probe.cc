@@ -18,22 +18,21 @@ constexpr int64_t kLogitRows = 256;
 
 }  // namespace
 
-int64_t KlProbe::Tokens(int64_t available, int64_t hidden_size, int64_t targets) {
-  const int64_t fitting = kMostVariantBytes / std::max<int64_t>(1, 4 * hidden_size * targets);
+int64_t KlProbe::Tokens(int64_t available, int64_t hidden_size, int64_t linears) {
+  const int64_t fitting = kMostVariantBytes / std::max<int64_t>(1, 4 * hidden_size * linears);
   return std::min(available, std::clamp(fitting, kFewestTokens, kProbeTokens));
 }
 
-KlProbe::KlProbe(const CompressContext& context, std::vector<std::vector<int64_t>> ranks)
-    : context_(context),
-      backend_(context.backend),
+KlProbe::KlProbe(const CompressRun& run, std::vector<std::vector<int64_t>> ranks)
+    : run_(run),
+      backend_(run.backend),
       ranks_(std::move(ranks)),
-      forward_(context.checkpoint.config(), context.checkpoint.arch(), context.backend) {}
+      forward_(run.checkpoint.config(), run.checkpoint.arch(), run.backend) {}
 
 absl::Status KlProbe::Start() {
-  const Sequences& all = context_.calibration;
-  const int64_t hidden = context_.checkpoint.config().hidden_size;
-  const int64_t tokens =
-      Tokens(all.tokens(), hidden, static_cast<int64_t>(context_.targets.size()));
+  const Sequences& all = run_.calibration;
+  const int64_t hidden = run_.checkpoint.config().hidden_size;
+  const int64_t tokens = Tokens(all.tokens(), hidden, static_cast<int64_t>(run_.linears.size()));
   // Spread over the calibration set: its sources lie one behind the other.
   const int64_t length = std::min(kLength, (all.tokens() + all.count() - 1) / all.count());
   const int64_t wanted = std::max<int64_t>(1, (tokens + length - 1) / length);
@@ -45,7 +44,7 @@ absl::Status KlProbe::Start() {
     sequences_.Append(std::span<const int32_t>(all.ids).subspan(static_cast<size_t>(begin),
                                                                 static_cast<size_t>(taken)));
   }
-  ASSIGN_OR_RETURN(dense_, EmbedSequences(context_.checkpoint, sequences_, backend_));
+  ASSIGN_OR_RETURN(dense_, EmbedSequences(run_.checkpoint, sequences_, backend_));
   int64_t probed = 0;
   for (const std::vector<int64_t>& ranks : ranks_) {
     probed += std::count_if(ranks.begin(), ranks.end(), [](int64_t rank) { return rank > 0; });
@@ -62,7 +61,7 @@ MatrixRef KlProbe::StreamsOf(size_t first, size_t count) const {
 absl::Status KlProbe::AdvanceVariants(const Block& block) {
   const auto most = static_cast<size_t>(std::max<int64_t>(1, kBatchRows / dense_.rows()));
   for (size_t first = 0; first < variants_.size(); first += most) {
-    RETURN_IF_ERROR(context_.log.Check());
+    RETURN_IF_ERROR(run_.progress.Check());
     const size_t count = std::min(most, variants_.size() - first);
     std::vector<int64_t> offsets = {0};
     for (size_t v = 0; v < count; ++v) {
@@ -79,7 +78,7 @@ absl::Status KlProbe::AdvanceVariants(const Block& block) {
 absl::Status KlProbe::Branch(const Block& block, LinearId id, const Decomposition& decomposition,
                              const Variant& variant) {
   Block changed = block;  // shares what stays
-  const int64_t rank = ranks_[variant.ratio][variant.target];
+  const int64_t rank = ranks_[variant.ratio][variant.linear];
   ASSIGN_OR_RETURN(const Factors factors, Truncate(decomposition, rank, backend_));
   RETURN_IF_ERROR(SetFactors(factors, block.linear(id).dtype(), changed.linear(id), backend_));
   const MatrixRef own = StreamsOf(variants_.size(), 1);
@@ -90,34 +89,33 @@ absl::Status KlProbe::Branch(const Block& block, LinearId id, const Decompositio
 }
 
 absl::Status KlProbe::BeginLayer(const Block& block) {
-  context_.log.Enter("allocate");
+  run_.progress.Enter("allocate");
   return AdvanceVariants(block);
 }
 
-absl::Status KlProbe::AddMatrix(const Block& block, size_t i, const Decomposition& decomposition) {
-  context_.log.Enter("allocate");
+absl::Status KlProbe::AddMatrix(const Block& block, size_t linear,
+                                const Decomposition& decomposition) {
+  run_.progress.Enter("allocate");
   for (size_t ratio = 0; ratio < ranks_.size(); ++ratio) {
-    const Variant variant{ratio, TargetIndex(context_, block.layer, i)};
-    if (ranks_[ratio][variant.target] == 0) continue;
-    RETURN_IF_ERROR(context_.log.Check());
-    const LinearId id = context_.checkpoint.arch().linears[i].id;
-    RETURN_IF_ERROR(Branch(block, id, decomposition, variant));
+    if (ranks_[ratio][linear] == 0) continue;
+    RETURN_IF_ERROR(run_.progress.Check());
+    RETURN_IF_ERROR(Branch(block, run_.linears[linear].id, decomposition, Variant{ratio, linear}));
   }
   return absl::OkStatus();
 }
 
 absl::Status KlProbe::EndLayer(const Block& block) {
-  context_.log.Enter("allocate");
+  run_.progress.Enter("allocate");
   RETURN_IF_ERROR(forward_.RunBlock(block, sequences_.offsets, dense_));
   const auto tokens = static_cast<double>(sequences_.tokens());
-  return context_.log.Step(
+  return run_.progress.Step(
       static_cast<double>(variants_.size() + 1) *
-      BlockFlops(context_.checkpoint.config(), context_.checkpoint.arch(), tokens, kLength / 2.0));
+      BlockFlops(run_.checkpoint.config(), run_.checkpoint.arch(), tokens, kLength / 2.0));
 }
 
 absl::StatusOr<std::vector<std::vector<double>>> KlProbe::Divergences() {
-  const ModelConfig& config = context_.checkpoint.config();
-  ASSIGN_OR_RETURN(const Head head, LoadHead(context_.checkpoint, backend_));
+  const ModelConfig& config = run_.checkpoint.config();
+  ASSIGN_OR_RETURN(const Head head, LoadHead(run_.checkpoint, backend_));
   ASSIGN_OR_RETURN(const Matrix reference, backend_.New(kLogitRows, head.w.rows(), DType::kF32));
   ASSIGN_OR_RETURN(const Matrix logits, backend_.New(kLogitRows, head.w.rows(), DType::kF32));
   std::vector<std::vector<double>> sums;
@@ -127,13 +125,13 @@ absl::StatusOr<std::vector<std::vector<double>>> KlProbe::Divergences() {
     const MatrixRef dense_logits = reference.ref().Rows(0, rows);
     RETURN_IF_ERROR(forward_.Logits(head, dense_.ref().Rows(begin, rows), dense_logits));
     for (size_t v = 0; v < variants_.size(); ++v) {
-      RETURN_IF_ERROR(context_.log.Check());
+      RETURN_IF_ERROR(run_.progress.Check());
       const MatrixRef own = logits.ref().Rows(0, rows);
       RETURN_IF_ERROR(forward_.Logits(head, StreamsOf(v, 1).Rows(begin, rows), own));
       ASSIGN_OR_RETURN(const double divergence, backend_.KlDivergence(dense_logits, own));
-      sums[variants_[v].ratio][variants_[v].target] += divergence;
-      RETURN_IF_ERROR(context_.log.Step(HeadFlops(config, static_cast<double>(rows)),
-                                        context_.targets[variants_[v].target].name));
+      sums[variants_[v].ratio][variants_[v].linear] += divergence;
+      RETURN_IF_ERROR(run_.progress.Step(HeadFlops(config, static_cast<double>(rows)),
+                                         run_.linears[variants_[v].linear].name));
     }
   }
   for (std::vector<double>& ratio : sums) {

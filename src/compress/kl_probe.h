@@ -16,19 +16,21 @@
 
 namespace svdllm {
 
-// Use: Start; for layers 0, 1, … BeginLayer, AddMatrix for the layer's linears in the table's
+// Use: Start; for layers 0, 1, … BeginLayer, AddMatrix for the layer's linears in their
 // order, EndLayer; Divergences. Not thread-safe.
 class KlProbe {
  public:
-  // ranks: for each keep ratio a rank a target; 0 is not probed.
-  KlProbe(const CompressContext& context, std::vector<std::vector<int64_t>> ranks);
+  // ranks[1][17]: at which rank the second keep ratio's eighteenth linear layer is probed; 0: it
+  // is not.
+  KlProbe(const CompressRun& run, std::vector<std::vector<int64_t>> ranks);
 
   absl::Status Start();
   absl::Status BeginLayer(const Block& block);
-  // The i-th linear of the layer; its decomposition has vectors.
-  absl::Status AddMatrix(const Block& block, size_t i, const Decomposition& decomposition);
+  // A linear layer of the block, by its place in the list; its decomposition has vectors.
+  absl::Status AddMatrix(const Block& block, size_t linear, const Decomposition& decomposition);
   absl::Status EndLayer(const Block& block);
-  // Nats a token, for each keep ratio a target; 0 where none was probed.
+  // Nats per token: divergences[1][17] is that of the second keep ratio's eighteenth linear layer;
+  // 0 where none was probed.
   absl::StatusOr<std::vector<std::vector<double>>> Divergences();
 
   // Tokens of a probe's sequence at most: pieces of several texts tell more than one long one.
@@ -36,11 +38,11 @@ class KlProbe {
   // How many tokens are probed with, given how many there are: enough to rank matrices by, as few
   // as keeps the variants' streams of one keep ratio within bounds. The number of keep ratios does
   // not count, so that each gets the ranks that it would get alone.
-  static int64_t Tokens(int64_t available, int64_t hidden_size, int64_t targets);
+  static int64_t Tokens(int64_t available, int64_t hidden_size, int64_t linears);
 
  private:
   struct Variant {
-    size_t ratio = 0, target = 0;
+    size_t ratio = 0, linear = 0;
   };
   // The residual streams of variants [first, first + count).
   MatrixRef StreamsOf(size_t first, size_t count) const;
@@ -49,7 +51,7 @@ class KlProbe {
   absl::Status Branch(const Block& block, LinearId id, const Decomposition& decomposition,
                       const Variant& variant);
 
-  const CompressContext& context_;
+  const CompressRun& run_;
   Backend& backend_;
   const std::vector<std::vector<int64_t>> ranks_;
   Forward forward_;

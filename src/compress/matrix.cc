@@ -42,21 +42,46 @@ std::vector<float> Spectrum(const Decomposition& d, int64_t order) {
 }
 
 // Encodes and rounds; returns the factors as they are stored.
-absl::StatusOr<Factors> Store(const CompressContext& context, const MatrixJob& job, DType dtype,
-                              Factors factors, ArtifactWriter& writer) {
-  Backend& backend = context.backend;
-  std::vector<std::byte> a, b;
-  if (context.spec.encoding == Encoding::kPivoted) {
-    ASSIGN_OR_RETURN(factors, Pivot(factors, backend));
-    ASSIGN_OR_RETURN(factors.a, Round(factors.a, dtype, a, backend));
-    RETURN_IF_ERROR(RefitPivoted(job.decomposition.w, job.metric, factors, backend));
-  } else {
-    RETURN_IF_ERROR(Balance(factors, backend));
-    ASSIGN_OR_RETURN(factors.a, Round(factors.a, dtype, a, backend));
+absl::StatusOr<Factors> Store(const CompressRun& run, const MatrixJob& job, DType dtype,
+                              Factors factors, const FactorSink& sink) {
+  Backend& backend = run.backend;
+  const EncodingRow& encoding = RowOf(run.spec.encoding);
+  StoredFactors stored;
+  ASSIGN_OR_RETURN(factors, encoding.encode(std::move(factors), backend));
+  ASSIGN_OR_RETURN(factors.a, Round(factors.a, dtype, stored.a, backend));
+  if (encoding.refit != nullptr) {
+    RETURN_IF_ERROR(encoding.refit(job.decomposition.w, job.metric, factors, backend));
   }
-  ASSIGN_OR_RETURN(factors.b, Round(factors.b, dtype, b, backend));
-  RETURN_IF_ERROR(writer.WriteFactors(job.target, a, b, factors.order));
+  ASSIGN_OR_RETURN(factors.b, Round(factors.b, dtype, stored.b, backend));
+  stored.order = factors.order;
+  if (sink.write) RETURN_IF_ERROR(sink.write(job.linear, stored));
   return factors;
+}
+
+// The product in the factors' place; returns it as it is stored.
+absl::StatusOr<Matrix> StoreProduct(const CompressRun& run, const MatrixJob& job, DType dtype,
+                                    MatrixRef product, const FactorSink& sink) {
+  StoredFactors stored;
+  ASSIGN_OR_RETURN(Matrix rounded, Round(product, dtype, stored.weight, run.backend));
+  if (sink.write) RETURN_IF_ERROR(sink.write(job.linear, stored));
+  return rounded;
+}
+
+absl::Status CheckLosses(const MatrixJob& job, const LinearLayer& linear, bool is_optimum,
+                         double exact, double stored, DType dtype) {
+  if (!std::isfinite(stored)) {
+    return MakeError(
+        absl::StatusCode::kInternal, kNumericalFailure,
+        "factorise: " + linear.name + ": the factors overflow " + std::string(DTypeName(dtype)));
+  }
+  const double total = job.decomposition.Tail(0), tail = job.decomposition.Tail(job.rank);
+  if (is_optimum && std::fabs(std::max(exact, 0.0) - tail) > 1e-6 * tail + 1e-10 * total) {
+    return MakeError(absl::StatusCode::kInternal, kNumericalFailure,
+                     fmt::format("factorise: {}: loss {} of the factors against {} from the "
+                                 "eigenvalues",
+                                 linear.name, exact, tail));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -70,71 +95,51 @@ absl::Status SetFactors(const Factors& factors, DType stored, Linear& linear, Ba
   return absl::OkStatus();
 }
 
-MatrixReport DenseReport(const Target& target) {
-  return {target.name, target.rows, target.cols, 0};
+MatrixReport DenseReport(const LinearLayer& linear) {
+  return {linear.name, linear.rows, linear.cols, 0};
 }
 
-absl::StatusOr<MatrixReport> CompressMatrix(const CompressContext& context, const MatrixJob& job,
-                                            ArtifactWriter& writer, Linear& linear) {
-  Backend& backend = context.backend;
-  const Target& target = context.targets[job.target];
+absl::StatusOr<MatrixReport> CompressMatrix(const CompressRun& run, const MatrixJob& job,
+                                            const FactorSink& sink, Linear& module) {
+  Backend& backend = run.backend;
+  const MethodRow& method = RowOf(run.spec.method);
+  const LinearLayer& linear = run.linears[job.linear];
   const Decomposition& d = job.decomposition;
-  MatrixReport report{target.name, target.rows, target.cols, job.rank};
-  const double total = d.Tail(0), tail = d.Tail(job.rank);
-  if (RowOf(context.spec.method).statistic == Statistic::kGram) {
-    report.optimum_loss = std::sqrt(tail);
-  }
-  report.spectrum = Spectrum(d, std::min(target.rows, target.cols));
-  ASSIGN_OR_RETURN(const TensorSpec source, context.checkpoint.Spec(target.name + ".weight"));
+  MatrixReport report{linear.name, linear.rows, linear.cols, job.rank};
+  if (method.statistic == Statistic::kGram) report.optimum_loss = std::sqrt(d.Tail(job.rank));
+  report.spectrum = Spectrum(d, std::min(linear.rows, linear.cols));
+  ASSIGN_OR_RETURN(const TensorSpec source, run.checkpoint.Spec(linear.name + ".weight"));
 
-  Factors factors;
-  if (job.update) {
-    ASSIGN_OR_RETURN(UpdatedFactors result, TruncateAndUpdate(d, job.rank, job.metric, backend));
-    report.relative_loss = result.relative_loss;
-    factors = std::move(result.factors);
-  } else {
-    ASSIGN_OR_RETURN(factors, Truncate(d, job.rank, backend));
-    report.relative_loss = total > 0 ? std::sqrt(tail / total) : 0;
-  }
+  ASSIGN_OR_RETURN(CutFactors cut, method.cut(d, job.rank, job.metric, backend));
+  report.relative_loss = cut.relative_loss;
   const bool sampled = job.metric.output_gram.data != nullptr;
   const auto loss = [&](MatrixRef approximation) {
     return sampled ? SampledLoss(d, approximation, job.sample, backend)
                    : ResidualLoss(d, approximation, job.metric, backend);
   };
-  ASSIGN_OR_RETURN(Matrix product, Multiply(factors, backend));
+  ASSIGN_OR_RETURN(Matrix product, Multiply(cut.factors, backend));
   ASSIGN_OR_RETURN(const double exact_loss, loss(product));
-  if (context.spec.output_format == OutputFormat::kFactored) {
+  if (run.spec.output_format == OutputFormat::kFactored) {
     product = Matrix();  // first give it back
-    ASSIGN_OR_RETURN(factors, Store(context, job, source.dtype, std::move(factors), writer));
-    RETURN_IF_ERROR(SetFactors(factors, source.dtype, linear, backend));
+    ASSIGN_OR_RETURN(const Factors factors,
+                     Store(run, job, source.dtype, std::move(cut.factors), sink));
+    RETURN_IF_ERROR(SetFactors(factors, source.dtype, module, backend));
     ASSIGN_OR_RETURN(product, Multiply(factors, backend));
   } else {
-    std::vector<std::byte> bytes;
-    ASSIGN_OR_RETURN(product, Round(product, source.dtype, bytes, backend));
-    RETURN_IF_ERROR(writer.WriteDense(job.target, bytes));
-    ASSIGN_OR_RETURN(linear.w, AsWeight(product, source.dtype, backend));
+    ASSIGN_OR_RETURN(product, StoreProduct(run, job, source.dtype, product, sink));
+    ASSIGN_OR_RETURN(module.w, AsWeight(product, source.dtype, backend));
   }
   ASSIGN_OR_RETURN(const double stored_loss, loss(product));
-  if (!std::isfinite(stored_loss)) {
-    return MakeError(absl::StatusCode::kInternal, kNumericalFailure,
-                     "factorise: " + target.name + ": the factors overflow " +
-                         std::string(DTypeName(source.dtype)));
-  }
-  const bool is_optimum = !job.update && !sampled;
-  if (is_optimum && std::fabs(std::max(exact_loss, 0.0) - tail) > 1e-6 * tail + 1e-10 * total) {
-    return MakeError(
-        absl::StatusCode::kInternal, kNumericalFailure,
-        fmt::format("factorise: {}: loss {} of the factors against {} from the eigenvalues",
-                    target.name, exact_loss, tail));
-  }
-  if (exact_loss > kNoLoss * total) report.rounding_excess = stored_loss / exact_loss - 1;
-  const ModelConfig& config = context.checkpoint.config();
-  const Architecture& arch = context.checkpoint.arch();
-  RETURN_IF_ERROR(context.log.Step(
+  const bool is_optimum = method.prefix != Prefix::kRefit && !sampled;
+  RETURN_IF_ERROR(CheckLosses(job, linear, is_optimum, exact_loss, stored_loss, source.dtype));
+  if (exact_loss > kNoLoss * d.Tail(0)) report.rounding_excess = stored_loss / exact_loss - 1;
+  const ModelConfig& config = run.checkpoint.config();
+  const Architecture& arch = run.checkpoint.arch();
+  RETURN_IF_ERROR(run.progress.Step(
       DecomposeFlops(config, arch) * kFactorShare / static_cast<double>(arch.linears.size()),
-      target.name,
-      fmt::format("{}: rank {} of {}, relative loss {:.4g}", target.name, job.rank,
-                  std::min(target.rows, target.cols), report.relative_loss)));
+      linear.name,
+      fmt::format("{}: rank {} of {}, relative loss {:.4g}", linear.name, job.rank,
+                  std::min(linear.rows, linear.cols), report.relative_loss)));
   return report;
 }
 

@@ -7,13 +7,13 @@ RankRules RulesOf(const CompressSpec& spec, double keep_ratio) {
 }
 
 std::vector<std::vector<int64_t>> UniformRanks(const CompressSpec& spec,
-                                               const std::vector<Target>& targets) {
+                                               const std::vector<LinearLayer>& linears) {
   std::vector<std::vector<int64_t>> ranks;
   for (const double keep_ratio : spec.keep_ratios) {
     const RankRules rules = RulesOf(spec, keep_ratio);
     ranks.emplace_back();
-    for (const Target& target : targets) {
-      ranks.back().push_back(UniformRank(rules, target.rows, target.cols));
+    for (const LinearLayer& linear : linears) {
+      ranks.back().push_back(UniformRank(rules, linear.rows, linear.cols));
     }
   }
   return ranks;

@@ -8,15 +8,17 @@
 
 namespace svdllm {
 
-// Whether the statistics of the dense model may be output Grams where these are smaller: pivoted
-// factors are refitted after rounding, which takes the Gram of the inputs.
-inline bool WantsOutputGrams(const CompressSpec& spec) { return spec.encoding == Encoding::kPlain; }
+// Whether the statistics of the dense model may be output Grams where these are smaller: factors
+// that are refitted after rounding take the Gram matrix of the inputs.
+inline bool WantsOutputGrams(const CompressSpec& spec) {
+  return RowOf(spec.encoding).refit == nullptr;
+}
 
 // What bounds the ranks of one artifact.
 RankRules RulesOf(const CompressSpec& spec, double keep_ratio);
 
-// The uniform ranks of one keep ratio a row, a target each.
+// The uniform ranks: ranks[1][17] is that of the second keep ratio's eighteenth linear layer.
 std::vector<std::vector<int64_t>> UniformRanks(const CompressSpec& spec,
-                                               const std::vector<Target>& targets);
+                                               const std::vector<LinearLayer>& linears);
 
 }  // namespace svdllm

@@ -231,7 +231,7 @@ absl::StatusOr<CalibrationData> DrawCalibration(const CalibrationSpec& spec, int
       Append(samples, data.calibration);
       continue;
     }
-    EvaluationData windows{HeldOutName(source.text, texts > 1, names), {}, 0, true};
+    TextWindows windows{HeldOutName(source.text, texts > 1, names), {}, 0, true};
     RETURN_IF_ERROR(DrawText(source.text, spec, shares[i], seed, held_out, tokenizer,
                              data.calibration, windows.windows));
     if (windows.windows.count() > 0) data.held_out.push_back(std::move(windows));
@@ -239,9 +239,9 @@ absl::StatusOr<CalibrationData> DrawCalibration(const CalibrationSpec& spec, int
   return data;
 }
 
-absl::StatusOr<EvaluationData> CutWindows(const PerplexitySpec& spec, const Tokenizer& tokenizer) {
+absl::StatusOr<TextWindows> CutWindows(const PerplexitySpec& spec, const Tokenizer& tokenizer) {
   ASSIGN_OR_RETURN(const std::vector<std::string> documents, LoadDocuments(spec.text));
-  EvaluationData data;
+  TextWindows data;
   data.name = spec.name;
   const int64_t limit = spec.limit > 0 ? spec.limit : INT64_MAX;
   if (spec.text.packing == Packing::kDocuments) {

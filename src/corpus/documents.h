@@ -18,7 +18,7 @@ namespace svdllm {
 absl::StatusOr<std::vector<std::string>> LoadDocuments(const TextSource& source);
 
 // What a perplexity is measured on.
-struct EvaluationData {
+struct TextWindows {
   std::string name;
   Sequences windows;
   int64_t leftover_tokens = 0;  // behind the last whole window
@@ -29,7 +29,7 @@ struct CalibrationData {
   Sequences calibration;  // source by source
   // A text source each, named after kHeldOutName: windows that are not in calibration. Sources with
   // too little text, and model samples, have none.
-  std::vector<EvaluationData> held_out;
+  std::vector<TextWindows> held_out;
 };
 
 // Text of the model's own: count sequences of seq_len tokens, the same for the same seed.
@@ -51,6 +51,6 @@ absl::StatusOr<CalibrationData> DrawCalibration(const CalibrationSpec& spec, int
 
 // kConcatenated: non-overlapping windows of seq_len tokens; a text shorter than one window is one
 // window. kDocuments: a document a window, cut at seq_len. limit windows at most where limit > 0.
-absl::StatusOr<EvaluationData> CutWindows(const PerplexitySpec& spec, const Tokenizer& tokenizer);
+absl::StatusOr<TextWindows> CutWindows(const PerplexitySpec& spec, const Tokenizer& tokenizer);
 
 }  // namespace svdllm

@@ -45,7 +45,7 @@ int64_t SampledSequences(const CalibrationSpec& calibration) {
 
 absl::StatusOr<Sequences> SampleModel(const Checkpoint& checkpoint, const Tokenizer& tokenizer,
                                       Backend& backend, int64_t count, int64_t seq_len,
-                                      uint64_t seed, RunLog& log) {
+                                      uint64_t seed, Progress& progress) {
   const ModelConfig& config = checkpoint.config();
   ASSIGN_OR_RETURN(const std::unique_ptr<Decoder> decoder, Decoder::Load(checkpoint, backend));
   const std::optional<int32_t> first = FirstToken(checkpoint, tokenizer);
@@ -69,11 +69,12 @@ absl::StatusOr<Sequences> SampleModel(const Checkpoint& checkpoint, const Tokeni
     const auto choose = [&](size_t s, std::span<const float> logits) -> absl::StatusOr<int32_t> {
       if (s == 0) {
         const Workload work{static_cast<double>(size), static_cast<double>(token)};
-        RETURN_IF_ERROR(log.Step(PerplexityFlops(checkpoint, work), "",
-                                 "sequences " + std::to_string(sequences.count() + 1) + "–" +
-                                     std::to_string(sequences.count() + size) + " of " +
-                                     std::to_string(count) + " of the model's own, token " +
-                                     std::to_string(++token) + " of " + std::to_string(seq_len)));
+        RETURN_IF_ERROR(progress.Step(PerplexityFlops(checkpoint, work), "",
+                                      "sequences " + std::to_string(sequences.count() + 1) + "–" +
+                                          std::to_string(sequences.count() + size) + " of " +
+                                          std::to_string(count) + " of the model's own, token " +
+                                          std::to_string(++token) + " of " +
+                                          std::to_string(seq_len)));
       }
       return SampleToken(logits, randoms[s]);
     };

@@ -12,10 +12,10 @@ namespace svdllm {
 // count sequences of exactly seq_len tokens, sampled at temperature 1 behind the token that the
 // tokenizer puts in front of a text; else the one that config.json calls the beginning or the end
 // of a text; else any, drawn. The same for the same arguments. The whole model is in memory
-// meanwhile. Advances the log at every token.
+// meanwhile. Advances progress at every token.
 absl::StatusOr<Sequences> SampleModel(const Checkpoint& checkpoint, const Tokenizer& tokenizer,
                                       Backend& backend, int64_t count, int64_t seq_len,
-                                      uint64_t seed, RunLog& log);
+                                      uint64_t seed, Progress& progress);
 
 // The work of all the samples that a resolved compression asks for, in the unit of work.h, and the
 // bytes of the cache of keys and values beside the model; 0 where it asks for none.

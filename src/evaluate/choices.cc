@@ -44,7 +44,8 @@ ChoiceLayout NextGroup(const TaskData& data, const ModelConfig& config, size_t* 
 
 // x: the residual stream behind the last block.
 absl::StatusOr<std::vector<double>> Sums(const ChoiceLayout& layout, const Head& head, MatrixRef x,
-                                         Forward& forward, Backend& backend, const RunLog& log) {
+                                         Forward& forward, Backend& backend,
+                                         const Progress& progress) {
   std::vector<double> sums(layout.ends.size(), 0.0);
   const auto total = static_cast<int64_t>(layout.rows.size());
   ASSIGN_OR_RETURN(const Matrix rows,
@@ -53,7 +54,7 @@ absl::StatusOr<std::vector<double>> Sums(const ChoiceLayout& layout, const Head&
   const auto row = [&](int64_t i) { return layout.rows[static_cast<size_t>(i)]; };
   size_t choice = 0;
   for (int64_t begin = 0; begin < total;) {
-    RETURN_IF_ERROR(log.Check());
+    RETURN_IF_ERROR(progress.Check());
     const int64_t count = std::min(kLogitRows, total - begin);
     for (int64_t i = 0; i < count;) {  // rows that lie behind each other are copied together
       int64_t run = 1;
@@ -122,7 +123,8 @@ void ChoiceLayout::Append(const std::vector<EncodedChoice>& item, const ModelCon
 
 absl::StatusOr<std::vector<std::vector<double>>> LogLikelihoods(const Checkpoint& checkpoint,
                                                                 const TaskData& data,
-                                                                Backend& backend, RunLog& log,
+                                                                Backend& backend,
+                                                                Progress& progress,
                                                                 int64_t* tokens) {
   const ModelConfig& config = checkpoint.config();
   Forward forward(config, checkpoint.arch(), backend);
@@ -142,17 +144,19 @@ absl::StatusOr<std::vector<std::vector<double>>> LogLikelihoods(const Checkpoint
     ResidualStream stream(x, backend);
     for (int64_t layer = 0; layer < config.num_layers; ++layer) {
       ASSIGN_OR_RETURN(const Block block, reader.Take(layer));
-      RETURN_IF_ERROR(AdvanceStream(forward, block, batches, stream, /*keep=*/true, {},
-                                    CheckAndRead([&] { return log.Check(); }, reader, layer + 1)));
+      RETURN_IF_ERROR(
+          AdvanceStream(forward, block, batches, stream, /*keep=*/true, {},
+                        CheckAndRead([&] { return progress.Check(); }, reader, layer + 1)));
       RETURN_IF_ERROR(reader.ReadAhead(layer + 1));
-      RETURN_IF_ERROR(log.Step(BlockFlops(config, checkpoint.arch(), work.tokens, work.positions),
-                               "",
-                               message + ", layer " + std::to_string(layer + 1) + "/" +
-                                   std::to_string(config.num_layers)));
+      RETURN_IF_ERROR(
+          progress.Step(BlockFlops(config, checkpoint.arch(), work.tokens, work.positions), "",
+                        message + ", layer " + std::to_string(layer + 1) + "/" +
+                            std::to_string(config.num_layers)));
     }
-    ASSIGN_OR_RETURN(const std::vector<double> sums, Sums(layout, head, x, forward, backend, log));
+    ASSIGN_OR_RETURN(const std::vector<double> sums,
+                     Sums(layout, head, x, forward, backend, progress));
     RETURN_IF_ERROR(
-        log.Step(HeadFlops(config, static_cast<double>(layout.rows.size())), "", message));
+        progress.Step(HeadFlops(config, static_cast<double>(layout.rows.size())), "", message));
     auto next = layout.computed.begin();
     for (size_t i = begin; i < first; ++i) {
       std::vector<double>& answer = answers.emplace_back();
@@ -161,7 +165,7 @@ absl::StatusOr<std::vector<std::vector<double>>> LogLikelihoods(const Checkpoint
                        [](double sum) { return std::isfinite(sum); })) {
         return MakeError(absl::StatusCode::kInternal, kNumericalFailure,
                          data.spec.name + ": question " + std::to_string(i) +
-                             ": a log-likelihood is not finite");
+                             ": a progress-likelihood is not finite");
       }
     }
     *tokens += layout.sequences.tokens();

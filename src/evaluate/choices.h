@@ -26,11 +26,12 @@ struct ChoiceLayout {
 
 // Σ log p(target | what precedes it) of each choice, natural logarithm, item by item. The model is
 // streamed a block at a time over groups of items, so memory is bounded. NUMERICAL_FAILURE, naming
-// the question, where one is not finite. Advances the log by ChoiceFlops. tokens: how many were
+// the question, where one is not finite. Advances progress by ChoiceFlops. tokens: how many were
 // computed.
 absl::StatusOr<std::vector<std::vector<double>>> LogLikelihoods(const Checkpoint& checkpoint,
                                                                 const TaskData& data,
-                                                                Backend& backend, RunLog& log,
+                                                                Backend& backend,
+                                                                Progress& progress,
                                                                 int64_t* tokens);
 double ChoiceFlops(const Checkpoint& checkpoint, const TaskData& data);
 

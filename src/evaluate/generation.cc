@@ -64,12 +64,12 @@ int64_t CapacityFor(const ModelConfig& config, int64_t longest, int64_t new_toke
 class Generator {
  public:
   Generator(const Checkpoint& checkpoint, const Tokenizer& tokenizer, const TaskData& data,
-            Decoder& decoder, RunLog& log)
+            Decoder& decoder, Progress& progress)
       : checkpoint_(checkpoint),
         tokenizer_(tokenizer),
         data_(data),
         decoder_(decoder),
-        log_(log),
+        log_(progress),
         ends_(EndTokens(checkpoint, tokenizer)),
         stops_(data.task->stops),
         shared_(SharedBeginning(data.prompts)) {
@@ -176,7 +176,7 @@ class Generator {
   const Tokenizer& tokenizer_;
   const TaskData& data_;
   Decoder& decoder_;
-  RunLog& log_;
+  Progress& log_;
   const std::set<int32_t> ends_;
   std::vector<std::string> stops_;
   const size_t shared_;
@@ -191,10 +191,10 @@ class Generator {
 absl::StatusOr<std::vector<std::string>> GenerateTexts(const Checkpoint& checkpoint,
                                                        const Tokenizer& tokenizer,
                                                        const TaskData& data, Backend& backend,
-                                                       RunLog& log, int64_t* tokens) {
+                                                       Progress& progress, int64_t* tokens) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Decoder> decoder,
-                   Decoder::Load(checkpoint, backend, [&log] { return log.Check(); }));
-  Generator generator(checkpoint, tokenizer, data, *decoder, log);
+                   Decoder::Load(checkpoint, backend, [&progress] { return progress.Check(); }));
+  Generator generator(checkpoint, tokenizer, data, *decoder, progress);
   // Long ones first: the caches of a batch are as long as its longest text.
   std::vector<size_t> order(data.prompts.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -218,8 +218,8 @@ absl::StatusOr<std::vector<std::string>> GenerateTexts(const Checkpoint& checkpo
     first += count;
   }
   *tokens = generator.tokens();
-  RETURN_IF_ERROR(log.Step(GenerationFlops(checkpoint, data) - generator.flops(), "",
-                           data.spec.name + ": done"));
+  RETURN_IF_ERROR(progress.Step(GenerationFlops(checkpoint, data) - generator.flops(), "",
+                                data.spec.name + ": done"));
   return texts;
 }
 

@@ -21,21 +21,22 @@ std::vector<TaskMetric> Metrics(const TaskRow& task, const std::vector<Answer>& 
 }
 
 absl::StatusOr<std::vector<Answer>> Ask(const Checkpoint& checkpoint, const Tokenizer& tokenizer,
-                                        const TaskData& data, Backend& backend, RunLog& log,
+                                        const TaskData& data, Backend& backend, Progress& progress,
                                         int64_t* tokens) {
   std::vector<Answer> answers(data.items.size());
   if (data.task->kind == TaskKind::kGeneration) {
     ASSIGN_OR_RETURN(std::vector<std::string> texts,
-                     GenerateTexts(checkpoint, tokenizer, data, backend, log, tokens));
+                     GenerateTexts(checkpoint, tokenizer, data, backend, progress, tokens));
     for (size_t i = 0; i < answers.size(); ++i) {
       answers[i].scores = data.task->score(data.items[i], texts[i]);
       answers[i].text = std::move(texts[i]);
     }
     return answers;
   }
-  ASSIGN_OR_RETURN(auto log_likelihoods, LogLikelihoods(checkpoint, data, backend, log, tokens));
+  ASSIGN_OR_RETURN(auto log_likelihoods,
+                   LogLikelihoods(checkpoint, data, backend, progress, tokens));
   for (size_t i = 0; i < answers.size(); ++i) {
-    answers[i].scores = ScoreChoices(*data.task, data.items[i], log_likelihoods[i]);
+    answers[i].scores = ScoreChoices(data.task->metrics, data.items[i], log_likelihoods[i]);
     answers[i].log_likelihoods = std::move(log_likelihoods[i]);
   }
   return answers;
@@ -43,29 +44,29 @@ absl::StatusOr<std::vector<Answer>> Ask(const Checkpoint& checkpoint, const Toke
 
 }  // namespace
 
-absl::StatusOr<Measurements> LoadMeasurements(const std::vector<PerplexitySpec>& texts,
-                                              const std::vector<TaskSpec>& tasks,
-                                              const Tokenizer& tokenizer,
-                                              const ModelConfig& config) {
-  Measurements what;
-  for (const PerplexitySpec& text : texts) {
+absl::StatusOr<MeasureJob> LoadMeasureJob(const MeasureSpec& spec, const Tokenizer& tokenizer,
+                                          const ModelConfig& config) {
+  MeasureJob what;
+  what.throughput = spec.throughput;
+  for (const PerplexitySpec& text : spec.texts) {
     ASSIGN_OR_RETURN(what.texts.emplace_back(), CutWindows(text, tokenizer));
   }
-  for (const TaskSpec& task : tasks) {
+  for (const TaskSpec& task : spec.tasks) {
     ASSIGN_OR_RETURN(what.tasks.emplace_back(), LoadTask(task, tokenizer, config));
   }
   return what;
 }
 
-absl::StatusOr<Figures> Measure(const Checkpoint& checkpoint, const Tokenizer& tokenizer,
-                                const Measurements& what, Backend& backend, RunLog& log) {
-  Figures figures;
+absl::StatusOr<Measured> Measure(const Checkpoint& checkpoint, const Tokenizer& tokenizer,
+                                 const MeasureJob& what, Backend& backend, Progress& progress) {
+  Measured measured;
+  Figures& figures = measured.figures;
   // First: a batch that does not fit is found out before the long work.
   ASSIGN_OR_RETURN(figures.throughputs,
-                   MeasureThroughput(checkpoint, what.throughput, backend, log));
-  for (const EvaluationData& text : what.texts) {
+                   MeasureThroughput(checkpoint, what.throughput, backend, progress));
+  for (const TextWindows& text : what.texts) {
     ASSIGN_OR_RETURN(figures.perplexities.emplace_back(),
-                     MeasurePerplexity(checkpoint, text, backend, log));
+                     MeasurePerplexity(checkpoint, text, backend, progress));
   }
   for (const TaskData& data : what.tasks) {
     const auto start = std::chrono::steady_clock::now();
@@ -74,17 +75,17 @@ absl::StatusOr<Figures> Measure(const Checkpoint& checkpoint, const Tokenizer& t
     result.name = data.spec.name;
     result.items = static_cast<int64_t>(data.items.size());
     ASSIGN_OR_RETURN(std::vector<Answer> answers,
-                     Ask(checkpoint, tokenizer, data, backend, log, &result.tokens));
+                     Ask(checkpoint, tokenizer, data, backend, progress, &result.tokens));
     result.metrics = Metrics(*data.task, answers);
     result.seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     figures.tasks.push_back(std::move(result));
-    figures.answers.push_back(std::move(answers));
+    measured.answers.push_back(std::move(answers));
   }
-  return figures;
+  return measured;
 }
 
-double MeasureFlops(const Checkpoint& checkpoint, const Measurements& what) {
+double MeasureFlops(const Checkpoint& checkpoint, const MeasureJob& what) {
   double flops = PerplexityFlops(checkpoint, WorkloadOf(what.texts)) +
                  ThroughputFlops(checkpoint, what.throughput);
   for (const TaskData& data : what.tasks) {

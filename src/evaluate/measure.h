@@ -12,8 +12,9 @@
 
 namespace svdllm {
 
-struct Measurements {
-  std::vector<EvaluationData> texts;
+// What a model is measured by, read and encoded: a MeasureSpec with its files opened.
+struct MeasureJob {
+  std::vector<TextWindows> texts;
   std::vector<TaskData> tasks;
   ThroughputSpec throughput;  // resolved
 
@@ -27,24 +28,20 @@ struct Answer {
   std::vector<double> scores;           // one a metric of the task
 };
 
-struct Figures {
-  std::vector<PerplexityResult> perplexities;
-  std::vector<TaskResult> tasks;
-  std::vector<std::vector<Answer>> answers;  // task by task, question by question
-  std::vector<ThroughputResult> throughputs;
+struct Measured {
+  Figures figures;
+  std::vector<std::vector<Answer>>
+      answers;  // answers[1][2]: of the second task, the third question
 };
 
-// Reads and encodes the texts and the questions. seq_len of the texts: resolved. throughput is left
-// to the caller.
-absl::StatusOr<Measurements> LoadMeasurements(const std::vector<PerplexitySpec>& texts,
-                                              const std::vector<TaskSpec>& tasks,
-                                              const Tokenizer& tokenizer,
-                                              const ModelConfig& config);
+// Reads and encodes the texts and the questions. spec: resolved for this model.
+absl::StatusOr<MeasureJob> LoadMeasureJob(const MeasureSpec& spec, const Tokenizer& tokenizer,
+                                          const ModelConfig& config);
 
-// what: loaded with a tokenizer that gives the model's own ids. Advances the log by MeasureFlops.
+// what: loaded with a tokenizer that gives the model's own ids. Advances progress by MeasureFlops.
 // The backend's peak is reset on the way where speed is measured.
-absl::StatusOr<Figures> Measure(const Checkpoint& checkpoint, const Tokenizer& tokenizer,
-                                const Measurements& what, Backend& backend, RunLog& log);
-double MeasureFlops(const Checkpoint& checkpoint, const Measurements& what);
+absl::StatusOr<Measured> Measure(const Checkpoint& checkpoint, const Tokenizer& tokenizer,
+                                 const MeasureJob& what, Backend& backend, Progress& progress);
+double MeasureFlops(const Checkpoint& checkpoint, const MeasureJob& what);
 
 }  // namespace svdllm

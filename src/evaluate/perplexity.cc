@@ -21,10 +21,10 @@ Sequences Slice(const Sequences& all, int64_t first, int64_t last) {
 
 }  // namespace
 
-Workload WorkloadOf(const std::vector<EvaluationData>& texts) {
+Workload WorkloadOf(const std::vector<TextWindows>& texts) {
   Workload all;
   double products = 0;  // tokens · positions, which is what attention costs
-  for (const EvaluationData& text : texts) {
+  for (const TextWindows& text : texts) {
     const Workload one = WorkloadOf(text.windows);
     all.tokens += one.tokens;
     products += one.tokens * one.positions;
@@ -34,8 +34,8 @@ Workload WorkloadOf(const std::vector<EvaluationData>& texts) {
 }
 
 absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
-                                                   const EvaluationData& data, Backend& backend,
-                                                   RunLog& log) {
+                                                   const TextWindows& data, Backend& backend,
+                                                   Progress& progress) {
   const auto start = std::chrono::steady_clock::now();
   const ModelConfig& config = checkpoint.config();
   const Sequences& windows = data.windows;
@@ -58,10 +58,11 @@ absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
                      ResidualStream::Embed(checkpoint, group, /*on_host=*/false, backend));
     for (int64_t layer = 0; layer < config.num_layers; ++layer) {
       ASSIGN_OR_RETURN(const Block block, reader.Take(layer));
-      RETURN_IF_ERROR(AdvanceStream(forward, block, batches, x, /*keep=*/true, {},
-                                    CheckAndRead([&] { return log.Check(); }, reader, layer + 1)));
+      RETURN_IF_ERROR(
+          AdvanceStream(forward, block, batches, x, /*keep=*/true, {},
+                        CheckAndRead([&] { return progress.Check(); }, reader, layer + 1)));
       RETURN_IF_ERROR(reader.ReadAhead(layer + 1));
-      RETURN_IF_ERROR(log.Step(
+      RETURN_IF_ERROR(progress.Step(
           BlockFlops(config, checkpoint.arch(), work.tokens, work.positions), "",
           data.name + ": windows " + std::to_string(first + 1) + "–" + std::to_string(last) +
               " of " + std::to_string(windows.count()) + ", layer " + std::to_string(layer + 1) +
@@ -76,9 +77,9 @@ absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
                                                          static_cast<size_t>(batch.rows)),
                                                      rows));
       nll += sum;
-      RETURN_IF_ERROR(log.Check());
+      RETURN_IF_ERROR(progress.Check());
     }
-    RETURN_IF_ERROR(log.Step(HeadFlops(config, work.tokens)));
+    RETURN_IF_ERROR(progress.Step(HeadFlops(config, work.tokens)));
     first = last;
   }
   PerplexityResult result;

@@ -16,12 +16,12 @@ inline constexpr int64_t kGroupBytes = int64_t{1} << 29;
 // exp of the mean over all windows of −ln p(token | what precedes it in its window): a window of n
 // tokens has n − 1 predictions. Every window counts; a logit that is not finite is
 // NUMERICAL_FAILURE. The model is streamed a block at a time over groups of windows, so memory is
-// bounded. Advances the log by PerplexityWork.
+// bounded. Advances progress by PerplexityFlops.
 absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
-                                                   const EvaluationData& data, Backend& backend,
-                                                   RunLog& log);
+                                                   const TextWindows& data, Backend& backend,
+                                                   Progress& progress);
 
 // Of all texts together.
-Workload WorkloadOf(const std::vector<EvaluationData>& texts);
+Workload WorkloadOf(const std::vector<TextWindows>& texts);
 
 }  // namespace svdllm

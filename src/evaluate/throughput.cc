@@ -132,11 +132,12 @@ RateSummary SummarizeRates(std::vector<double> rates) {
 
 absl::StatusOr<std::vector<ThroughputResult>> MeasureThroughput(const Checkpoint& checkpoint,
                                                                 const ThroughputSpec& spec,
-                                                                Backend& backend, RunLog& log) {
+                                                                Backend& backend,
+                                                                Progress& progress) {
   std::vector<ThroughputResult> results;
   if (!spec.any()) return results;
   absl::StatusOr<std::unique_ptr<Decoder>> decoder =
-      Decoder::Load(checkpoint, backend, [&log] { return log.Check(); });
+      Decoder::Load(checkpoint, backend, [&progress] { return progress.Check(); });
   if (!decoder.ok()) return Annotate(decoder.status(), "throughput: loading the model");
   // Ascending: buffers grow, so that what a batch size holds is what it needs.
   for (const int64_t batch_size : spec.batch_sizes) {
@@ -151,12 +152,12 @@ absl::StatusOr<std::vector<ThroughputResult>> MeasureThroughput(const Checkpoint
         prefill.push_back(rates->prefill);
         decode.push_back(rates->decode);
       }
-      RETURN_IF_ERROR(
-          log.Step(RoundFlops(checkpoint, spec, batch_size), "",
-                   fmt::format("{}, {}: prefill {:.0f} tokens/s, decode {:.1f} tokens/s", name,
-                               round == 0 ? "warm-up"
-                                          : fmt::format("round {} of {}", round, spec.repetitions),
-                               rates->prefill, rates->decode)));
+      RETURN_IF_ERROR(progress.Step(
+          RoundFlops(checkpoint, spec, batch_size), "",
+          fmt::format(
+              "{}, {}: prefill {:.0f} tokens/s, decode {:.1f} tokens/s", name,
+              round == 0 ? "warm-up" : fmt::format("round {} of {}", round, spec.repetitions),
+              rates->prefill, rates->decode)));
       // Behind the step, which has seen it.
       if (round == 0) backend.ResetPeak();
     }

@@ -32,12 +32,13 @@ absl::StatusOr<ThroughputRound> RunThroughputRound(Decoder& decoder, const Model
 // Of at least one.
 RateSummary SummarizeRates(std::vector<double> rates);
 
-// One result a batch size, each behind a round that warms up. spec: resolved. Advances the log by
+// One result a batch size, each behind a round that warms up. spec: resolved. Advances progress by
 // ThroughputFlops and resets the backend's peak. What goes wrong with a batch size names it, above
 // all HOST_OUT_OF_MEMORY and DEVICE_OUT_OF_MEMORY.
 absl::StatusOr<std::vector<ThroughputResult>> MeasureThroughput(const Checkpoint& checkpoint,
                                                                 const ThroughputSpec& spec,
-                                                                Backend& backend, RunLog& log);
+                                                                Backend& backend,
+                                                                Progress& progress);
 double ThroughputFlops(const Checkpoint& checkpoint, const ThroughputSpec& spec);
 
 }  // namespace svdllm

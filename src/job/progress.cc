@@ -28,7 +28,7 @@ int64_t PeakResidentBytes() {
   return 0;
 }
 
-RunLog::RunLog(const RunHooks& hooks, double total_work, int64_t layers_total, Backend* backend)
+Progress::Progress(const RunHooks& hooks, double total_work, int64_t layers_total, Backend* backend)
     : hooks_(hooks),
       backend_(backend != nullptr && backend->OnDevice() ? backend : nullptr),
       start_(Clock::now()),
@@ -39,9 +39,9 @@ RunLog::RunLog(const RunHooks& hooks, double total_work, int64_t layers_total, B
   if (backend_ != nullptr) backend_->ResetPeak();
 }
 
-void RunLog::Expect(double total_work) { total_work_ = std::max(total_work, 1e-9); }
+void Progress::Expect(double total_work) { total_work_ = std::max(total_work, 1e-9); }
 
-void RunLog::Enter(const std::string& stage) {
+void Progress::Enter(const std::string& stage) {
   const Clock::time_point now = Clock::now();
   if (!progress_.stage.empty()) {
     const auto found = std::find_if(stages_.begin(), stages_.end(), [this](const StageTime& s) {
@@ -57,9 +57,9 @@ void RunLog::Enter(const std::string& stage) {
   }
 }
 
-absl::Status RunLog::Check() const { return hooks_.check ? hooks_.check() : absl::OkStatus(); }
+absl::Status Progress::Check() const { return hooks_.check ? hooks_.check() : absl::OkStatus(); }
 
-absl::Status RunLog::Step(double work, const std::string& module, const std::string& message) {
+absl::Status Progress::Step(double work, const std::string& module, const std::string& message) {
   done_work_ += work;
   const double share = std::clamp(done_work_ / total_work_, 0.0, 1.0);
   const double elapsed = std::chrono::duration<double>(Clock::now() - start_).count();
@@ -73,14 +73,14 @@ absl::Status RunLog::Step(double work, const std::string& module, const std::str
   return Check();
 }
 
-int64_t RunLog::PeakDeviceBytes() {
+int64_t Progress::PeakDeviceBytes() {
   if (backend_ == nullptr) return 0;
   // A measurement within the job may begin the backend's peak anew.
   progress_.peak_device_bytes = std::max(progress_.peak_device_bytes, backend_->Memory().peak);
   return progress_.peak_device_bytes;
 }
 
-std::vector<StageTime> RunLog::Stages() {
+std::vector<StageTime> Progress::Stages() {
   Enter(progress_.stage);
   return stages_;
 }

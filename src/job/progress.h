@@ -2,21 +2,48 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
-#include "job/spec.h"
+#include "base/status.h"
+#include "job/result.h"
 #include "linalg/backend.h"
 
 namespace svdllm {
 
+// One line of progress. percent never falls within an attempt.
+struct ProgressEvent {
+  std::string stage;   // load, calibrate, allocate, factorise, write, evaluate, publish
+  std::string module;  // e.g. "model.layers.3.mlp.down_proj"; empty where none applies
+  int64_t layers_done = 0;
+  int64_t layers_total = 0;
+  double percent = 0;           // of the whole job, 0..100
+  double eta_seconds = -1;      // negative: not known yet
+  int64_t peak_host_bytes = 0;  // of this process
+  int64_t peak_device_bytes = 0;
+  std::string message;  // for people: "layer 3/30: loss 0.021"
+};
+
+// How a running job talks to what runs it. All are called from the thread that runs the job.
+struct RunHooks {
+  std::function<void(const ProgressEvent&)> on_progress;
+  // Called at least once a matrix step; a non-OK status (CANCELLED, ABORTED for a lost lease,
+  // DEADLINE_EXCEEDED) ends the job with that status, nothing published.
+  std::function<absl::Status()> check;
+  // Called once, before the first artifact becomes visible: OK means that this attempt still holds
+  // its lease and that no cancellation can come in between any more.
+  std::function<absl::Status()> begin_publish;
+};
+
 // Not thread-safe: belongs to the thread that runs the job.
-class RunLog {
+class Progress {
  public:
   // total_work is in any unit, as long as Step's work is in the same. Peak memory counts from here,
-  // that of a device where the job runs on a backend with one, which outlives the log.
-  RunLog(const RunHooks& hooks, double total_work, int64_t layers_total,
-         Backend* backend = nullptr);
+  // that of a device where the job runs on a backend with one, which outlives this object.
+  Progress(const RunHooks& hooks, double total_work, int64_t layers_total,
+           Backend* backend = nullptr);
 
   // What total_work turns out to be: until the inputs are read it is a guess.
   void Expect(double total_work);
@@ -27,7 +54,6 @@ class RunLog {
   // Only the check.
   absl::Status Check() const;
   void LayerDone() { ++progress_.layers_done; }
-  void RestartLayers() { progress_.layers_done = 0; }
 
   std::vector<StageTime> Stages();
   // The most that was in use on the device; 0 where memory is the host's.
@@ -39,13 +65,13 @@ class RunLog {
   Backend* const backend_;  // nullptr: on no device
   double total_work_;
   double done_work_ = 0;
-  Progress progress_;
+  ProgressEvent progress_;
   std::vector<StageTime> stages_;  // in the order of their first entry
   const Clock::time_point start_;
   Clock::time_point entered_;
 };
 
-// The process's peak resident memory since the last RunLog was made.
+// The process's peak resident memory since the last Progress was made.
 int64_t PeakResidentBytes();
 
 }  // namespace svdllm

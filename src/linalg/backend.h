@@ -39,7 +39,7 @@ struct MemoryUse {
 
 // Not thread-safe: one worker owns one. Activations are F32, statistics and decompositions F64,
 // weights F32 or what WeightType says. Shapes and dtypes are the caller's promise: a violation is
-// INTERNAL, naming the operation. Operations are asynchronous where the device is; Download waits.
+// INTERNAL, naming the operation. Engine are asynchronous where the device is; Download waits.
 class Backend {
  public:
   virtual ~Backend() = default;

@@ -153,8 +153,17 @@ absl::StatusOr<Factors> Truncate(const Decomposition& d, int64_t rank, Backend& 
   return Assemble(d, std::move(u), std::move(v), backend);
 }
 
-absl::StatusOr<UpdatedFactors> TruncateAndUpdate(const Decomposition& d, int64_t rank,
-                                                 const Metric& metric, Backend& backend) {
+absl::StatusOr<CutFactors> Cut(const Decomposition& d, int64_t rank, const Metric&,
+                               Backend& backend) {
+  CutFactors result;
+  ASSIGN_OR_RETURN(result.factors, Truncate(d, rank, backend));
+  const double total = d.Tail(0);
+  if (total > 0) result.relative_loss = std::sqrt(d.Tail(rank) / total);
+  return result;
+}
+
+absl::StatusOr<CutFactors> CutAndUpdate(const Decomposition& d, int64_t rank, const Metric& metric,
+                                        Backend& backend) {
   const MatrixRef p = d.vectors.ref().Rows(0, rank);  // U_kᵀ
   ASSIGN_OR_RETURN(const Matrix k, Project(d, metric, backend));
   ASSIGN_OR_RETURN(const bool finite, backend.AllFinite(k));
@@ -177,7 +186,7 @@ absl::StatusOr<UpdatedFactors> TruncateAndUpdate(const Decomposition& d, int64_t
   ASSIGN_OR_RETURN(const Matrix um, MatMul(false, false, updated, m, backend));
   ASSIGN_OR_RETURN(const double square, backend.Dot(um, updated));
 
-  UpdatedFactors result;
+  CutFactors result;
   result.relative_loss =
       trace > 0 ? std::sqrt(std::max(trace - 2 * cross + square, 0.0) / trace) : 0;
   ASSIGN_OR_RETURN(Matrix v, MatMul(false, false, p, d.core(), backend));

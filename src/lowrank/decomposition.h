@@ -71,19 +71,28 @@ absl::StatusOr<std::vector<Decomposition>> Decompose(std::span<const DecomposeIt
 absl::StatusOr<Factors> Truncate(const Decomposition& decomposition, int64_t rank,
                                  Backend& backend);
 
-struct UpdatedFactors {
+// Factors of one rank, with their loss ‖(W − W′) R‖_F / ‖W R‖_F in the metric that judges them.
+struct CutFactors {
   Factors factors;
-  double relative_loss = 0;  // ‖(W − W′)X′‖_F / ‖W X′‖_F
+  double relative_loss = 0;
 };
+// judge: the metric that the factors are judged in; the decomposition's own, but for methods that
+// refit.
+using CutFunction = absl::StatusOr<CutFactors> (*)(const Decomposition& decomposition, int64_t rank,
+                                                   const Metric& judge, Backend& backend);
+
+// Truncate, with the loss that the eigenvalues give.
+absl::StatusOr<CutFactors> Cut(const Decomposition& decomposition, int64_t rank,
+                               const Metric& judge, Backend& backend);
 
 // The layer-wise closed-form update: V = U_kᵀ W stays, and U is refitted to the inputs X′ that the
-// already compressed model produces, H = X′ X′ᵀ (metric, as above, of X′):
+// already compressed model produces, H = X′ X′ᵀ (judge, as above, of X′):
 //   U* = argmin ‖W X′ − U V X′‖_F = (W H) Vᵀ (V H Vᵀ)⁻¹
 // computed as U_k plus a correction that a pseudo-inverse gives where V H Vᵀ is singular, so that
 // directions which X′ does not excite stay as they were. With X′ = X it is the identity.
 // The factors are not balanced.
-absl::StatusOr<UpdatedFactors> TruncateAndUpdate(const Decomposition& decomposition, int64_t rank,
-                                                 const Metric& metric, Backend& backend);
+absl::StatusOr<CutFactors> CutAndUpdate(const Decomposition& decomposition, int64_t rank,
+                                        const Metric& judge, Backend& backend);
 
 // ‖(W − approximation) R‖_F²: approximation F64 [m, n]. The metric must not be an output Gram.
 absl::StatusOr<double> ResidualLoss(const Decomposition& decomposition, MatrixRef approximation,

@@ -1,25 +1,14 @@
-// Which rank every matrix gets: pure functions of shapes, spectra and the budget.
+// What a rank costs and how small or large it may be: pure functions of shapes and a budget, which
+// every allocation (allocation.h) is made of.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "lowrank/encoding.h"
+
 namespace svdllm {
-
-enum class Allocation { kUniform, kV2, kDRank, kRelativeTails, kKlProbe };
-// "uniform", "v2", "d_rank", "relative_tails", "kl_probe"
-std::string AllocationName(Allocation allocation);
-
-// How W′ of rank k is stored (factors.h). kPlain: two factors, k (m + n) numbers. kPivoted:
-// k of its rows and the coefficients of the others in them, k (m + n − k) numbers.
-enum class Encoding { kPlain, kPivoted };
-// "plain", "pivoted"
-std::string EncodingName(Encoding encoding);
-
-// Stored numbers of a rank-k m × n matrix, m n for rank 0 (dense). The row order of a pivoted one
-// is not counted.
-int64_t StoredNumbers(Encoding encoding, int64_t rows, int64_t cols, int64_t rank);
 
 // What bounds every rank.
 struct RankRules {
@@ -46,33 +35,20 @@ struct AllocationItem {
   double weight = 1;
 };
 
-// All of these return a rank an item, 0 for dense, and never exceed the budget, but where rank 1,
-// or, for D-Rank and by error, LeastKeepRatio, is above it.
+// One of the choices that an allocation has for a matrix.
+struct RankOption {
+  int64_t rank = 0;  // 0: dense
+  int64_t cost = 0;  // bytes
+  double error = 0;  // weight · relative tail
+};
+
+// By increasing cost: the ranks from min_keep_ratio's on that save something, then dense.
+std::vector<RankOption> RankOptions(const AllocationItem& item, const RankRules& rules);
+
+// ⌊keep_ratio · bytes of all the matrices⌋
+int64_t BudgetBytes(const std::vector<AllocationItem>& items, const RankRules& rules);
 
 // What all matrices at their least ranks keep. Of a spectrum, only its size counts.
 double LeastKeepRatio(const std::vector<AllocationItem>& items, const RankRules& rules);
-
-// SVD-LLM V2 (arXiv 2503.12340): inside a group of n matrices whose removed share is R = 1 − ρ,
-// matrix i has the share R_i = n R (1/log L_i) / Σ_j (1/log L_j) removed, L_i being the loss of its
-// uniform rank. Where the formula is undefined or leaves its range (L_i ≤ 1; R_i outside [0, 1)),
-// L_i counts as at least e, and what a share cannot take is spread over the others, so that the
-// group's budget holds.
-std::vector<int64_t> AllocateV2(const std::vector<AllocationItem>& items, const RankRules& rules);
-
-// D-Rank (arXiv 2509.25622): inside a group, k_i = ⌊c √R_i⌋ with the largest c that fits the
-// group's budget, R_i = exp(−Σ p_j log p_j), p_j = √λ_j / Σ √λ, the effective rank. A matrix whose
-// rank would not save anything stays dense.
-std::vector<int64_t> AllocateDRank(const std::vector<AllocationItem>& items,
-                                   const RankRules& rules);
-
-// Over the whole model at once: minimises Σ_i weight_i · (Σ_{j>k_i} λ_ij) / (Σ_j λ_ij) under Σ_i
-// cost_i(k_i) ≤ budget, dense being one of the options: the Lagrangian optimum (bisection over the
-// price of a byte), then what is left of the budget spent greedily where it buys most. The error
-// never rises with the budget: neither step does. Weights of 1: relative tails. Weights from
-// measured divergences: KL probes.
-std::vector<int64_t> AllocateByError(const std::vector<AllocationItem>& items,
-                                     const RankRules& rules);
-// What AllocateByError minimises.
-double AllocationError(const std::vector<AllocationItem>& items, const std::vector<int64_t>& ranks);
 
 }  // namespace svdllm

@@ -1,11 +1,11 @@
 // One decoder layer's weights in a backend's memory.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "checkpoint/checkpoint.h"
 #include "linalg/backend.h"
@@ -39,7 +39,8 @@ struct Block {
   int64_t layer = 0;                                        // its number in the model
   Norm attn_norm, mlp_norm, attn_post_norm, mlp_post_norm;  // of hidden_size; see Architecture
   Norm q_norm, k_norm;                                      // of head_dim
-  std::array<Linear, kNumLinears> linears;
+  // In the order of LinearId; what the family has not, such as a gate, is empty.
+  std::vector<Linear> linears = std::vector<Linear>(kNumLinears);
 
   Linear& linear(LinearId id) { return linears[static_cast<size_t>(id)]; }
   const Linear& linear(LinearId id) const { return linears[static_cast<size_t>(id)]; }

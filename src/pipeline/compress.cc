@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <map>
 
+#include "artifact/writer.h"
 #include "compress/allocate.h"
 #include "compress/layers.h"
 #include "corpus/model_samples.h"
@@ -9,140 +10,201 @@
 #include "pipeline/estimate.h"
 #include "pipeline/memory_plan.h"
 #include "pipeline/pipeline.h"
-#include "pipeline/plan.h"
 #include "pipeline/publish.h"
 #include "storage/staging.h"
 #include "tokenizer/tokenizer.h"
 
 namespace svdllm {
+namespace {
 
-absl::StatusOr<CompressResult> RunCompress(const CompressSpec& request, Backend& backend,
-                                           ArtifactStore& store, const RunHooks& hooks) {
-  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(request.model_dir));
-  ASSIGN_OR_RETURN(CompressSpec spec, ResolveCompress(request, checkpoint));
-  const std::vector<Target> targets = Targets(checkpoint);
-  const CompressPlan plan = MakePlan(spec, checkpoint);
-  CompressResult result;
-  result.parameters = plan.parameters;
-  result.target_parameters = plan.target_parameters;
-  result.weight_bytes = plan.weight_bytes;
-  result.device = backend.Name();
+// One artifact on its way: where it goes, where it is written, and what is known of it.
+struct Output {
+  double keep_ratio = 0;
+  std::string uri;
+  std::string staging_dir;
+  std::optional<ArtifactWriter> writer;
+  ArtifactResult result;
+};
 
-  // An attempt that died while it published left artifacts that are whole: they stand.
+// What the texts and the tokenizer make of a job.
+struct Inputs {
+  Tokenizer tokenizer;
+  CalibrationData calibration;
+  MeasureJob measure;
+};
+
+// Artifacts that an attempt of the job left whole because it died while it published: they stand.
+// Their keep ratios leave the job; what was measured of the dense model goes to result.
+std::map<double, ArtifactResult> FindPublished(CompressJob& job, ArtifactStore& store,
+                                               CompressResult& result) {
   std::map<double, ArtifactResult> published;
-  std::map<double, std::string> uris;
-  const std::vector<std::string> all_uris = OutputUris(spec);
-  for (size_t i = 0; i < spec.keep_ratios.size(); ++i) {
-    const double keep_ratio = spec.keep_ratios[i];
-    uris[keep_ratio] = all_uris[i];
-    const absl::StatusOr<std::string> dir = store.Fetch(uris[keep_ratio], spec.work_dir);
+  const std::vector<std::string> uris = OutputUris(job.spec);
+  for (size_t i = 0; i < uris.size(); ++i) {
+    const absl::StatusOr<std::string> dir = store.Fetch(uris[i], job.spec.work_dir);
     if (!dir.ok()) continue;
-    absl::StatusOr<OwnArtifact> own = ReadOwnArtifact(*dir, spec.job_id);
+    absl::StatusOr<OwnArtifact> own = ReadOwnArtifact(*dir, job.spec.job_id);
     if (!own.ok()) continue;
-    own->artifact.uri = uris[keep_ratio];
-    result.perplexities = own->before;
-    result.tasks = own->tasks_before;
-    result.throughputs = own->throughputs_before;
-    published[keep_ratio] = std::move(own->artifact);
+    own->artifact.uri = uris[i];
+    result.before = std::move(own->before);
+    published[job.spec.keep_ratios[i]] = std::move(own->artifact);
   }
-  const std::vector<double> all_ratios = spec.keep_ratios;
-  std::erase_if(spec.keep_ratios, [&](double ratio) { return published.count(ratio) > 0; });
+  return published;
+}
 
-  if (!spec.keep_ratios.empty()) {
-    MemoryPlan memory;
-    const DeviceBudget budget = BudgetOf(backend);
-    if (budget.on_device || budget.memory_bytes > 0) {
-      ASSIGN_OR_RETURN(memory, PlanMemory(spec, budget));
-    }
-    // Staged first: an output that cannot be written is found out before the work.
-    Staging staging(store);
-    std::vector<std::string> dirs;
-    for (const double keep_ratio : spec.keep_ratios) {
-      ASSIGN_OR_RETURN(std::string dir, staging.Open(uris[keep_ratio], spec.job_id, spec.attempt));
-      dirs.push_back(std::move(dir));
-    }
-    const double sampling = SamplingFlops(spec, checkpoint);
-    const auto seq_len = static_cast<double>(spec.calibration.seq_len);
-    const Workload expected{static_cast<double>(spec.calibration.samples) * seq_len, seq_len / 2};
-    RunLog log(hooks, sampling + CompressFlops(spec, checkpoint, expected, {}),
-               checkpoint.config().num_layers, &backend);
-    log.Enter("load");
-    ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(spec.model_dir));
-    const auto sampler = [&](int64_t count, int64_t length, uint64_t seed) {
-      return SampleModel(checkpoint, tokenizer, backend, count, length, seed, log);
-    };
-    ASSIGN_OR_RETURN(CalibrationData data,
-                     DrawCalibration(spec.calibration, spec.evaluate_held_out ? kHeldOutWindows : 0,
-                                     tokenizer, sampler));
-    ASSIGN_OR_RETURN(Measurements what, LoadMeasurements(spec.evaluations, spec.tasks, tokenizer,
-                                                         checkpoint.config()));
-    what.throughput = spec.throughput;
-    what.texts.insert(what.texts.begin(), data.held_out.begin(), data.held_out.end());
-    const auto models = static_cast<double>(1 + spec.keep_ratios.size());
-    log.Expect(sampling + CompressFlops(spec, checkpoint, WorkloadOf(data.calibration), {}) +
-               models * MeasureFlops(checkpoint, what));
-    RETURN_IF_ERROR(log.Step(0, "", "loaded"));
-    const CompressContext context{spec,    checkpoint, targets,         data.calibration,
-                                  backend, log,        memory.placement};
-    log.Enter("evaluate");
-    // First: a batch that does not fit is found out before the long work.
-    ASSIGN_OR_RETURN(result.throughputs,
-                     MeasureThroughput(checkpoint, what.throughput, backend, log));
-    ASSIGN_OR_RETURN(const std::vector<std::vector<int64_t>> ranks, AllocateRanks(context));
-    std::vector<ArtifactWriter> writers;
-    for (size_t i = 0; i < dirs.size(); ++i) {
-      ASSIGN_OR_RETURN(ArtifactWriter writer,
-                       ArtifactWriter::Create(checkpoint, targets, spec, spec.keep_ratios[i],
-                                              ranks[i], dirs[i]));
-      writers.push_back(std::move(writer));
-    }
-    ASSIGN_OR_RETURN(std::vector<std::vector<MatrixReport>> reports,
-                     CompressBlocks(context, writers));
-
-    log.Enter("write");
-    for (ArtifactWriter& writer : writers) {
-      RETURN_IF_ERROR(writer.FinishWeights());
-      RETURN_IF_ERROR(log.Step(0, "", "weights written"));
-    }
-    log.Enter("evaluate");
-    Measurements rest = what;
-    rest.throughput = {};
-    ASSIGN_OR_RETURN(Figures before, Measure(checkpoint, tokenizer, rest, backend, log));
-    result.perplexities = std::move(before.perplexities);
-    result.tasks = std::move(before.tasks);
-    std::vector<ArtifactResult> artifacts;
-    for (size_t i = 0; i < writers.size(); ++i) {
-      ArtifactResult artifact;
-      artifact.keep_ratio = spec.keep_ratios[i];
-      artifact.uri = uris[artifact.keep_ratio];
-      artifact.parameters = writers[i].parameters();
-      artifact.compressed_parameters = writers[i].target_parameters();
-      artifact.weight_bytes = writers[i].weight_bytes();
-      artifact.matrices = std::move(reports[i]);
-      if (!what.empty()) {
-        ASSIGN_OR_RETURN(const Checkpoint compressed,
-                         Checkpoint::Open(writers[i].dir(), /*require_manifest=*/false));
-        ASSIGN_OR_RETURN(Figures after, Measure(compressed, tokenizer, what, backend, log));
-        artifact.perplexities = std::move(after.perplexities);
-        artifact.tasks = std::move(after.tasks);
-        artifact.throughputs = std::move(after.throughputs);
-      }
-      artifacts.push_back(std::move(artifact));
-    }
-    log.Enter("publish");
-    result.stages = log.Stages();
-    result.peak_host_bytes = PeakResidentBytes();
-    result.peak_device_bytes = log.PeakDeviceBytes();
-    for (size_t i = 0; i < writers.size(); ++i) {
-      RETURN_IF_ERROR(WriteReports(checkpoint, spec, writers[i].dir(), result, artifacts[i]));
-      published[artifacts[i].keep_ratio] = std::move(artifacts[i]);
-    }
-    RETURN_IF_ERROR(log.Check());
-    if (hooks.begin_publish) RETURN_IF_ERROR(hooks.begin_publish());
-    RETURN_IF_ERROR(staging.CommitAll());
-    result.stages = log.Stages();
+// Opens a staging directory per keep ratio that is not published yet: an output that cannot be
+// written is found out before the work.
+absl::StatusOr<std::vector<Output>> Stage(CompressJob& job,
+                                          const std::map<double, ArtifactResult>& published,
+                                          Staging& staging) {
+  std::vector<Output> outputs;
+  const std::vector<std::string> uris = OutputUris(job.spec);
+  for (size_t i = 0; i < uris.size(); ++i) {
+    const double keep_ratio = job.spec.keep_ratios[i];
+    if (published.count(keep_ratio) > 0) continue;
+    Output& output = outputs.emplace_back();
+    output.keep_ratio = keep_ratio;
+    output.uri = uris[i];
+    ASSIGN_OR_RETURN(output.staging_dir, staging.Open(uris[i], job.spec.job_id, job.spec.attempt));
   }
-  for (const double keep_ratio : all_ratios) {
+  std::erase_if(job.spec.keep_ratios, [&](double ratio) { return published.count(ratio) > 0; });
+  return outputs;
+}
+
+// Reads the tokenizer and the texts and draws the calibration set; the work that is expected is
+// then known.
+absl::StatusOr<Inputs> Draw(const CompressJob& job, Backend& backend, Progress& progress) {
+  const auto& [spec, checkpoint, linears] = job;
+  progress.Enter("load");
+  ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Load(spec.model_dir));
+  const auto sampler = [&](int64_t count, int64_t length, uint64_t seed) {
+    return SampleModel(job.checkpoint, tokenizer, backend, count, length, seed, progress);
+  };
+  ASSIGN_OR_RETURN(CalibrationData data,
+                   DrawCalibration(spec.calibration, spec.evaluate_held_out ? kHeldOutWindows : 0,
+                                   tokenizer, sampler));
+  ASSIGN_OR_RETURN(MeasureJob measure,
+                   LoadMeasureJob(spec.measure, tokenizer, checkpoint.config()));
+  measure.texts.insert(measure.texts.begin(), data.held_out.begin(), data.held_out.end());
+  const auto models = static_cast<double>(1 + spec.keep_ratios.size());
+  progress.Expect(SamplingFlops(spec, checkpoint) +
+                  CompressFlops(spec, checkpoint, WorkloadOf(data.calibration), {}) +
+                  models * MeasureFlops(checkpoint, measure));
+  RETURN_IF_ERROR(progress.Step(0, "", "loaded"));
+  return Inputs{std::move(tokenizer), std::move(data), std::move(measure)};
+}
+
+// Decides the ranks, compresses every linear layer for every output and writes the weights.
+absl::Status Factorise(const CompressRun& run, std::vector<Output>& outputs) {
+  ASSIGN_OR_RETURN(const std::vector<std::vector<int64_t>> ranks, AllocateRanks(run));
+  std::vector<FactorSink> sinks;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    ASSIGN_OR_RETURN(outputs[i].writer, ArtifactWriter::Create(run.checkpoint, run.linears,
+                                                               run.spec, outputs[i].keep_ratio,
+                                                               ranks[i], outputs[i].staging_dir));
+    sinks.push_back(SinkOf(*outputs[i].writer));
+  }
+  ASSIGN_OR_RETURN(MatrixReports reports, CompressLayers(run, sinks));
+  run.progress.Enter("write");
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    RETURN_IF_ERROR(outputs[i].writer->FinishWeights());
+    RETURN_IF_ERROR(run.progress.Step(0, "", "weights written"));
+    const Layout& layout = outputs[i].writer->layout();
+    outputs[i].result = {outputs[i].keep_ratio,
+                         outputs[i].uri,
+                         "",
+                         layout.parameters,
+                         layout.target_parameters,
+                         layout.weight_bytes,
+                         std::move(reports[i]),
+                         {}};
+  }
+  return absl::OkStatus();
+}
+
+// Of every artifact, opened as a caller would.
+absl::Status MeasureOutputs(const Inputs& inputs, Backend& backend, Progress& progress,
+                            std::vector<Output>& outputs) {
+  if (inputs.measure.empty()) return absl::OkStatus();
+  for (Output& output : outputs) {
+    ASSIGN_OR_RETURN(const Checkpoint compressed,
+                     Checkpoint::Open(output.staging_dir, /*require_manifest=*/false));
+    ASSIGN_OR_RETURN(Measured measured,
+                     Measure(compressed, inputs.tokenizer, inputs.measure, backend, progress));
+    output.result.figures = std::move(measured.figures);
+  }
+  return absl::OkStatus();
+}
+
+// Writes the reports and makes the artifacts visible, all or none.
+absl::Status Publish(const CompressJob& job, const RunHooks& hooks, Progress& progress,
+                     Staging& staging, std::vector<Output>& outputs, CompressResult& result) {
+  progress.Enter("publish");
+  result.stages = progress.Stages();
+  result.peak_host_bytes = PeakResidentBytes();
+  result.peak_device_bytes = progress.PeakDeviceBytes();
+  for (Output& output : outputs) {
+    RETURN_IF_ERROR(
+        WriteReports(job.checkpoint, job.spec, output.staging_dir, result, output.result));
+  }
+  RETURN_IF_ERROR(progress.Check());
+  if (hooks.begin_publish) RETURN_IF_ERROR(hooks.begin_publish());
+  RETURN_IF_ERROR(staging.CommitAll());
+  result.stages = progress.Stages();
+  return absl::OkStatus();
+}
+
+// Everything between the staging directories and the published artifacts.
+absl::Status Compress(const CompressJob& job, Backend& backend, const RunHooks& hooks,
+                      Staging& staging, std::vector<Output>& outputs, CompressResult& result) {
+  const auto& [spec, checkpoint, linears] = job;
+  MemoryPlan memory;
+  const DeviceBudget budget = BudgetOf(backend);
+  if (budget.on_device || budget.memory_bytes > 0) {
+    ASSIGN_OR_RETURN(memory, PlanMemory(job, budget));
+  }
+  const auto seq_len = static_cast<double>(spec.calibration.seq_len);
+  const Workload expected{static_cast<double>(spec.calibration.samples) * seq_len, seq_len / 2};
+  Progress progress(hooks,
+                    SamplingFlops(spec, checkpoint) + CompressFlops(spec, checkpoint, expected, {}),
+                    checkpoint.config().num_layers, &backend);
+  ASSIGN_OR_RETURN(const Inputs inputs, Draw(job, backend, progress));
+  progress.Enter("evaluate");
+  // First: a batch that does not fit is found out before the long work.
+  ASSIGN_OR_RETURN(result.before.throughputs,
+                   MeasureThroughput(checkpoint, inputs.measure.throughput, backend, progress));
+  const CompressRun run{spec,    checkpoint, linears,         inputs.calibration.calibration,
+                        backend, progress,   memory.placement};
+  RETURN_IF_ERROR(Factorise(run, outputs));
+  progress.Enter("evaluate");
+  MeasureJob rest = inputs.measure;
+  rest.throughput = {};
+  ASSIGN_OR_RETURN(Measured before, Measure(checkpoint, inputs.tokenizer, rest, backend, progress));
+  before.figures.throughputs = std::move(result.before.throughputs);
+  result.before = std::move(before.figures);
+  RETURN_IF_ERROR(MeasureOutputs(inputs, backend, progress, outputs));
+  return Publish(job, hooks, progress, staging, outputs, result);
+}
+
+}  // namespace
+
+absl::StatusOr<CompressResult> Run(CompressJob job, Backend& backend, ArtifactStore& store,
+                                   const RunHooks& hooks) {
+  CompressResult result;
+  result.parameters = job.checkpoint.parameters();
+  result.weight_bytes = job.checkpoint.weight_bytes();
+  for (const LinearLayer& linear : job.linears) {
+    result.target_parameters += linear.rows * linear.cols;
+  }
+  result.device = backend.Name();
+  const std::vector<double> keep_ratios = job.spec.keep_ratios;
+  std::map<double, ArtifactResult> published = FindPublished(job, store, result);
+  Staging staging(store);
+  ASSIGN_OR_RETURN(std::vector<Output> outputs, Stage(job, published, staging));
+  if (!outputs.empty()) {
+    RETURN_IF_ERROR(Compress(job, backend, hooks, staging, outputs, result));
+  }
+  for (Output& output : outputs) published[output.keep_ratio] = std::move(output.result);
+  for (const double keep_ratio : keep_ratios) {
     result.artifacts.push_back(std::move(published[keep_ratio]));
   }
   return result;

@@ -25,7 +25,7 @@ int64_t TokensIn(const std::string& path) {
 // As many questions as are answered together: their choices share a beginning, which each of them
 // sees.
 absl::Status CountQuestions(const TaskSpec& task, const Checkpoint& checkpoint, Backend& backend,
-                            RunLog& log) {
+                            Progress& progress) {
   constexpr int64_t kChoices = 4, kExampleTokens = 128, kChoiceTokens = 32;
   const ModelConfig& config = checkpoint.config();
   const int64_t length = std::min((1 + task.num_fewshot) * kExampleTokens + kChoiceTokens,
@@ -45,7 +45,7 @@ absl::Status CountQuestions(const TaskSpec& task, const Checkpoint& checkpoint, 
     }
   }
   int64_t tokens = 0;
-  return LogLikelihoods(checkpoint, data, backend, log, &tokens).status();
+  return LogLikelihoods(checkpoint, data, backend, progress, &tokens).status();
 }
 
 }  // namespace
@@ -58,40 +58,39 @@ Sequences BlankSequences(int64_t count, int64_t length) {
 }
 
 absl::Status CountWindows(int64_t count, int64_t length, const Checkpoint& checkpoint,
-                          Backend& backend, RunLog& log) {
+                          Backend& backend, Progress& progress) {
   const int64_t bytes = 4 * checkpoint.config().hidden_size * length;
-  EvaluationData text;
+  TextWindows text;
   text.windows = BlankSequences(std::clamp<int64_t>(kGroupBytes / bytes, 1, count), length);
-  return MeasurePerplexity(checkpoint, text, backend, log).status();
+  return MeasurePerplexity(checkpoint, text, backend, progress).status();
 }
 
-absl::Status CountTexts(const std::vector<PerplexitySpec>& texts,
-                        const std::vector<TaskSpec>& tasks, const Checkpoint& checkpoint,
-                        Backend& backend, RunLog& log) {
-  for (const PerplexitySpec& text : texts) {
+absl::Status CountStreamedMeasures(const MeasureSpec& measure, const Checkpoint& checkpoint,
+                                   Backend& backend, Progress& progress) {
+  for (const PerplexitySpec& text : measure.texts) {
     const int64_t most = TokensIn(text.text.path) / text.seq_len + 1;
     RETURN_IF_ERROR(CountWindows(text.limit > 0 ? std::min(text.limit, most) : most, text.seq_len,
-                                 checkpoint, backend, log));
+                                 checkpoint, backend, progress));
   }
-  for (const TaskSpec& task : tasks) {
+  for (const TaskSpec& task : measure.tasks) {
     ASSIGN_OR_RETURN(const TaskRow* const row, FindTask(task.task));
     if (row->kind == TaskKind::kGeneration) continue;
-    RETURN_IF_ERROR(CountQuestions(task, checkpoint, backend, log));
+    RETURN_IF_ERROR(CountQuestions(task, checkpoint, backend, progress));
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<int64_t> CountResident(int64_t cache, const std::vector<TaskSpec>& tasks,
-                                      const ThroughputSpec& throughput,
+absl::StatusOr<int64_t> CountResident(int64_t cache, const MeasureSpec& measure,
                                       const Checkpoint& checkpoint,
                                       const CountingOptions& options) {
   // Prompts that are computed together, as many as the cache holds; longer ones are rare.
   constexpr int64_t kPrompts = 32, kPromptTokens = 200;
-  for (const TaskSpec& task : tasks) {
+  for (const TaskSpec& task : measure.tasks) {
     ASSIGN_OR_RETURN(const TaskRow* const row, FindTask(task.task));
     if (row->kind != TaskKind::kGeneration) continue;
     cache = std::max(cache, GenerationCacheBytes(checkpoint.config()));
   }
+  const ThroughputSpec& throughput = measure.throughput;
   if (cache == 0 && !throughput.any()) return 0;
   const std::unique_ptr<Backend> backend = NewCountingBackend(options);
   ASSIGN_OR_RETURN(const std::unique_ptr<Decoder> decoder,

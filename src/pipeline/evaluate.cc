@@ -1,12 +1,7 @@
-#include <sys/stat.h>
-
-#include <algorithm>
-#include <set>
-
 #include "evaluate/measure.h"
-#include "pipeline/memory_plan.h"
+#include "evaluate/predictions.h"
+#include "evaluate/verdict.h"
 #include "pipeline/pipeline.h"
-#include "pipeline/plan.h"
 #include "report/evaluation_json.h"
 #include "storage/staging.h"
 #include "tokenizer/tokenizer.h"
@@ -14,116 +9,42 @@
 namespace svdllm {
 namespace {
 
-absl::Status InvalidField(const std::string& message) {
-  return MakeError(absl::StatusCode::kInvalidArgument, kInvalidField, message);
-}
-
-// A model with what it is asked.
-struct Subject {
-  Checkpoint checkpoint;
+// A model with its texts and questions read and encoded.
+struct Prepared {
+  const Subject* subject;
   Tokenizer tokenizer;
-  Measurements what;
+  MeasureJob measure;
 };
 
-absl::StatusOr<Subject> Open(const EvaluateSpec& spec, const ThroughputSpec& throughput,
-                             const std::string& dir) {
-  ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(dir));
-  ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Load(dir));
-  ASSIGN_OR_RETURN(const std::vector<PerplexitySpec> texts,
-                   ResolveSeqLens(spec.perplexities, checkpoint.config()));
-  ASSIGN_OR_RETURN(Measurements what,
-                   LoadMeasurements(texts, spec.tasks, tokenizer, checkpoint.config()));
-  what.throughput = throughput;
-  return Subject{std::move(checkpoint), std::move(tokenizer), std::move(what)};
-}
-
-// Its figures; its answers are added to predictions.
-absl::StatusOr<ModelFigures> Run(const Subject& subject, const std::string& uri,
-                                 const std::string& name, Backend& backend, RunLog& log,
-                                 std::string& predictions) {
-  ASSIGN_OR_RETURN(Figures figures,
-                   Measure(subject.checkpoint, subject.tokenizer, subject.what, backend, log));
-  predictions += PredictionLines(name, subject.what.tasks, figures.answers);
-  return ModelFigures{uri,
-                      subject.checkpoint.parameters(),
-                      subject.checkpoint.weight_bytes(),
-                      std::move(figures.perplexities),
-                      std::move(figures.tasks),
-                      std::move(figures.throughputs)};
-}
-
-absl::Status CheckModel(const EvaluateSpec& spec, const std::string& dir, int64_t* parameters,
-                        int64_t* weight_bytes) {
-  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(dir));
-  *parameters = checkpoint.parameters();
-  *weight_bytes = checkpoint.weight_bytes();
-  return ResolveSeqLens(spec.perplexities, checkpoint.config()).status();
-}
-
-// Both models get the same prompts: as long as the shorter of them allows.
-absl::StatusOr<ThroughputSpec> CommonThroughput(const EvaluateSpec& spec) {
-  ThroughputSpec throughput = spec.throughput;
-  std::vector<ModelConfig> configs;  // the model's, the baseline's
-  for (const std::string& dir : {spec.model_dir, spec.baseline_dir}) {
-    if (dir.empty()) continue;
-    ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(dir));
-    configs.push_back(checkpoint.config());
+absl::StatusOr<std::vector<Prepared>> Prepare(const EvaluateJob& job) {
+  std::vector<Prepared> prepared;
+  for (const Subject& subject : job.models) {
+    ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Load(subject.checkpoint.dir()));
+    ASSIGN_OR_RETURN(MeasureJob measure,
+                     LoadMeasureJob(subject.measure, tokenizer, subject.checkpoint.config()));
+    prepared.push_back({&subject, std::move(tokenizer), std::move(measure)});
   }
-  // Twice: what suits the one may not suit the other.
-  for (int round = 0; round < 2; ++round) {
-    const ThroughputSpec asked = throughput;
-    for (size_t i = 0; i < configs.size(); ++i) {
-      const auto own = ResolveThroughput(asked, configs[i], "throughput");
-      if (!own.ok()) return i == 0 ? own.status() : Annotate(own.status(), "baseline");
-      const int64_t prompt = i == 0 ? own->prompt_tokens : throughput.prompt_tokens;
-      throughput = *own;
-      throughput.prompt_tokens = std::min(prompt, own->prompt_tokens);
-    }
-  }
-  return throughput;
+  return prepared;
+}
+
+// A model's figures; its answers are added to predictions under this name.
+absl::StatusOr<ModelResult> MeasureOne(const Prepared& prepared, const std::string& name,
+                                       Backend& backend, Progress& progress,
+                                       std::string& predictions) {
+  const Checkpoint& checkpoint = prepared.subject->checkpoint;
+  ASSIGN_OR_RETURN(Measured measured,
+                   Measure(checkpoint, prepared.tokenizer, prepared.measure, backend, progress));
+  predictions += PredictionLines(name, prepared.measure.tasks, measured.answers);
+  return ModelResult{prepared.subject->uri, checkpoint.parameters(), checkpoint.weight_bytes(),
+                     std::move(measured.figures)};
 }
 
 }  // namespace
 
-absl::StatusOr<EvaluatePlan> PlanEvaluate(const EvaluateSpec& spec, const DeviceBudget& budget) {
-  EvaluatePlan plan;
-  RETURN_IF_ERROR(CheckModel(spec, spec.model_dir, &plan.parameters, &plan.weight_bytes));
-  if (!spec.baseline_dir.empty()) {
-    RETURN_IF_ERROR(Annotate(
-        CheckModel(spec, spec.baseline_dir, &plan.baseline_parameters, &plan.baseline_weight_bytes),
-        "baseline"));
-  } else if (spec.threshold.any()) {
-    return InvalidField("threshold: needs a baseline to compare with");
-  }
-  ASSIGN_OR_RETURN(const ThroughputSpec throughput, CommonThroughput(spec));
-  std::set<std::string> names;
-  for (const PerplexitySpec& text : spec.perplexities) {
-    if (!names.insert(text.name).second) {
-      return InvalidField(text.name + ": the name is another figure's");
-    }
-    struct stat info;
-    const std::string& path = text.text.path;
-    if (stat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) {
-      return MakeError(absl::StatusCode::kNotFound, kDatasetInvalid,
-                       text.name + ": " + path + ": no such file");
-    }
-  }
-  for (const TaskSpec& task : spec.tasks) {
-    if (!names.insert(task.name).second) {
-      return InvalidField(task.name + ": the name is another figure's");
-    }
-    RETURN_IF_ERROR(CheckTask(task));
-  }
-  ASSIGN_OR_RETURN(const int64_t peak, PlanMemory(spec, throughput, budget));
-  plan.peak_host_bytes =
-      HostBytes(std::max(plan.weight_bytes, plan.baseline_weight_bytes), budget.on_device);
-  (budget.on_device ? plan.peak_device_bytes : plan.peak_host_bytes) += peak;
-  return plan;
-}
-
-absl::StatusOr<EvaluateResult> RunEvaluate(const EvaluateSpec& spec, Backend& backend,
-                                           ArtifactStore& store, const RunHooks& hooks) {
-  RETURN_IF_ERROR(PlanEvaluate(spec, BudgetOf(backend)).status());
+absl::StatusOr<EvaluateResult> Run(EvaluateJob job, Backend& backend, ArtifactStore& store,
+                                   const RunHooks& hooks) {
+  const EvaluateSpec& spec = job.spec;
+  RETURN_IF_ERROR(Plan(job, BudgetOf(backend)).status());  // it must fit
   Staging staging(store);
   std::string dir;
   if (!spec.output_uri.empty()) {
@@ -139,32 +60,29 @@ absl::StatusOr<EvaluateResult> RunEvaluate(const EvaluateSpec& spec, Backend& ba
     // Staged first: an output that cannot be written is found out before the work.
     ASSIGN_OR_RETURN(dir, staging.Open(spec.output_uri, spec.job_id, spec.attempt));
   }
-  ASSIGN_OR_RETURN(const ThroughputSpec throughput, CommonThroughput(spec));
-  ASSIGN_OR_RETURN(const Subject model, Open(spec, throughput, spec.model_dir));
-  std::optional<Subject> baseline;
-  if (!spec.baseline_dir.empty()) {
-    ASSIGN_OR_RETURN(baseline, Open(spec, throughput, spec.baseline_dir));
+  ASSIGN_OR_RETURN(const std::vector<Prepared> models, Prepare(job));
+  double work = 0;
+  for (const Prepared& model : models) {
+    work += MeasureFlops(model.subject->checkpoint, model.measure);
   }
-  double work = MeasureFlops(model.checkpoint, model.what);
-  if (baseline) work += MeasureFlops(baseline->checkpoint, baseline->what);
-  RunLog log(hooks, work, model.checkpoint.config().num_layers, &backend);
-  log.Enter("evaluate");
+  Progress progress(hooks, work, job.model().checkpoint.config().num_layers, &backend);
+  progress.Enter("evaluate");
 
   EvaluateResult result;
   std::string predictions;
-  if (baseline) {
+  if (job.baseline() != nullptr) {
     ASSIGN_OR_RETURN(result.baseline,
-                     Run(*baseline, spec.baseline_uri, "baseline", backend, log, predictions));
+                     MeasureOne(models[1], "baseline", backend, progress, predictions));
   }
-  ASSIGN_OR_RETURN(result.model, Run(model, spec.model_uri, "model", backend, log, predictions));
+  ASSIGN_OR_RETURN(result.model, MeasureOne(models[0], "model", backend, progress, predictions));
   if (spec.threshold.any()) result.verdict = Judge(spec.threshold, result.model, *result.baseline);
   result.peak_host_bytes = PeakResidentBytes();
-  result.peak_device_bytes = log.PeakDeviceBytes();
+  result.peak_device_bytes = progress.PeakDeviceBytes();
   result.device = backend.Name();
   if (!dir.empty()) {
-    log.Enter("publish");
+    progress.Enter("publish");
     RETURN_IF_ERROR(WriteEvaluation(spec, predictions, dir, result));
-    RETURN_IF_ERROR(log.Check());
+    RETURN_IF_ERROR(progress.Check());
     if (hooks.begin_publish) RETURN_IF_ERROR(hooks.begin_publish());
     RETURN_IF_ERROR(staging.CommitAll());
     result.report_uri = spec.output_uri;

@@ -10,8 +10,8 @@
 #include "compress/layers.h"
 #include "compress/rank_rules.h"
 #include "corpus/model_samples.h"
-#include "evaluate/resolve.h"
 #include "pipeline/count_measurements.h"
+#include "pipeline/pipeline.h"
 
 namespace svdllm {
 namespace {
@@ -21,26 +21,24 @@ constexpr int64_t kLayers = 3;
 
 // What the residual streams of so many tokens take together.
 int64_t StreamBytes(const CompressSpec& spec, const ModelConfig& config, int64_t tokens) {
-  const MethodRow& row = RowOf(spec.method);
-  if (row.statistic == Statistic::kNone) return 0;
-  const bool prefixes = row.update || spec.method == Method::kAnchored;
-  const auto streams = 1 + (prefixes ? static_cast<int64_t>(spec.keep_ratios.size()) : 0);
+  if (RowOf(spec.method).statistic == Statistic::kNone) return 0;
+  const auto ratios = static_cast<int64_t>(spec.keep_ratios.size());
+  const int64_t streams = 1 + WayOf(spec.method).streams_per_ratio * ratios;
   return 4 * config.hidden_size * tokens * streams;
 }
 
-absl::StatusOr<int64_t> CountResident(const CompressSpec& spec, const Checkpoint& checkpoint,
-                                      const CountingOptions& options) {
-  return CountResident(SamplingCacheBytes(spec, checkpoint.config()), spec.tasks, spec.throughput,
-                       checkpoint, options);
+absl::StatusOr<int64_t> CountResident(const CompressJob& job, const CountingOptions& options) {
+  return CountResident(SamplingCacheBytes(job.spec, job.checkpoint.config()), job.spec.measure,
+                       job.checkpoint, options);
 }
 
 // Everything that streams the model through, a layer at a time.
-absl::StatusOr<int64_t> CountStreamed(const CompressSpec& spec, const Placement& placement,
+absl::StatusOr<int64_t> CountStreamed(const CompressJob& job, const Placement& placement,
                                       const CountingOptions& options) {
-  ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(spec.model_dir));
-  // Of all layers: what they leave behind, such as the streams of KL probes, is counted whole.
-  const std::vector<Target> targets = Targets(checkpoint);
-  checkpoint.KeepLayers(kLayers);
+  const CompressSpec& spec = job.spec;
+  // The list of linear layers stays whole: what all of them leave behind, such as the streams of KL
+  // probes, is counted for all.
+  const Checkpoint checkpoint = job.checkpoint.FirstLayers(kLayers);
   // Behind so many tokens more of them only make the residual streams longer.
   constexpr int64_t kManyTokens = int64_t{1} << 20;
   const int64_t length = spec.calibration.seq_len;
@@ -52,21 +50,21 @@ absl::StatusOr<int64_t> CountStreamed(const CompressSpec& spec, const Placement&
   const Sequences calibration = BlankSequences(samples, length);
   const std::unique_ptr<Backend> backend = NewCountingBackend(options);
   const RunHooks hooks;
-  RunLog log(hooks, 1, checkpoint.config().num_layers);
-  const CompressContext context{spec, checkpoint, targets, calibration, *backend, log, placement};
+  Progress progress(hooks, 1, checkpoint.config().num_layers);
+  const CompressRun run{spec, checkpoint, job.linears, calibration, *backend, progress, placement};
   // Its ranks mean nothing: there are no spectra.
-  RETURN_IF_ERROR(AllocateRanks(context).status());
-  std::vector<ArtifactWriter> writers;
-  for (std::vector<int64_t>& ranks : UniformRanks(spec, targets)) {
-    writers.push_back(ArtifactWriter::WithoutFiles(std::move(ranks)));
+  RETURN_IF_ERROR(AllocateRanks(run).status());
+  std::vector<FactorSink> sinks;
+  for (std::vector<int64_t>& ranks : UniformRanks(spec, job.linears)) {
+    sinks.push_back({std::move(ranks), {}});
   }
-  RETURN_IF_ERROR(CompressBlocks(context, writers).status());
+  RETURN_IF_ERROR(CompressLayers(run, sinks).status());
   const int64_t compression = backend->Memory().peak + left_out;
   backend->ResetPeak();
   if (spec.evaluate_held_out) {
-    RETURN_IF_ERROR(CountWindows(kHeldOutWindows, length, checkpoint, *backend, log));
+    RETURN_IF_ERROR(CountWindows(kHeldOutWindows, length, checkpoint, *backend, progress));
   }
-  RETURN_IF_ERROR(CountTexts(spec.evaluations, spec.tasks, checkpoint, *backend, log));
+  RETURN_IF_ERROR(CountStreamedMeasures(spec.measure, checkpoint, *backend, progress));
   return std::max(compression, backend->Memory().peak);
 }
 
@@ -90,15 +88,14 @@ absl::Status TooMuch(const std::string& dir, const char* job, int64_t bytes, con
 
 }  // namespace
 
-absl::StatusOr<int64_t> CountPeak(const CompressSpec& spec, const Placement& placement,
+absl::StatusOr<int64_t> CountPeak(const CompressJob& job, const Placement& placement,
                                   const CountingOptions& options) {
-  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(spec.model_dir));
-  ASSIGN_OR_RETURN(const int64_t resident, CountResident(spec, checkpoint, options));
-  ASSIGN_OR_RETURN(const int64_t streamed, CountStreamed(spec, placement, options));
+  ASSIGN_OR_RETURN(const int64_t resident, CountResident(job, options));
+  ASSIGN_OR_RETURN(const int64_t streamed, CountStreamed(job, placement, options));
   return std::max(resident, streamed);
 }
 
-absl::StatusOr<MemoryPlan> PlanMemory(const CompressSpec& spec, const DeviceBudget& budget) {
+absl::StatusOr<MemoryPlan> PlanMemory(const CompressJob& job, const DeviceBudget& budget) {
   // From the fastest to the least demanding.
   std::vector<Placement> placements;
   if (budget.on_device) {
@@ -110,41 +107,39 @@ absl::StatusOr<MemoryPlan> PlanMemory(const CompressSpec& spec, const DeviceBudg
     placements = {{}, {.one_matrix = true}};
   }
   const CountingOptions options = OptionsOf(budget);
-  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(spec.model_dir));
-  ASSIGN_OR_RETURN(const int64_t resident, CountResident(spec, checkpoint, options));
+  ASSIGN_OR_RETURN(const int64_t resident, CountResident(job, options));
+  const CalibrationSpec& calibration = job.spec.calibration;
   MemoryPlan plan;
   plan.stream_bytes =
-      StreamBytes(spec, checkpoint.config(), spec.calibration.samples * spec.calibration.seq_len);
+      StreamBytes(job.spec, job.checkpoint.config(), calibration.samples * calibration.seq_len);
   for (const Placement& placement : placements) {
     plan.placement = placement;
-    ASSIGN_OR_RETURN(const int64_t streamed, CountStreamed(spec, placement, options));
+    ASSIGN_OR_RETURN(const int64_t streamed, CountStreamed(job, placement, options));
     plan.peak_bytes = std::max(resident, streamed);
     if (budget.memory_bytes == 0 || plan.peak_bytes <= budget.memory_bytes) return plan;
   }
-  return TooMuch(spec.model_dir, "compression, laid out to take little,", plan.peak_bytes,
+  return TooMuch(job.spec.model_dir, "compression, laid out to take little,", plan.peak_bytes,
                  "fewer or shorter calibration samples, fewer keep ratios or another method",
                  budget);
 }
 
-absl::StatusOr<int64_t> PlanMemory(const EvaluateSpec& spec, const ThroughputSpec& throughput,
-                                   const DeviceBudget& budget) {
+absl::StatusOr<int64_t> PlanMemory(const EvaluateJob& job, const DeviceBudget& budget) {
   const CountingOptions options = OptionsOf(budget);
   int64_t most = 0;
-  for (const std::string& dir : {spec.model_dir, spec.baseline_dir}) {
-    if (dir.empty()) continue;
-    ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(dir));
-    ASSIGN_OR_RETURN(int64_t peak, CountResident(0, spec.tasks, throughput, checkpoint, options));
-    ASSIGN_OR_RETURN(const std::vector<PerplexitySpec> texts,
-                     ResolveSeqLens(spec.perplexities, checkpoint.config()));
+  for (const Subject& subject : job.models) {
+    ASSIGN_OR_RETURN(int64_t peak, CountResident(0, subject.measure, subject.checkpoint, options));
     // The layers of an artifact differ in their ranks.
-    if (!checkpoint.config().is_low_rank()) checkpoint.KeepLayers(kLayers);
+    const Checkpoint checkpoint = subject.checkpoint.config().is_low_rank()
+                                      ? subject.checkpoint
+                                      : subject.checkpoint.FirstLayers(kLayers);
     const std::unique_ptr<Backend> backend = NewCountingBackend(options);
     const RunHooks hooks;
-    RunLog log(hooks, 1, checkpoint.config().num_layers);
-    RETURN_IF_ERROR(CountTexts(texts, spec.tasks, checkpoint, *backend, log));
+    Progress progress(hooks, 1, checkpoint.config().num_layers);
+    RETURN_IF_ERROR(CountStreamedMeasures(subject.measure, checkpoint, *backend, progress));
     peak = std::max(peak, backend->Memory().peak);
     if (budget.memory_bytes > 0 && peak > budget.memory_bytes) {
-      return TooMuch(dir, "evaluation", peak, "shorter windows and smaller batches", budget);
+      return TooMuch(checkpoint.dir(), "evaluation", peak, "shorter windows and smaller batches",
+                     budget);
     }
     most = std::max(most, peak);
   }

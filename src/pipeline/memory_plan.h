@@ -2,10 +2,10 @@
 // by running it, layers, batches and all, on a backend that only counts.
 #pragma once
 
-#include "checkpoint/checkpoint.h"
 #include "compress/context.h"
-#include "job/spec.h"
+#include "job/plan.h"
 #include "linalg/counting/backend.h"
+#include "pipeline/resolve.h"
 
 namespace svdllm {
 
@@ -15,22 +15,17 @@ struct MemoryPlan {
   int64_t stream_bytes = 0;  // of the residual streams, wherever they lie
 };
 
-// The peak of one placement. spec: resolved. Ranks of an allocation that needs spectra are taken to
-// be the uniform ones.
-absl::StatusOr<int64_t> CountPeak(const CompressSpec& spec, const Placement& placement,
+// The peak of one placement. Ranks of an allocation that needs spectra are taken to be the uniform
+// ones.
+absl::StatusOr<int64_t> CountPeak(const CompressJob& job, const Placement& placement,
                                   const CountingOptions& options);
 
 // The fastest placement that fits. RESOURCE_EXHAUSTED with DEVICE_OUT_OF_MEMORY (or
 // HOST_OUT_OF_MEMORY), saying how much the least demanding one takes, where none does.
-absl::StatusOr<MemoryPlan> PlanMemory(const CompressSpec& spec, const DeviceBudget& budget);
+absl::StatusOr<MemoryPlan> PlanMemory(const CompressJob& job, const DeviceBudget& budget);
 
-// The peak of an evaluation, of its model or of its baseline. throughput: resolved, for both. The
-// same errors.
-absl::StatusOr<int64_t> PlanMemory(const EvaluateSpec& spec, const ThroughputSpec& throughput,
-                                   const DeviceBudget& budget);
-
-// What a backend leaves a job.
-DeviceBudget BudgetOf(const Backend& backend);
+// The peak of an evaluation, of its model or of its baseline. The same errors.
+absl::StatusOr<int64_t> PlanMemory(const EvaluateJob& job, const DeviceBudget& budget);
 
 // Of a job's process, beside what its backend counts.
 int64_t HostBytes(int64_t weight_bytes, bool on_device);

@@ -15,6 +15,14 @@ constexpr char kReport[] = "compression_report.json";
 
 }  // namespace
 
+FactorSink SinkOf(ArtifactWriter& writer) {
+  return {writer.ranks(), [&writer](size_t linear, const StoredFactors& stored) {
+            return stored.weight.empty()
+                       ? writer.WriteFactors(linear, stored.a, stored.b, stored.order)
+                       : writer.WriteDense(linear, stored.weight);
+          }};
+}
+
 absl::Status WriteReports(const Checkpoint& source, const CompressSpec& spec,
                           const std::string& dir, const CompressResult& job,
                           ArtifactResult& artifact) {

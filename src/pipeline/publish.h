@@ -1,13 +1,19 @@
-// What stands beside the weights of an artifact, written and read back.
+// The weights of an artifact on their way into it, and what stands beside them, written and read
+// back.
 #pragma once
 
 #include <string>
 
+#include "artifact/writer.h"
 #include "checkpoint/checkpoint.h"
+#include "compress/context.h"
 #include "job/spec.h"
 #include "report/compression_json.h"
 
 namespace svdllm {
+
+// What writes the factors of one keep ratio into its artifact. writer outlives it.
+FactorSink SinkOf(ArtifactWriter& writer);
 
 // compression_report.json, README.md, report.html and, last, compression_manifest.json. Fills in
 // what of `artifact` only the files know: the manifest's digest.

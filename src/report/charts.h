@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "job/spec.h"
+#include "job/result.h"
 
 namespace svdllm {
 

@@ -39,9 +39,9 @@ std::string TableHead(const std::string& first, const Comparison& names, const s
 }  // namespace
 
 std::string PerplexitySection(const Comparison& c) {
-  if (c.after_perplexities->empty()) return "";
+  if (c.after.perplexities.empty()) return "";
   double low = INFINITY, high = 0;
-  for (const auto* list : {c.before_perplexities, c.after_perplexities}) {
+  for (const auto* list : {&c.before.perplexities, &c.after.perplexities}) {
     for (const PerplexityResult& p : *list) {
       if (!std::isfinite(p.perplexity) || p.perplexity <= 0) continue;
       low = std::min(low, p.perplexity);
@@ -55,8 +55,8 @@ std::string PerplexitySection(const Comparison& c) {
                                     low, high, [](double value) { return Number(value, 3); }, true),
                                 "ratio");
   bool held_out = false;
-  for (const PerplexityResult& after : *c.after_perplexities) {
-    const PerplexityResult* before = Find(*c.before_perplexities, after.name);
+  for (const PerplexityResult& after : c.after.perplexities) {
+    const PerplexityResult* before = FindNamed(c.before.perplexities, after.name);
     held_out |= after.held_out;
     std::vector<Dot> dots;
     std::string label = after.name + ": ";
@@ -106,9 +106,9 @@ std::string WithError(const TaskMetric& metric) {
 }  // namespace
 
 std::string TaskSection(const Comparison& c) {
-  if (c.after_tasks->empty()) return "";
+  if (c.after.tasks.empty()) return "";
   double low = 1, high = 0;
-  for (const auto* list : {c.before_tasks, c.after_tasks}) {
+  for (const auto* list : {&c.before.tasks, &c.after.tasks}) {
     for (const TaskResult& task : *list) {
       for (const TaskMetric& m : task.metrics) {
         if (!IsShare(m) || !std::isfinite(m.value)) continue;
@@ -124,11 +124,12 @@ std::string TaskSection(const Comparison& c) {
                 DotAxis(
                     low, high, [](double value) { return fmt::format("{:.2f}", value); }, false),
                 "change");
-  for (const TaskResult& task : *c.after_tasks) {
-    const TaskResult* before_task = Find(*c.before_tasks, task.name);
+  for (const TaskResult& task : c.after.tasks) {
+    const TaskResult* before_task = FindNamed(c.before.tasks, task.name);
     for (size_t i = 0; i < task.metrics.size(); ++i) {
       const TaskMetric& after = task.metrics[i];
-      const TaskMetric* before = before_task ? Find(before_task->metrics, after.name) : nullptr;
+      const TaskMetric* before =
+          before_task ? FindNamed(before_task->metrics, after.name) : nullptr;
       std::vector<Dot> dots;
       std::string label = task.name + " " + after.name + ": ";
       if (before) {
@@ -161,7 +162,7 @@ std::string TaskSection(const Comparison& c) {
 }
 
 std::string SpeedSection(const Comparison& c) {
-  if (c.after_throughputs->empty()) return "";
+  if (c.after.throughputs.empty()) return "";
   const bool compares = c.before_name != nullptr;
   std::string table =
       "<div class=\"scroll\"><table><thead><tr><th class=\"number\">batch size</th><th></th>";
@@ -169,11 +170,11 @@ std::string SpeedSection(const Comparison& c) {
   table += fmt::format("<th class=\"number\">{}</th>", c.after_name);
   if (compares) table += "<th class=\"number\">ratio</th>";
   table += "</tr></thead><tbody>";
-  for (const ThroughputResult& after : *c.after_throughputs) {
+  for (const ThroughputResult& after : c.after.throughputs) {
     const auto found =
-        std::find_if(c.before_throughputs->begin(), c.before_throughputs->end(),
+        std::find_if(c.before.throughputs.begin(), c.before.throughputs.end(),
                      [&](const ThroughputResult& t) { return t.batch_size == after.batch_size; });
-    const ThroughputResult* before = found == c.before_throughputs->end() ? nullptr : &*found;
+    const ThroughputResult* before = found == c.before.throughputs.end() ? nullptr : &*found;
     const auto row = [&](const char* what, auto text, auto value) {
       table += "<tr>" + NumberCell(fmt::format("{}", after.batch_size)) + Cell(what);
       if (compares) table += before ? text(*before) : NumberCell("–");
@@ -201,7 +202,7 @@ std::string SpeedSection(const Comparison& c) {
         [](const ThroughputResult& t) { return NumberCell(Bytes(t.peak_memory_bytes)); },
         [](const ThroughputResult& t) { return static_cast<double>(t.peak_memory_bytes); });
   }
-  const ThroughputResult& first = c.after_throughputs->front();
+  const ThroughputResult& first = c.after.throughputs.front();
   return Section(
       "Speed",
       fmt::format(

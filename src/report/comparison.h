@@ -2,29 +2,17 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
-#include "job/spec.h"
+#include "job/result.h"
 
 namespace svdllm {
 
-// A model before and after, or a baseline and a model. No pointer to results is null; before_name
-// is, where there is only one model.
+// A model before and after, or a baseline and a model. Where there is one model only, before_name
+// is null and before has no figures. The figures outlive the comparison.
 struct Comparison {
   const char *before_name, *after_name;
-  const std::vector<PerplexityResult>*before_perplexities, *after_perplexities;  // never null
-  const std::vector<TaskResult>*before_tasks, *after_tasks;
-  const std::vector<ThroughputResult>*before_throughputs, *after_throughputs;
+  const Figures &before, &after;
 };
-
-// The result of the same name; null where there is none.
-template <typename Result>
-const Result* Find(const std::vector<Result>& results, const std::string& name) {
-  for (const Result& result : results) {
-    if (result.name == name) return &result;
-  }
-  return nullptr;
-}
 
 // Empty where there are no results.
 std::string PerplexitySection(const Comparison& comparison);

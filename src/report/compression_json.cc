@@ -38,13 +38,9 @@ Json SourcesJson(const std::vector<CalibrationSource>& sources) {
 // What of the settings this method and allocation read.
 Json SettingsJson(const CompressSpec& spec) {
   Json settings = {{"rank_multiple", spec.rank_multiple}};
-  if (spec.allocation != Allocation::kUniform && spec.allocation != Allocation::kV2) {
-    settings["min_keep_ratio"] = spec.min_keep_ratio;
-  }
-  if (spec.method == Method::kAsvd) settings["asvd_alpha"] = spec.asvd_alpha;
-  if (spec.method == Method::kAnchored) {
-    settings["anchor_blend"] = spec.anchor_blend;
-    settings["anchor_ridge"] = spec.anchor_ridge;
+  if (RowOf(spec.allocation).has_floor) settings["min_keep_ratio"] = spec.min_keep_ratio;
+  for (const std::string_view name : RowOf(spec.method).settings) {
+    settings[std::string(name)] = spec.*FindSetting(name)->value;
   }
   return settings;
 }
@@ -63,7 +59,7 @@ Json RoundingJson(const Checkpoint& source, const CompressSpec& spec,
     sum += m.rounding_excess;
     largest = std::max(largest, m.rounding_excess);
   }
-  const bool refitted = spec.encoding == Encoding::kPivoted &&
+  const bool refitted = RowOf(spec.encoding).refit != nullptr &&
                         spec.output_format == OutputFormat::kFactored && compressed > 0;
   return {{"dtypes", dtypes},
           {"coefficients_refitted", refitted},
@@ -90,7 +86,7 @@ Json ReportJson(const Checkpoint& source, const CompressSpec& spec, const Compre
   for (const StageTime& s : job.stages) {
     stages.push_back({{"stage", s.stage}, {"seconds", s.seconds}});
   }
-  return {
+  Json report = {
       {"format_version", 1},
       {"created_by", std::string("svdllm ") + SVDLLM_VERSION},
       {"job", spec.job_id},
@@ -111,41 +107,33 @@ Json ReportJson(const Checkpoint& source, const CompressSpec& spec, const Compre
       {"before",
        {{"parameters", job.parameters},
         {"target_parameters", job.target_parameters},
-        {"weight_bytes", job.weight_bytes},
-        {"perplexities", PerplexitiesJson(job.perplexities)},
-        {"tasks", TasksJson(job.tasks)},
-        {"throughputs", ThroughputsJson(job.throughputs)}}},
+        {"weight_bytes", job.weight_bytes}}},
       {"after",
        {{"parameters", artifact.parameters},
         {"target_parameters", artifact.compressed_parameters},
-        {"weight_bytes", artifact.weight_bytes},
-        {"perplexities", PerplexitiesJson(artifact.perplexities)},
-        {"tasks", TasksJson(artifact.tasks)},
-        {"throughputs", ThroughputsJson(artifact.throughputs)}}},
+        {"weight_bytes", artifact.weight_bytes}}},
       {"rounding", RoundingJson(source, spec, artifact)},
       {"stages", stages},
       {"peak_host_bytes", job.peak_host_bytes},
       {"peak_device_bytes", job.peak_device_bytes},
       {"matrices", matrices},
   };
+  report["before"].update(FiguresJson(job.before));
+  report["after"].update(FiguresJson(artifact.figures));
+  return report;
 }
 
 absl::StatusOr<OwnArtifact> ArtifactFromReport(const Json& report) {
   try {
     OwnArtifact own;
     ArtifactResult& artifact = own.artifact;
-    own.before = PerplexitiesFrom(report.at("before").at("perplexities"));
-    own.tasks_before = TasksFrom(report.at("before").value("tasks", Json::array()));
-    own.throughputs_before =
-        ThroughputsFrom(report.at("before").value("throughputs", Json::array()));
+    own.before = FiguresFrom(report.at("before"));
     artifact.keep_ratio = report.at("keep_ratio");
     const Json& after = report.at("after");
     artifact.parameters = after.at("parameters");
     artifact.compressed_parameters = after.at("target_parameters");
     artifact.weight_bytes = after.at("weight_bytes");
-    artifact.perplexities = PerplexitiesFrom(after.at("perplexities"));
-    artifact.tasks = TasksFrom(after.value("tasks", Json::array()));
-    artifact.throughputs = ThroughputsFrom(after.value("throughputs", Json::array()));
+    artifact.figures = FiguresFrom(after);
     for (const Json& m : report.at("matrices")) {
       artifact.matrices.push_back({m.at("name"), m.at("rows"), m.at("cols"), m.at("rank"),
                                    m.at("relative_loss"), m.at("optimum_loss"),

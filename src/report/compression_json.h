@@ -5,6 +5,7 @@
 #include <string>
 
 #include "checkpoint/checkpoint.h"
+#include "job/result.h"
 #include "job/spec.h"
 
 namespace svdllm {
@@ -13,10 +14,8 @@ nlohmann::ordered_json ReportJson(const Checkpoint& source, const CompressSpec& 
                                   const CompressResult& job, const ArtifactResult& artifact);
 // An artifact that an earlier attempt of a job published before it died.
 struct OwnArtifact {
-  ArtifactResult artifact;               // its uri is left empty
-  std::vector<PerplexityResult> before;  // of the dense model
-  std::vector<TaskResult> tasks_before;  // likewise
-  std::vector<ThroughputResult> throughputs_before;
+  ArtifactResult artifact;  // its uri is left empty
+  Figures before;           // of the dense model
 };
 
 // The artifact's part of a report, read back. MODEL_CORRUPT where it is not one of ours.

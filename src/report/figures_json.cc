@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 namespace svdllm {
+namespace {
 
 using Json = nlohmann::ordered_json;
 
@@ -64,8 +65,6 @@ std::vector<TaskResult> TasksFrom(const Json& list) {
   return tasks;
 }
 
-namespace {
-
 Json RateJson(const RateSummary& rate) {
   return {{"median", rate.median}, {"least", rate.least}, {"largest", rate.largest}};
 }
@@ -73,8 +72,6 @@ Json RateJson(const RateSummary& rate) {
 RateSummary RateFrom(const Json& json) {
   return {json.at("median"), json.at("least"), json.at("largest")};
 }
-
-}  // namespace
 
 Json ThroughputsJson(const std::vector<ThroughputResult>& throughputs) {
   Json list = Json::array();
@@ -100,6 +97,19 @@ std::vector<ThroughputResult> ThroughputsFrom(const Json& list) {
                            t.at("seconds")});
   }
   return throughputs;
+}
+
+}  // namespace
+
+Json FiguresJson(const Figures& figures) {
+  return {{"perplexities", PerplexitiesJson(figures.perplexities)},
+          {"tasks", TasksJson(figures.tasks)},
+          {"throughputs", ThroughputsJson(figures.throughputs)}};
+}
+
+Figures FiguresFrom(const Json& json) {
+  return {PerplexitiesFrom(json.at("perplexities")), TasksFrom(json.value("tasks", Json::array())),
+          ThroughputsFrom(json.value("throughputs", Json::array()))};
 }
 
 }  // namespace svdllm

@@ -2,19 +2,14 @@
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
-#include <vector>
 
-#include "job/spec.h"
+#include "job/result.h"
 
 namespace svdllm {
 
-nlohmann::ordered_json PerplexitiesJson(const std::vector<PerplexityResult>& perplexities);
-std::vector<PerplexityResult> PerplexitiesFrom(const nlohmann::ordered_json& list);
-
-nlohmann::ordered_json TasksJson(const std::vector<TaskResult>& tasks);
-std::vector<TaskResult> TasksFrom(const nlohmann::ordered_json& list);
-
-nlohmann::ordered_json ThroughputsJson(const std::vector<ThroughputResult>& throughputs);
-std::vector<ThroughputResult> ThroughputsFrom(const nlohmann::ordered_json& list);
+// {"perplexities": […], "tasks": […], "throughputs": […]}
+nlohmann::ordered_json FiguresJson(const Figures& figures);
+// From an object with these members; the last two may be absent.
+Figures FiguresFrom(const nlohmann::ordered_json& json);
 
 }  // namespace svdllm

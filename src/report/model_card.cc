@@ -29,47 +29,6 @@ std::string BaseName(std::string uri) {
   return slash == std::string::npos ? uri : uri.substr(slash + 1);
 }
 
-const char* MethodSentence(Method method) {
-  switch (method) {
-    case Method::kSvd:
-      return "plain truncated SVD of the weights";
-    case Method::kAsvd:
-      return "activation-aware SVD (ASVD): input channels scaled by their mean magnitude";
-    case Method::kSvdLlm:
-      return "SVD-LLM: truncation-aware data whitening, which makes the rank-k approximation of "
-             "each layer's outputs on the calibration data optimal";
-    case Method::kSvdLlmUpdate:
-      return "SVD-LLM with its layer-wise closed-form update: whitening, then each left factor "
-             "refitted to the inputs that the already compressed layers produce";
-    case Method::kAnchored:
-      return "an anchored solve: SVD-LLM's whitening, applied layer by layer to a target that also "
-             "makes up for what the already compressed layers have lost";
-  }
-  return "";
-}
-
-const char* EncodingSentence(Encoding encoding) {
-  return encoding == Encoding::kPivoted
-             ? "pivoted: some rows of each matrix, and the coefficients of its other rows in them"
-             : "plain: two factors a matrix";
-}
-
-const char* AllocationSentence(Allocation allocation) {
-  switch (allocation) {
-    case Allocation::kUniform:
-      return "the same keep ratio for every matrix";
-    case Allocation::kV2:
-      return "by each matrix's truncation loss, among matrices of a kind";
-    case Allocation::kDRank:
-      return "by each matrix's effective rank";
-    case Allocation::kRelativeTails:
-      return "where the model's relative truncation losses together are least";
-    case Allocation::kKlProbe:
-      return "by how far the model's output moves when one matrix alone is compressed";
-  }
-  return "";
-}
-
 // "60 % wiki.txt and 40 % the model's own samples"
 std::string SourcesText(const std::vector<CalibrationSource>& sources) {
   double total = 0;
@@ -114,8 +73,10 @@ std::string TaskRows(const std::vector<TaskResult>& before, const std::vector<Ta
 // What the job measured of speed, of batch sizes that both models have.
 std::string SpeedSection(const CompressResult& job, const ArtifactResult& artifact) {
   std::string rows;
-  for (size_t i = 0; i < job.throughputs.size() && i < artifact.throughputs.size(); ++i) {
-    const ThroughputResult &before = job.throughputs[i], &after = artifact.throughputs[i];
+  for (size_t i = 0; i < job.before.throughputs.size() && i < artifact.figures.throughputs.size();
+       ++i) {
+    const ThroughputResult &before = job.before.throughputs[i],
+                           &after = artifact.figures.throughputs[i];
     const auto rate = [&](const char* what, const RateSummary& from, const RateSummary& to) {
       rows +=
           fmt::format("| {} | {}, tokens per second | {} | {} | × {:.2f} |\n", before.batch_size,
@@ -128,7 +89,7 @@ std::string SpeedSection(const CompressResult& job, const ArtifactResult& artifa
                         Change(before.peak_memory_bytes, after.peak_memory_bytes));
   }
   if (rows.empty()) return "";
-  const ThroughputResult& first = job.throughputs.front();
+  const ThroughputResult& first = job.before.throughputs.front();
   return fmt::format(
       "\n## Speed\n\n| batch size | | before | after | change |\n|---|---|---|---|---|\n{}\n"
       "On {}, by svdllm's own forward pass: prompts of {} tokens, {} new tokens each, chosen "
@@ -164,7 +125,7 @@ std::string ModelCard(const Checkpoint& source, const CompressSpec& spec, const 
       "# {}, {} % of its linear layers' parameters kept\n\n"
       "Made from `{}` by svdllm {}, with {}.\n\n",
       base, licence, base, fmt::format("{:.4g}", 100 * artifact.keep_ratio), base, SVDLLM_VERSION,
-      MethodSentence(spec.method));
+      RowOf(spec.method).explanation);
   if (licence == "license: other") {
     card += "The source declares no licence in its card: the base model's own terms apply.\n\n";
   }
@@ -189,19 +150,22 @@ std::string ModelCard(const Checkpoint& source, const CompressSpec& spec, const 
                       Megabytes(artifact.weight_bytes),
                       Change(job.weight_bytes, artifact.weight_bytes));
   bool held_out = false;
-  for (size_t i = 0; i < artifact.perplexities.size() && i < job.perplexities.size(); ++i) {
-    const PerplexityResult &before = job.perplexities[i], &after = artifact.perplexities[i];
+  for (size_t i = 0; i < artifact.figures.perplexities.size() && i < job.before.perplexities.size();
+       ++i) {
+    const PerplexityResult &before = job.before.perplexities[i],
+                           &after = artifact.figures.perplexities[i];
     held_out |= before.held_out;
     card += fmt::format("| {}{} ({} windows, {} tokens predicted) | {:.4g} | {:.4g} | × {:.3f} |\n",
                         before.name, before.held_out ? ", in domain" : "", before.windows,
                         before.predicted_tokens, before.perplexity, after.perplexity,
                         after.perplexity / before.perplexity);
   }
-  card += TaskRows(job.tasks, artifact.tasks);
-  if (artifact.perplexities.empty()) {
+  card += TaskRows(job.before.tasks, artifact.figures.tasks);
+  if (artifact.figures.perplexities.empty()) {
     card += "\nPerplexity was not measured by this job.\n";
-  } else if (artifact.throughputs.empty()) {
-    const double before = PrefillRate(job.perplexities), after = PrefillRate(artifact.perplexities);
+  } else if (artifact.figures.throughputs.empty()) {
+    const double before = PrefillRate(job.before.perplexities),
+                 after = PrefillRate(artifact.figures.perplexities);
     card += fmt::format("| prefill, tokens per second | {:.0f} | {:.0f} | × {:.2f} |\n", before,
                         after, after / before);
   }
@@ -223,9 +187,9 @@ std::string ModelCard(const Checkpoint& source, const CompressSpec& spec, const 
       "\n## How\n\n- method `{}`, keep ratio {:.4g}; {} matrices, {} of them left dense\n"
       "- ranks `{}`: {}\n",
       MethodName(spec.method), artifact.keep_ratio, artifact.matrices.size(), dense,
-      AllocationName(spec.allocation), AllocationSentence(spec.allocation));
+      AllocationName(spec.allocation), RowOf(spec.allocation).explanation);
   if (factored) {
-    card += fmt::format("- factors {}\n", EncodingSentence(spec.encoding));
+    card += fmt::format("- factors {}\n", RowOf(spec.encoding).explanation);
   }
   if (RowOf(spec.method).statistic != Statistic::kNone) {
     card += fmt::format("- calibrated on {} sequences of up to {} tokens, seed {}: {}\n",

@@ -102,7 +102,7 @@ std::string MatrixFigures(const CompressSpec& spec, const std::vector<MatrixRepo
   if (static_cast<size_t>(dense) == matrices.size()) return html;
   html += Section(
       "Loss by layer",
-      spec.method == Method::kAnchored
+      RowOf(spec.method).prefix == Prefix::kTarget
           ? "Of each matrix, how far its outputs are from their target on what the compressed "
             "model computes in front of it, relative to the target."
           : "Of each matrix, how far its outputs on the calibration set are from the dense one's, "
@@ -187,18 +187,16 @@ std::string CompressionHtml(const CompressSpec& spec, const CompressResult& job,
   body += SizeCard(
       "weights on disk", Bytes(job.weight_bytes), Bytes(artifact.weight_bytes),
       Change(static_cast<double>(job.weight_bytes), static_cast<double>(artifact.weight_bytes)));
-  if (!artifact.perplexities.empty()) {
-    const PerplexityResult& after = artifact.perplexities.front();
-    const PerplexityResult* before = Find(job.perplexities, after.name);
+  if (!artifact.figures.perplexities.empty()) {
+    const PerplexityResult& after = artifact.figures.perplexities.front();
+    const PerplexityResult* before = FindNamed(job.before.perplexities, after.name);
     body += Card(after.name, Number(after.perplexity),
                  before ? "before " + Number(before->perplexity) + ", × " +
                               Number(after.perplexity / before->perplexity)
                         : "");
   }
   body += "</div>\n";
-  const Comparison comparison{
-      "before",   "after",         &job.perplexities, &artifact.perplexities,
-      &job.tasks, &artifact.tasks, &job.throughputs,  &artifact.throughputs};
+  const Comparison comparison{"before", "after", job.before, artifact.figures};
   body += PerplexitySection(comparison) + TaskSection(comparison) + SpeedSection(comparison);
   body += MatrixFigures(spec, artifact.matrices) + Stages(job);
   std::string sources;
@@ -234,7 +232,7 @@ std::string EvaluationHtml(const EvaluateSpec& spec, const EvaluateResult& resul
                  fmt::format("{} figures past the threshold", result.verdict->regressions.size()),
                  result.verdict->accepted ? "good" : "bad");
   }
-  const ModelFigures* baseline = result.baseline ? &*result.baseline : nullptr;
+  const ModelResult* baseline = result.baseline ? &*result.baseline : nullptr;
   const auto card = [&](const char* name, std::string (*text)(int64_t), int64_t value,
                         int64_t base) {
     return Card(name, text(value),
@@ -256,17 +254,9 @@ std::string EvaluationHtml(const EvaluateSpec& spec, const EvaluateResult& resul
     body +=
         Section("Past the threshold", "What the model loses against its baseline.", list + "</ul>");
   }
-  static const std::vector<PerplexityResult> no_perplexities;
-  static const std::vector<TaskResult> no_tasks;
-  static const std::vector<ThroughputResult> no_throughputs;
-  const Comparison comparison{baseline ? "baseline" : nullptr,
-                              "model",
-                              baseline ? &baseline->perplexities : &no_perplexities,
-                              &result.model.perplexities,
-                              baseline ? &baseline->tasks : &no_tasks,
-                              &result.model.tasks,
-                              baseline ? &baseline->throughputs : &no_throughputs,
-                              &result.model.throughputs};
+  const Figures none;
+  const Comparison comparison{baseline ? "baseline" : nullptr, "model",
+                              baseline ? baseline->figures : none, result.model.figures};
   body += PerplexitySection(comparison) + TaskSection(comparison) + SpeedSection(comparison);
   std::vector<std::pair<std::string, std::string>> how = {{"model", spec.model_uri}};
   if (baseline) how.push_back({"baseline", spec.baseline_uri});
@@ -278,16 +268,18 @@ std::string EvaluationHtml(const EvaluateSpec& spec, const EvaluateResult& resul
                    fmt::format("{:.4g} %", 100 * *spec.threshold.max_perplexity_increase)});
   }
   double seconds = 0;
-  for (const TaskResult& t : result.model.tasks) seconds += t.seconds;
-  for (const ThroughputResult& t : result.model.throughputs) seconds += t.seconds;
-  for (const PerplexityResult& p : result.model.perplexities) seconds += p.seconds;
+  for (const TaskResult& t : result.model.figures.tasks) seconds += t.seconds;
+  for (const ThroughputResult& t : result.model.figures.throughputs) seconds += t.seconds;
+  for (const PerplexityResult& p : result.model.figures.perplexities) seconds += p.seconds;
   how.push_back({"computing, this model", Seconds(seconds)});
   how.push_back({"device", result.device});
   return Page(
-      title, body + Section("How it was measured",
-                            std::string("Every figure is in evaluation_report.json too") +
-                                (spec.tasks.empty() ? "." : ", every answer in predictions.jsonl."),
-                            List(how)));
+      title,
+      body +
+          Section("How it was measured",
+                  std::string("Every figure is in evaluation_report.json too") +
+                      (spec.measure.tasks.empty() ? "." : ", every answer in predictions.jsonl."),
+                  List(how)));
 }
 
 }  // namespace svdllm

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "job/result.h"
 #include "job/spec.h"
 
 namespace svdllm {

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "tasks/records.h"
-#include "tasks/task_table.h"
+#include "tasks/task_item.h"
 
 namespace svdllm {
 

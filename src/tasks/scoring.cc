@@ -60,10 +60,10 @@ int64_t Predict(const TaskItem& item, std::span<const double> log_likelihoods, b
   return FirstMaximum(values);
 }
 
-std::vector<double> ScoreChoices(const TaskRow& task, const TaskItem& item,
+std::vector<double> ScoreChoices(std::span<const std::string_view> metrics, const TaskItem& item,
                                  std::span<const double> log_likelihoods) {
   std::vector<double> scores;
-  for (const std::string_view metric : task.metrics) {
+  for (const std::string_view metric : metrics) {
     const bool right = Predict(item, log_likelihoods, metric == "acc_norm") == item.gold;
     scores.push_back(right ? 1 : 0);
   }

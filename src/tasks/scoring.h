@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tasks/task_table.h"
+#include "tasks/task_item.h"
 
 namespace svdllm {
 
@@ -18,9 +18,9 @@ int64_t FirstMaximum(std::span<const double> values);
 // choice in characters, an empty one never wins.
 int64_t Predict(const TaskItem& item, std::span<const double> log_likelihoods, bool per_character);
 
-// Of one item: a number a metric of the task, in the table's order. Multiple choice: 1 for right,
+// Of one item: a number per metric of its task, in the table's order. Multiple choice: 1 for right,
 // 0 for wrong, by Predict (acc) and by Predict per character (acc_norm).
-std::vector<double> ScoreChoices(const TaskRow& task, const TaskItem& item,
+std::vector<double> ScoreChoices(std::span<const std::string_view> metrics, const TaskItem& item,
                                  std::span<const double> log_likelihoods);
 // bleu_acc (whether the best right answer is nearer than the best wrong one), bleu_max and
 // bleu_diff.

@@ -22,7 +22,7 @@
 #include "base/files.h"
 #include "base/status.h"
 #include "checkpoint/architecture.h"
-#include "checkpoint/config.h"
+#include "checkpoint/parse_config.h"
 #include "formats/safetensors.h"
 #include "tests/support/tiny_checkpoint.h"
 

@@ -209,27 +209,27 @@ int Main(int argc, char** argv) {
   const std::string root = std::filesystem::temp_directory_path() / "svdllm-stage-bench";
   std::filesystem::remove_all(root);
   auto store = NewFileStore({{}, root});
-  const auto checkpoint = Checkpoint::Open(spec.model_dir);
-  if (!store.ok() || !checkpoint.ok()) {
-    fmt::print(stderr, "stage_bench: {} {}\n", std::string(store.status().message()),
-               std::string(checkpoint.status().message()));
-    return 1;
-  }
   spec.output_uri = root + "/out";
   spec.work_dir = root + "/work";
+  const auto job = Resolve(spec);
+  if (!store.ok() || !job.ok()) {
+    fmt::print(stderr, "stage_bench: {} {}\n", std::string(store.status().message()),
+               std::string(job.status().message()));
+    return 1;
+  }
   const auto made = DeviceBackend(argc > 9 ? argv[9] : "cpu", exact);
   if (!made.ok()) {
     fmt::print(stderr, "stage_bench: {}\n", std::string(made.status().message()));
     return 1;
   }
   const std::unique_ptr<Backend>& backend = *made;
-  const ModelConfig& config = checkpoint->config();
-  const Architecture& arch = checkpoint->arch();
+  const ModelConfig& config = job->checkpoint.config();
+  const Architecture& arch = job->checkpoint.arch();
 
-  const auto plan = PlanCompress(spec, {.on_device = backend->OnDevice(),
-                                        .memory_bytes = backend->Memory().limit,
-                                        .exact = exact,
-                                        .bf16 = backend->WeightType(DType::kBF16) == DType::kBF16});
+  const auto plan = Plan(*job, {.on_device = backend->OnDevice(),
+                                .memory_bytes = backend->Memory().limit,
+                                .exact = exact,
+                                .bf16 = backend->WeightType(DType::kBF16) == DType::kBF16});
   if (!plan.ok()) {
     fmt::print(stderr, "stage_bench: {}\n", std::string(plan.status().message()));
     return 1;
@@ -257,11 +257,11 @@ int Main(int argc, char** argv) {
   std::vector<double> steps;  // of calibrate: one a layer for most methods, with its reading
   auto reported = start;
   RunHooks hooks;
-  hooks.on_progress = [&steps, &reported](const Progress& progress) {
+  hooks.on_progress = [&steps, &reported](const ProgressEvent& progress) {
     if (progress.stage == "calibrate") steps.push_back(Seconds(reported));
     reported = std::chrono::steady_clock::now();
   };
-  const auto result = RunCompress(spec, *backend, **store, hooks);
+  const auto result = Run(*job, *backend, **store, hooks);
   const double total = Seconds(start);
   if (!result.ok()) {
     fmt::print(stderr, "stage_bench: {}\n", std::string(result.status().message()));
@@ -277,10 +277,11 @@ int Main(int argc, char** argv) {
   const double forward =
       BlockFlops(config, arch, tokens, static_cast<double>(spec.calibration.seq_len) / 2);
   const double grams = StatisticsFlops(spec, config, arch, tokens);
-  const double passes = row.statistic == Statistic::kNone ? 0 : (row.update ? 3 : 1);
-  const double statistics = row.update ? 2 : 1;
+  const double passes =
+      row.statistic == Statistic::kNone ? 0 : (row.prefix == Prefix::kRefit ? 3 : 1);
+  const double statistics = row.prefix == Prefix::kRefit ? 2 : 1;
   double block_work = passes * forward + statistics * grams;
-  if (spec.method == Method::kAnchored) {
+  if (row.prefix == Prefix::kTarget) {
     const Workload work{tokens, static_cast<double>(spec.calibration.seq_len) / 2};
     block_work = 0;
     for (const Site site : {Site::kAttnIn, Site::kOIn, Site::kMlpIn, Site::kDownIn}) {

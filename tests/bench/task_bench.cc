@@ -59,17 +59,18 @@ int Main(int argc, char** argv) {
   EvaluateSpec spec;
   spec.job_id = "bench";
   spec.model_dir = spec.model_uri = argv[1];
-  spec.tasks = {{argv[2], argv[2], argv[3], text(5), text(7), std::atoll(text(6).c_str()),
-                 std::atoll(text(4).c_str())}};
+  spec.measure.tasks = {{argv[2], argv[2], argv[3], text(5), text(7), std::atoll(text(6).c_str()),
+                         std::atoll(text(4).c_str())}};
   spec.output_uri = text(8);
   const std::filesystem::path root = spec.output_uri.empty()
                                          ? std::filesystem::temp_directory_path()
                                          : std::filesystem::path(spec.output_uri).parent_path();
   const auto store = NewFileStore({{}, root});
-  const auto checkpoint = Checkpoint::Open(spec.model_dir);
+  const auto job = Resolve(spec);
   const auto tokenizer = Tokenizer::Load(spec.model_dir);
   if (!store.ok()) return Fail(store.status());
-  if (!checkpoint.ok()) return Fail(checkpoint.status());
+  if (!job.ok()) return Fail(job.status());
+  const Checkpoint& checkpoint = job->model().checkpoint;
   if (!tokenizer.ok()) return Fail(tokenizer.status());
   const std::string device = argc > 9 ? argv[9] : "cpu";
   absl::StatusOr<std::unique_ptr<Backend>> backend = NewCpuBackend();
@@ -77,18 +78,18 @@ int Main(int argc, char** argv) {
   if (!backend.ok()) return Fail(backend.status());
 
   double rate = ProductRate(**backend);
-  const auto what = LoadMeasurements({}, spec.tasks, *tokenizer, checkpoint->config());
+  const auto what = LoadMeasureJob(job->model().measure, *tokenizer, checkpoint.config());
   if (!what.ok()) return Fail(what.status());
-  const auto result = RunEvaluate(spec, **backend, **store, {});
+  const auto result = Run(*job, **backend, **store, {});
   if (!result.ok()) return Fail(result.status());
   rate = (rate + ProductRate(**backend)) / 2;
 
-  const TaskResult& task = result->model.tasks[0];
+  const TaskResult& task = result->model.figures.tasks[0];
   fmt::print("{}: {} questions, {} tokens computed\n", task.name, task.items, task.tokens);
   for (const TaskMetric& metric : task.metrics) {
     fmt::print("  {} {:.4f} ± {:.4f}\n", metric.name, metric.value, metric.std_error);
   }
-  const double flops = MeasureFlops(*checkpoint, *what);
+  const double flops = MeasureFlops(checkpoint, *what);
   fmt::print("products {:.1f} GFLOP/s; {:.2f} s, {:.1f} GFLOP", rate / 1e9, task.seconds,
              flops / 1e9);
   // The length of generated texts is a guess before they are there.

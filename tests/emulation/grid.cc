@@ -34,7 +34,7 @@ struct Fiber {
   std::vector<char> stack = std::vector<char>(kStackBytes);
 };
 
-// Kept from launch to launch. Operations run one at a time, so one set is enough.
+// Kept from launch to launch. Engine run one at a time, so one set is enough.
 std::vector<std::unique_ptr<Fiber>> fibers;
 size_t current = 0;
 const std::function<void()>* kernel_thread = nullptr;

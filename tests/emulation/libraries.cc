@@ -1,4 +1,4 @@
-// cuBLAS and cuSOLVER on OpenBLAS, which is column-major too. Operations read their matrices when
+// cuBLAS and cuSOLVER on OpenBLAS, which is column-major too. Engine read their matrices when
 // the stream comes to them; alpha and beta are the caller's, read at once.
 #include <cblas.h>
 #include <cublas_v2.h>

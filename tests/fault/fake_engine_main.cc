@@ -4,13 +4,13 @@
 namespace svdllm {
 
 // With as many devices as are named, whatever they are called.
-absl::StatusOr<Operations> PipelineOperations(const DeviceSettings& settings) {
-  Operations operations = FakeOperations();
-  operations.devices.clear();
+absl::StatusOr<Engine> PipelineEngine(const DeviceSettings& settings) {
+  Engine engine = FakeEngine();
+  engine.devices.clear();
   for (const std::string& name : settings.names) {
-    operations.devices.push_back({name, "pretended", 1 << 30, 1 << 30});
+    engine.devices.push_back({name, "pretended", 1 << 30, 1 << 30});
   }
-  return operations;
+  return engine;
 }
 
 }  // namespace svdllm

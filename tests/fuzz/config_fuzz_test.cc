@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "checkpoint/architecture.h"
-#include "checkpoint/config.h"
+#include "checkpoint/parse_config.h"
 #include "tests/fuzz/mutator.h"
 
 namespace svdllm {

@@ -84,7 +84,7 @@ TEST(DatasetFuzz, WhatIsReadCanBeAskedAndTheRestIsNamed) {
           ASSERT_GE(item.choice_count(), 2);
           ASSERT_LT(item.gold, item.choice_count());
           const std::vector<double> values(item.choices.size(), -1.0);
-          ASSERT_EQ(ScoreChoices(task, item, values).size(), task.metrics.size());
+          ASSERT_EQ(ScoreChoices(task.metrics, item, values).size(), task.metrics.size());
         }
       }
     }

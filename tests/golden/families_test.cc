@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "model/decoder.h"
+#include "tests/support/source_dir.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_checkpoint.h"
@@ -98,7 +99,7 @@ TEST(Families, EqualTransformers) {
 // One sequence, and what transformers made of the tiny checkpoints of TinyFamilies for it:
 // tests/reference/family_logits.py wrote the file.
 TEST(Families, EqualStoredLogits) {
-  std::ifstream in(SVDLLM_SOURCE_DIR "/tests/golden/families.json");
+  std::ifstream in(SourceDir() + "/tests/golden/families.json");
   ASSERT_TRUE(in);
   const json golden = json::parse(in);
   const std::vector<int32_t> ids = golden["ids"];

@@ -9,9 +9,11 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "tests/support/source_dir.h"
+
 namespace svdllm {
 
-inline const std::string kShared = std::string(SVDLLM_SOURCE_DIR) + "/../shared";
+inline const std::string kShared = SourceDir() + "/../shared";
 inline const std::string kTinyModel = kShared + "/models/stories260K";
 inline const std::string kGolden = kShared + "/models/stories260K-golden";
 inline const std::string kStories = kShared + "/data/tinystories/tinystories_train_1000.json";

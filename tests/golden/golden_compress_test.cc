@@ -4,6 +4,7 @@
 
 #include "golden.h"
 #include "pipeline/pipeline.h"
+#include "tests/support/run_job.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -62,11 +63,11 @@ class GoldenCompressTest : public ::testing::TestWithParam<GoldenCase> {
     spec.calibration.samples = 256;
     spec.calibration.seq_len = 512;
     spec.evaluate_held_out = false;
-    spec.evaluations = {{"perplexity", stories, /*seq_len=*/512, /*limit=*/200}};
+    spec.measure.texts = {{"perplexity", stories, /*seq_len=*/512, /*limit=*/200}};
     spec.output_uri = *store->ResolveOutput(dir_.File("artifacts/out"));
     spec.work_dir = dir_.File("work");
     const auto backend = NewCpuBackend();
-    return RunCompress(spec, *backend, *store, {});
+    return testing::RunCompress(spec, *backend, *store, {});
   }
 
   testing::TempDir dir_;
@@ -79,16 +80,16 @@ TEST_P(GoldenCompressTest, PerplexityAndStoredNumbers) {
 
   const nlohmann::json golden = ReadJson(kGolden + "/methods.json")["methods"][GetParam().key];
   ASSERT_TRUE(golden.is_object()) << GetParam().key;
-  EXPECT_NEAR(result->perplexities[0].perplexity, 5.34104, 5e-4);
+  EXPECT_NEAR(result->before.perplexities[0].perplexity, 5.34104, 5e-4);
   ASSERT_EQ(result->artifacts.size(), 4u);
   for (const ArtifactResult& artifact : result->artifacts) {
     const std::string ratio = nlohmann::json(artifact.keep_ratio).dump();
     const nlohmann::json& expected = golden[ratio];
     std::printf("%s keep %s: perplexity %.4f, golden %.4f\n", GetParam().name, ratio.c_str(),
-                artifact.perplexities[0].perplexity, expected["perplexity"].get<double>());
+                artifact.figures.perplexities[0].perplexity, expected["perplexity"].get<double>());
     EXPECT_EQ(artifact.compressed_parameters, expected["stored_numbers"]) << ratio;
-    EXPECT_NEAR(artifact.perplexities[0].perplexity / expected["perplexity"].get<double>(), 1,
-                Tolerance(artifact.keep_ratio))
+    EXPECT_NEAR(artifact.figures.perplexities[0].perplexity / expected["perplexity"].get<double>(),
+                1, Tolerance(artifact.keep_ratio))
         << ratio;
     EXPECT_TRUE(Present(dir_.File("artifacts/out/keep-" + ratio + "0/compression_manifest.json")));
     for (const MatrixReport& matrix : artifact.matrices) {
@@ -108,9 +109,9 @@ TEST_P(GoldenDefaultTest, BeatsUniformRanks) {
   for (const ArtifactResult& artifact : result->artifacts) {
     const nlohmann::json& expected = uniform[nlohmann::json(artifact.keep_ratio).dump()];
     std::printf("%s keep %.1f: perplexity %.4f, uniform ranks %.4f\n", GetParam().name,
-                artifact.keep_ratio, artifact.perplexities[0].perplexity,
+                artifact.keep_ratio, artifact.figures.perplexities[0].perplexity,
                 expected["perplexity"].get<double>());
-    EXPECT_LT(artifact.perplexities[0].perplexity, expected["perplexity"]);
+    EXPECT_LT(artifact.figures.perplexities[0].perplexity, expected["perplexity"]);
     EXPECT_LE(artifact.compressed_parameters,
               artifact.keep_ratio * static_cast<double>(result->target_parameters));
   }

@@ -10,6 +10,7 @@
 #include "model/forward.h"
 #include "model/residual_stream.h"
 #include "pipeline/pipeline.h"
+#include "tests/support/run_job.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -133,12 +134,12 @@ TEST_F(GoldenModelTest, Perplexity) {
   task.text = {dir_.File("stories.jsonl"), "text", Packing::kDocuments};
   task.seq_len = 512;
   task.limit = 200;
-  spec.perplexities = {task};
+  spec.measure.texts = {task};
   const auto store = NewFileStore({{}, dir_.File("artifacts")});
   ASSERT_OK(store);
-  const auto result = RunEvaluate(spec, *backend_, **store, {});
+  const auto result = testing::RunEvaluate(spec, *backend_, **store, {});
   ASSERT_OK(result);
-  const PerplexityResult& p = result->model.perplexities[0];
+  const PerplexityResult& p = result->model.figures.perplexities[0];
   EXPECT_EQ(p.predicted_tokens, golden["predicted_tokens"]);
   std::printf("perplexity %.6f, golden %.6f\n", p.perplexity, golden["perplexity"].get<double>());
   EXPECT_NEAR(p.perplexity / golden["perplexity"].get<double>(), 1, 1e-4);

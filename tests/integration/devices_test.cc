@@ -22,15 +22,15 @@ constexpr int64_t kMemory = int64_t{1} << 20;
 // Before anything looks for the module.
 const int kWithFakeModule = setenv("SVDLLM_MODULE_DIR", FAKE_MODULES, 1);
 
-std::vector<std::string> NamesOf(const Operations& operations) {
+std::vector<std::string> NamesOf(const Engine& engine) {
   std::vector<std::string> names;
-  for (const DeviceInfo& device : operations.devices) names.push_back(device.name);
+  for (const DeviceInfo& device : engine.devices) names.push_back(device.name);
   return names;
 }
 
 TEST(DevicesTest, AreChosenByName) {
-  EXPECT_THAT(NamesOf(*PipelineOperations({{"cpu"}})), ElementsAre("cpu"));
-  const auto several = PipelineOperations({{"cuda:1", "cpu", "cuda:0"}});
+  EXPECT_THAT(NamesOf(*PipelineEngine({{"cpu"}})), ElementsAre("cpu"));
+  const auto several = PipelineEngine({{"cuda:1", "cpu", "cuda:0"}});
   ASSERT_TRUE(several.ok()) << several.status();
   EXPECT_THAT(NamesOf(*several), ElementsAre("cuda:1", "cpu", "cuda:0"));
   EXPECT_EQ(several->device_note, "");
@@ -48,7 +48,7 @@ TEST(DevicesTest, AreChosenByName) {
 }
 
 TEST(DevicesTest, AutoStaysWithTheCpuAndSaysWhy) {
-  const auto any = PipelineOperations(DeviceSettings());
+  const auto any = PipelineEngine(DeviceSettings());
   ASSERT_TRUE(any.ok()) << any.status();
   EXPECT_THAT(NamesOf(*any), ElementsAre("cpu"));
   EXPECT_GT(any->devices[0].memory_bytes, 0);
@@ -57,7 +57,7 @@ TEST(DevicesTest, AutoStaysWithTheCpuAndSaysWhy) {
 
 TEST(DevicesTest, WhatIsNotThereIsRefusedByName) {
   const auto expect = [](const std::vector<std::string>& names, const std::string& text) {
-    const absl::Status status = PipelineOperations({names}).status();
+    const absl::Status status = PipelineEngine({names}).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;
     EXPECT_THAT(std::string(status.message()), HasSubstr("--devices=" + text));
   };
@@ -73,28 +73,28 @@ TEST(DevicesTest, WhatIsNotThereIsRefusedByName) {
 }
 
 TEST(DevicesTest, LimitIsAtMostTheDevicesMemory) {
-  const auto limited = PipelineOperations({{"cuda:0", "cuda:1"}, 60 * kGiB});
+  const auto limited = PipelineEngine({{"cuda:0", "cuda:1"}, 60 * kGiB});
   EXPECT_EQ(limited->devices[0].memory_limit_bytes, 60 * kGiB);
   EXPECT_EQ(limited->devices[1].memory_limit_bytes, 40 * kGiB - 5 * kGiB / 4);
 }
 
 TEST(DevicesTest, LimitIsNotForTheCpuBesideCudaDevices) {
-  const auto both = PipelineOperations({{"cuda:0", "cpu"}, kMemory});
+  const auto both = PipelineEngine({{"cuda:0", "cpu"}, kMemory});
   EXPECT_EQ(both->devices[0].memory_limit_bytes, kMemory);
   EXPECT_EQ(both->devices[1].memory_limit_bytes, both->devices[1].memory_bytes);
-  const auto alone = PipelineOperations({{"cpu"}, kMemory});
+  const auto alone = PipelineEngine({{"cpu"}, kMemory});
   EXPECT_EQ(alone->devices[0].memory_limit_bytes, kMemory);
 }
 
 TEST(DevicesTest, TooOldOnesAreRefusedByName) {
   setenv("FAKE_CUDA_SECOND", "70", 1);
-  const absl::Status status = PipelineOperations({{"cuda:0", "cuda:1"}}).status();
+  const absl::Status status = PipelineEngine({{"cuda:0", "cuda:1"}}).status();
   EXPECT_EQ(status, absl::InvalidArgumentError("--devices=cuda:1: Smaller GPU has compute "
                                                "capability 7.0, at least 7.5 (Turing) is needed"));
-  EXPECT_TRUE(PipelineOperations({{"cuda:0"}}).ok());
-  EXPECT_TRUE(PipelineOperations(DeviceSettings()).ok());
+  EXPECT_TRUE(PipelineEngine({{"cuda:0"}}).ok());
+  EXPECT_TRUE(PipelineEngine(DeviceSettings()).ok());
   setenv("FAKE_CUDA_SECOND", "75", 1);
-  EXPECT_TRUE(PipelineOperations({{"cuda:1"}}).ok());
+  EXPECT_TRUE(PipelineEngine({{"cuda:1"}}).ok());
   unsetenv("FAKE_CUDA_SECOND");
 }
 
@@ -125,9 +125,9 @@ class DeviceJobsTest : public ServerTest {
     ServerTest::TearDown();
   }
   void Use(const DeviceSettings& settings) {
-    auto operations = PipelineOperations(settings);
-    ASSERT_TRUE(operations.ok()) << operations.status();
-    operations_ = *std::move(operations);
+    auto engine = PipelineEngine(settings);
+    ASSERT_TRUE(engine.ok()) << engine.status();
+    engine_ = *std::move(engine);
     StartServer();
   }
   v1::CompressModelRequest Windows(int64_t samples, int64_t length) const {
@@ -165,7 +165,7 @@ TEST_F(DeviceJobsTest, RunOnTheFirstDeviceWithItsSettings) {
   const v1::Job job = AwaitEnd(Submit(Windows(4, 32)).name());
   EXPECT_EQ(job.state(), v1::SUCCEEDED) << job.DebugString();
   EXPECT_STREQ(std::getenv("FAKE_CUDA_EXACT"), "1");
-  EXPECT_TRUE(operations_.check_device().ok());
+  EXPECT_TRUE(engine_.check_device().ok());
 }
 
 TEST_F(DeviceJobsTest, WhatCannotFitIsRefusedBeforeItStarts) {

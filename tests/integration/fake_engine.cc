@@ -10,7 +10,6 @@
 #include <thread>
 
 #include "base/files.h"
-#include "pipeline/pipeline.h"
 
 namespace svdllm {
 namespace {
@@ -64,7 +63,7 @@ absl::Status RunSteps(const std::string& model_dir, int64_t steps, int64_t step_
       MaybeCrash(model_dir);
       RETURN_IF_ERROR(MaybeFail(model_dir));
     }
-    Progress progress;
+    ProgressEvent progress;
     progress.stage = "calibrate";
     progress.layers_done = i + 1;
     progress.layers_total = steps;
@@ -78,7 +77,7 @@ absl::StatusOr<CompressPlan> Plan(const CompressSpec& spec) {
   RETURN_IF_ERROR(CheckModel(spec.model_dir));
   CompressPlan plan;
   plan.calibration_seq_len = spec.calibration.seq_len > 0 ? spec.calibration.seq_len : 1;
-  plan.evaluation_seq_lens.assign(spec.evaluations.size(), 7);
+  plan.text_seq_lens.assign(spec.measure.texts.size(), 7);
   plan.parameters = 1000;
   plan.expected_seconds = 1.5;
   for (const double ratio : spec.keep_ratios) {
@@ -116,37 +115,37 @@ absl::StatusOr<EvaluateResult> Evaluate(const EvaluateSpec& spec, ArtifactStore&
                                         const RunHooks& hooks) {
   EvaluateResult result;
   result.report_uri = spec.output_uri;
-  for (const PerplexitySpec& task : spec.perplexities) {
+  for (const PerplexitySpec& task : spec.measure.texts) {
     RETURN_IF_ERROR(RunSteps(spec.model_dir, task.limit, task.seq_len, hooks));
     PerplexityResult perplexity;
     perplexity.name = task.name;
     perplexity.perplexity = 12.5;
-    result.model.perplexities.push_back(perplexity);
+    result.model.figures.perplexities.push_back(perplexity);
   }
   return result;
 }
 
 }  // namespace
 
-Operations FakeOperations() {
-  Operations operations;
-  operations.plan_compress = Plan;
-  operations.plan_evaluate = [](const EvaluateSpec& spec) -> absl::StatusOr<EvaluatePlan> {
+Engine FakeEngine() {
+  Engine engine;
+  engine.plan_compress = Plan;
+  engine.plan_evaluate = [](const EvaluateSpec& spec) -> absl::StatusOr<EvaluatePlan> {
     RETURN_IF_ERROR(CheckModel(spec.model_dir));
     return EvaluatePlan{1000, 2000, 0, 0, 3000};
   };
-  operations.run_compress = Compress;
-  operations.run_evaluate = Evaluate;
-  operations.open_device = [] {
+  engine.run_compress = Compress;
+  engine.run_evaluate = Evaluate;
+  engine.open_device = [] {
     const char* const gone = std::getenv("FAKE_DEVICE_GONE");
     return gone != nullptr && fs::exists(gone) ? absl::UnavailableError("the device is gone")
                                                : absl::OkStatus();
   };
-  operations.check_device = [] {
+  engine.check_device = [] {
     return poisoned ? absl::InternalError("the device is poisoned") : absl::OkStatus();
   };
-  operations.devices = {{"cpu", "pretended", 1 << 30, 1 << 30}};
-  return operations;
+  engine.devices = {{"cpu", "pretended", 1 << 30, 1 << 30}};
+  return engine;
 }
 
 }  // namespace svdllm

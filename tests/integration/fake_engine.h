@@ -18,6 +18,6 @@ namespace svdllm {
 //              then on;
 //   file corrupt: the model is refused when the job is submitted.
 // open_device fails while there is a file of the name that FAKE_DEVICE_GONE has in the environment.
-Operations FakeOperations();
+Engine FakeEngine();
 
 }  // namespace svdllm

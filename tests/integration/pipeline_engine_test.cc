@@ -18,7 +18,7 @@ class PipelineBindingTest : public ServerTest {
     testing::WriteTinyCheckpoint(model_);  // 128 positions
     std::ofstream text(text_);
     for (int i = 0; i < 100; ++i) text << "Line " << i * i << " is not quite regular.\n";
-    operations_ = *PipelineOperations({{"cpu"}});
+    engine_ = *PipelineEngine({{"cpu"}});
     StartServer();
   }
 };

@@ -62,7 +62,7 @@ class ServerTest : public ::testing::Test {
     store.path = directory_ + "/jobs.db";
     store_ = *OpenSqliteJobStore(store);
     artifacts_ = *NewFileStore({{directory_}, directory_ + "/artifacts"});
-    operations_ = FakeOperations();
+    engine_ = FakeEngine();
     StartServer();
   }
   void TearDown() override {
@@ -79,7 +79,7 @@ class ServerTest : public ::testing::Test {
     options.artifact_root = directory_ + "/artifacts";
     options.queue_limit = queue_limit_;
     options.nvml_library = nvml_library_;
-    auto server = ApiServer::Start(options, *store_, *artifacts_, operations_);
+    auto server = ApiServer::Start(options, *store_, *artifacts_, engine_);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = std::move(*server);
     channel_ = grpc::CreateChannel("127.0.0.1:" + std::to_string(server_->port()),
@@ -87,12 +87,12 @@ class ServerTest : public ::testing::Test {
     stub_ = v1::CompressionService::NewStub(channel_);
   }
   void StartWorker() {
-    worker_ = std::make_unique<Worker>(
-        *store_, MakeJobHandler(operations_, *artifacts_, directory_ + "/work"),
-        WorkerOptions{.id = "w1",
-                      .poll_ms = 10,
-                      .prepare = operations_.open_device,
-                      .check_after_failure = operations_.check_device});
+    worker_ = std::make_unique<Worker>(*store_,
+                                       MakeJobHandler(engine_, *artifacts_, directory_ + "/work"),
+                                       WorkerOptions{.id = "w1",
+                                                     .poll_ms = 10,
+                                                     .prepare = engine_.open_device,
+                                                     .check_after_failure = engine_.check_device});
     worker_thread_ = std::thread([this] { ended_ = worker_->Run(); });
   }
   void StopWorker() {
@@ -214,7 +214,7 @@ class ServerTest : public ::testing::Test {
   std::string directory_, model_, text_;
   std::unique_ptr<JobStore> store_;
   std::unique_ptr<ArtifactStore> artifacts_;
-  Operations operations_;
+  Engine engine_;
   std::unique_ptr<ApiServer> server_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::CompressionService::Stub> stub_;

@@ -152,12 +152,12 @@ TEST_F(ServerTest, ShutdownEndsStreamsWithUnavailable) {
 TEST_F(ServerTest, TakenPortIsAnError) {
   ApiServerOptions options;
   options.listen = "127.0.0.1:" + std::to_string(server_->port());
-  const auto second = ApiServer::Start(options, *store_, *artifacts_, operations_);
+  const auto second = ApiServer::Start(options, *store_, *artifacts_, engine_);
   ASSERT_FALSE(second.ok());
   EXPECT_THAT(std::string(second.status().message()), HasSubstr(options.listen));
   options.listen = "127.0.0.1:0";
   options.http_listen = "127.0.0.1:" + std::to_string(server_->http_port());
-  EXPECT_FALSE(ApiServer::Start(options, *store_, *artifacts_, operations_).ok());
+  EXPECT_FALSE(ApiServer::Start(options, *store_, *artifacts_, engine_).ok());
 }
 
 }  // namespace

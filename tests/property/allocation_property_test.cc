@@ -5,7 +5,7 @@
 #include <cmath>
 #include <random>
 
-#include "lowrank/rank_plan.h"
+#include "lowrank/allocation.h"
 
 namespace svdllm {
 namespace {

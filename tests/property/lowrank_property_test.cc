@@ -115,7 +115,7 @@ TEST_P(LowRankPropertyTest, UpdateWithTheSameInputsIsTheIdentity) {
   metric.gram = gram;
   const Decomposition d = DecomposeOne(weight, metric);
   const int64_t rank = (std::min(m, n) + 1) / 2;
-  const auto updated = TruncateAndUpdate(d, rank, metric, *backend_);
+  const auto updated = CutAndUpdate(d, rank, metric, *backend_);
   ASSERT_OK(updated);
   const MatD a = ProductOf(updated->factors), b = ProductOf(*Truncate(d, rank, *backend_));
   EXPECT_LT(((a - b) * x).norm(), 1e-7 * (w * x).norm());
@@ -132,7 +132,7 @@ TEST_P(LowRankPropertyTest, UpdateIsTheLeastSquaresFitOnTheNewInputs) {
   after.gram = other;
   const Decomposition d = DecomposeOne(weight, metric);
   const int64_t rank = (std::min(m, n) + 1) / 2;
-  const auto updated = TruncateAndUpdate(d, rank, after, *backend_);
+  const auto updated = CutAndUpdate(d, rank, after, *backend_);
   ASSERT_OK(updated);
   const MatD mine = ProductOf(updated->factors);
   // Its own solve: columns of V X′ as regressors of W X′.
@@ -154,7 +154,7 @@ TEST_P(LowRankPropertyTest, UpdateKeepsWhatTheNewInputsDoNotExcite) {
   metric.gram = gram;
   after.gram = other;
   const Decomposition d = DecomposeOne(weight, metric);
-  const auto updated = TruncateAndUpdate(d, 4, after, *backend_);
+  const auto updated = CutAndUpdate(d, 4, after, *backend_);
   ASSERT_OK(updated);
   const MatD mine = ProductOf(updated->factors), before = ProductOf(*Truncate(d, 4, *backend_));
   ASSERT_TRUE(mine.allFinite());

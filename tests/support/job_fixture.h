@@ -9,6 +9,7 @@
 #include "base/digest.h"
 #include "base/files.h"
 #include "pipeline/pipeline.h"
+#include "tests/support/run_job.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_checkpoint.h"
@@ -43,7 +44,7 @@ class JobFixture : public ::testing::Test {
   }
   std::string Artifact(const std::string& path) { return dir_.File("artifacts/" + path); }
   absl::StatusOr<CompressResult> Run(const CompressSpec& spec, const RunHooks& hooks = {}) {
-    return RunCompress(spec, *backend_, *store_, hooks);
+    return testing::RunCompress(spec, *backend_, *store_, hooks);
   }
 
   testing::TempDir dir_;

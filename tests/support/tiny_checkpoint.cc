@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "checkpoint/architecture.h"
+#include "checkpoint/parse_config.h"
 #include "tests/support/safetensors_bytes.h"
 
 namespace svdllm::testing {

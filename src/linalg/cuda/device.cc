@@ -14,7 +14,7 @@ namespace {
 // together.
 constexpr int64_t kReservedBytes = int64_t{768} << 20;
 
-// Operations from one event to the next that Pace waits for. Some are several launches.
+// Engine from one event to the next that Pace waits for. Some are several launches.
 constexpr int64_t kPace = 48;
 
 std::string Capability(const cudaDeviceProp& properties) {

@@ -28,7 +28,7 @@ class FusedArtifactTest : public ::testing::Test {
     auto checkpoint = Checkpoint::Open(dir_.File("model"));
     ASSERT_OK(checkpoint);
     checkpoint_ = std::make_unique<Checkpoint>(*std::move(checkpoint));
-    targets_ = Targets(*checkpoint_);
+    targets_ = LinearLayers(*checkpoint_);
     std::filesystem::create_directory(dir_.File("out"));
   }
 
@@ -39,7 +39,7 @@ class FusedArtifactTest : public ::testing::Test {
     spec.output_format = format;
     spec.encoding = encoding;
     std::vector<int64_t> list;
-    for (const Target& target : targets_) {
+    for (const LinearLayer& target : targets_) {
       list.push_back(ranks.count(target.name) ? ranks.at(target.name) : 0);
     }
     ASSIGN_OR_RETURN(ArtifactWriter writer, ArtifactWriter::Create(*checkpoint_, targets_, spec,
@@ -61,7 +61,7 @@ class FusedArtifactTest : public ::testing::Test {
       RETURN_IF_ERROR(writer.WriteFactors(i, kept, Numbers(b_rows * list[i]), order));
     }
     RETURN_IF_ERROR(writer.FinishWeights());
-    parameters_ = writer.parameters();
+    parameters_ = writer.layout().parameters;
     return Checkpoint::Open(dir_.File("out"), /*require_manifest=*/false);
   }
 
@@ -81,7 +81,7 @@ class FusedArtifactTest : public ::testing::Test {
   const std::string mlp_ = "model.layers.1.mlp.gate_up_proj.";
   testing::TempDir dir_;
   std::unique_ptr<Checkpoint> checkpoint_;
-  std::vector<Target> targets_;
+  std::vector<LinearLayer> targets_;
   std::vector<float> numbers_;
   int64_t parameters_ = 0;
 };
@@ -136,7 +136,7 @@ TEST(ArtifactWriter, EveryFamilyHasItsClassesInTheLoadingCode) {
     testing::WriteTinyCheckpoint(dir.File("model"), options);
     const auto checkpoint = Checkpoint::Open(dir.File("model"));
     ASSERT_OK(checkpoint);
-    const std::vector<Target> targets = Targets(*checkpoint);
+    const std::vector<LinearLayer> targets = LinearLayers(*checkpoint);
     CompressSpec spec;
     std::vector<int64_t> ranks(targets.size(), 0);
     ranks.back() = 1;

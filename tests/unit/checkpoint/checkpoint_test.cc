@@ -12,6 +12,7 @@
 #include "linalg/backend.h"
 #include "model/block.h"
 #include "tests/support/safetensors_bytes.h"
+#include "tests/support/source_dir.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_checkpoint.h"
@@ -454,7 +455,7 @@ TEST(TinyCheckpoint, TheSameOptionsGiveTheSameBytes) {
 }
 
 TEST(Checkpoint, OpensTheRealTinyModel) {
-  const std::string dir = SVDLLM_SOURCE_DIR "/../shared/models/stories260K";
+  const std::string dir = SourceDir() + "/../shared/models/stories260K";
   if (!fs::exists(dir)) GTEST_SKIP() << "../shared/models/stories260K not present";
   const auto checkpoint = Checkpoint::Open(dir);
   ASSERT_OK(checkpoint);

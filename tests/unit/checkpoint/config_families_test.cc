@@ -4,7 +4,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "checkpoint/config.h"
+#include "checkpoint/parse_config.h"
 #include "tests/support/status_matchers.h"
 
 namespace svdllm {

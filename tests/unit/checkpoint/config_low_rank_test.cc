@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "checkpoint/config.h"
+#include "checkpoint/parse_config.h"
 #include "tests/support/status_matchers.h"
 
 namespace svdllm {

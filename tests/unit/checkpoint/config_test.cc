@@ -1,11 +1,11 @@
-#include "checkpoint/config.h"
-
 #include <gtest/gtest.h>
 
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/parse_config.h"
+#include "tests/support/source_dir.h"
 #include "tests/support/status_matchers.h"
 
 namespace svdllm {
@@ -258,7 +258,7 @@ INSTANTIATE_TEST_SUITE_P(Config, Invalid, ::testing::ValuesIn(kInvalidCases),
                          [](const auto& info) { return std::string(info.param.name); });
 
 TEST(ParseModelConfig, TheRealTinyModel) {
-  std::ifstream in(SVDLLM_SOURCE_DIR "/../shared/models/stories260K/config.json");
+  std::ifstream in(SourceDir() + "/../shared/models/stories260K/config.json");
   if (!in) GTEST_SKIP() << "../shared/models/stories260K not present";
   const auto config = ParseModelConfig(std::string(std::istreambuf_iterator<char>(in), {}));
   ASSERT_OK(config);

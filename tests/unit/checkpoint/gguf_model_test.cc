@@ -14,6 +14,7 @@
 #include "checkpoint/checkpoint.h"
 #include "formats/gguf_quants.h"
 #include "tests/support/gguf_bytes.h"
+#include "tests/support/source_dir.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_checkpoint.h"
@@ -285,7 +286,7 @@ TEST(GgufModel, TheTokenizerIsTheDirectorys) {
 
 // metaspace.json is a SentencePiece model's; its pieces have the scores 0, -1, -2 … in order of id.
 TEST(GgufModel, SentencePiecesWithScores) {
-  const std::string text = *ReadFile(SVDLLM_SOURCE_DIR "/tests/unit/tokenizer/data/metaspace.json");
+  const std::string text = *ReadFile(SourceDir() + "/tests/unit/tokenizer/data/metaspace.json");
   const json file = json::parse(text);
   const json& vocab = file.at("model").at("vocab");
   std::vector<std::string> tokens(vocab.size());

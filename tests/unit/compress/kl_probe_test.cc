@@ -19,7 +19,7 @@ class KlProbeTest : public ::testing::Test {
   void SetUp() override {
     testing::WriteTinyCheckpoint(dir_.File("model"));
     checkpoint_ = std::make_unique<Checkpoint>(*Checkpoint::Open(dir_.File("model")));
-    targets_ = Targets(*checkpoint_);
+    targets_ = LinearLayers(*checkpoint_);
     spec_.keep_ratios = {0.7, 0.4};
     spec_.method = Method::kSvdLlm;
     for (int64_t s = 0; s < 6; ++s) {
@@ -67,15 +67,15 @@ class KlProbeTest : public ::testing::Test {
   testing::TempDir dir_;
   std::unique_ptr<Backend> backend_ = NewCpuBackend(1);
   std::unique_ptr<Checkpoint> checkpoint_;
-  std::vector<Target> targets_;
+  std::vector<LinearLayer> targets_;
   CompressSpec spec_;
   Sequences calibration_;
   RunHooks hooks_;
-  RunLog log_{hooks_, 1, 2};
+  Progress log_{hooks_, 1, 2};
 };
 
 TEST_F(KlProbeTest, EqualsOneForwardPassAMatrix) {
-  const CompressContext context{spec_, *checkpoint_, targets_, calibration_, *backend_, log_};
+  const CompressRun context{spec_, *checkpoint_, targets_, calibration_, *backend_, log_};
   std::vector<std::vector<int64_t>> ranks;
   for (const int64_t rank : {6, 2}) ranks.emplace_back(targets_.size(), rank);
   ranks[1][3] = 0;  // is not probed
@@ -86,14 +86,15 @@ TEST_F(KlProbeTest, EqualsOneForwardPassAMatrix) {
   std::vector<Decomposition> all;
   for (int64_t layer = 0; layer < 2; ++layer) {
     ASSERT_OK(pass.Calibrate(layer));
+    const std::vector<size_t> group = DecompositionGroups(context, layer)[0];
     auto pending = StartDecompositions(context, pass.block(), pass.statistics(),
-                                       /*values_only=*/false, DecompositionGroups(context)[0]);
+                                       /*values_only=*/false, group);
     ASSERT_OK(pending);
     auto decompositions = pending->Finish();
     ASSERT_OK(decompositions);
     ASSERT_OK(probe.BeginLayer(pass.block()));
     for (size_t i = 0; i < decompositions->size(); ++i) {
-      ASSERT_OK(probe.AddMatrix(pass.block(), i, (*decompositions)[i]));
+      ASSERT_OK(probe.AddMatrix(pass.block(), group[i], (*decompositions)[i]));
       all.push_back(std::move((*decompositions)[i]));
     }
     ASSERT_OK(probe.EndLayer(pass.block()));
@@ -118,7 +119,7 @@ TEST_F(KlProbeTest, EqualsOneForwardPassAMatrix) {
 TEST_F(KlProbeTest, AllocatesWithinTheBudget) {
   spec_.allocation = Allocation::kKlProbe;
   spec_.encoding = Encoding::kPivoted;
-  const CompressContext context{spec_, *checkpoint_, targets_, calibration_, *backend_, log_};
+  const CompressRun context{spec_, *checkpoint_, targets_, calibration_, *backend_, log_};
   const auto ranks = AllocateRanks(context);
   ASSERT_OK(ranks);
   ASSERT_EQ(ranks->size(), 2u);

@@ -14,8 +14,8 @@ class ModelSamplesTest : public JobFixture {
     ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(model_));
     ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(model_));
     const RunHooks hooks;
-    RunLog log(hooks, 1, 0);
-    return SampleModel(checkpoint, tokenizer, *backend_, count, seq_len, seed, log);
+    Progress progress(hooks, 1, 0);
+    return SampleModel(checkpoint, tokenizer, *backend_, count, seq_len, seed, progress);
   }
   std::set<int32_t> FirstTokens() {
     std::set<int32_t> tokens;

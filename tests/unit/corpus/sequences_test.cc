@@ -59,7 +59,7 @@ TEST_F(SequencesTest, DrawsBySeedAndHoldsOut) {
   EXPECT_EQ(a->calibration.count(), 20);
   EXPECT_EQ(a->calibration.tokens(), 20 * 64);
   ASSERT_EQ(a->held_out.size(), 1u);
-  const EvaluationData& held_out = a->held_out[0];
+  const TextWindows& held_out = a->held_out[0];
   EXPECT_EQ(held_out.name, "held_out_perplexity");
   EXPECT_TRUE(held_out.held_out);
   EXPECT_EQ(held_out.windows.count(), 8);
@@ -154,7 +154,7 @@ TEST_F(SequencesTest, SourcesAreDrawnEachAsIfAlone) {
   EXPECT_EQ(data->calibration.ids, expected);
 
   std::string names;
-  for (const EvaluationData& held_out : data->held_out) {
+  for (const TextWindows& held_out : data->held_out) {
     names += held_out.name + ":" + std::to_string(held_out.windows.count()) + " ";
   }
   EXPECT_EQ(names,

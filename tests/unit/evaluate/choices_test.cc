@@ -33,7 +33,7 @@ TEST(ChoiceLayout, ComputesWhatIsSharedOnce) {
   EXPECT_THAT(layout.rows, ElementsAre(2, 1, 3, 4, 1, 6, 8));
 }
 
-// Σ log p of a choice by a pass over it alone.
+// Σ progress p of a choice by a pass over it alone.
 double Alone(const Checkpoint& checkpoint, const EncodedChoice& choice, Backend& backend) {
   Forward forward(checkpoint.config(), checkpoint.arch(), backend);
   Sequences sequence;
@@ -82,10 +82,10 @@ TEST_F(ScoreChoicesTest, SharedPromptsScoreAsOneByOneInEveryFamily) {
     const double work = ChoiceFlops(*checkpoint, *data);
     double percent = 0;
     RunHooks hooks;
-    hooks.on_progress = [&](const Progress& progress) { percent = progress.percent; };
-    RunLog log(hooks, work, 2);
+    hooks.on_progress = [&](const ProgressEvent& progress) { percent = progress.percent; };
+    Progress progress(hooks, work, 2);
     int64_t tokens = 0, one_by_one = 0;
-    const auto together = LogLikelihoods(*checkpoint, *data, *backend_, log, &tokens);
+    const auto together = LogLikelihoods(*checkpoint, *data, *backend_, progress, &tokens);
     ASSERT_OK(together);
     ASSERT_EQ(together->size(), data->items.size());
     EXPECT_NEAR(percent, 100, 1e-6);
@@ -116,9 +116,9 @@ TEST_F(ScoreChoicesTest, StopsWhereItIsCancelled) {
   RunHooks hooks;
   int checks = 0;
   hooks.check = [&] { return ++checks == 3 ? absl::CancelledError("enough") : absl::OkStatus(); };
-  RunLog log(hooks, 1, 2);
+  Progress progress(hooks, 1, 2);
   int64_t tokens = 0;
-  EXPECT_STATUS(LogLikelihoods(*checkpoint, *data, *backend_, log, &tokens), kCancelled, "",
+  EXPECT_STATUS(LogLikelihoods(*checkpoint, *data, *backend_, progress, &tokens), kCancelled, "",
                 {"enough"});
 }
 

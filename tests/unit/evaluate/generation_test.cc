@@ -48,9 +48,9 @@ class GenerateTextsTest : public JobFixture {
     return {ids.begin() + static_cast<std::ptrdiff_t>(prompt.size()), ids.end()};
   }
   std::vector<std::string> Generate() {
-    RunLog log(hooks_, GenerationFlops(*checkpoint_, data_), 2);
+    Progress progress(hooks_, GenerationFlops(*checkpoint_, data_), 2);
     int64_t tokens = 0;
-    auto texts = GenerateTexts(*checkpoint_, *tokenizer_, data_, *backend_, log, &tokens);
+    auto texts = GenerateTexts(*checkpoint_, *tokenizer_, data_, *backend_, progress, &tokens);
     EXPECT_OK(texts);
     return texts.ok() ? *texts : std::vector<std::string>();
   }
@@ -64,7 +64,7 @@ class GenerateTextsTest : public JobFixture {
 
 TEST_F(GenerateTextsTest, GreedyTextsDoNotDependOnTheirBatch) {
   double percent = 0;
-  hooks_.on_progress = [&](const Progress& progress) { percent = progress.percent; };
+  hooks_.on_progress = [&](const ProgressEvent& progress) { percent = progress.percent; };
   const std::vector<std::string> texts = Generate();
   ASSERT_EQ(texts.size(), data_.prompts.size());
   EXPECT_NEAR(percent, 100, 1e-6);
@@ -106,9 +106,9 @@ TEST_F(GenerateTextsTest, OnePromptAlone) {
 TEST_F(GenerateTextsTest, StopsWhereItIsCancelled) {
   int checks = 0;
   hooks_.check = [&] { return ++checks == 4 ? absl::CancelledError("enough") : absl::OkStatus(); };
-  RunLog log(hooks_, 1, 2);
+  Progress progress(hooks_, 1, 2);
   int64_t tokens = 0;
-  EXPECT_STATUS(GenerateTexts(*checkpoint_, *tokenizer_, data_, *backend_, log, &tokens),
+  EXPECT_STATUS(GenerateTexts(*checkpoint_, *tokenizer_, data_, *backend_, progress, &tokens),
                 kCancelled, "", {"enough"});
 }
 

@@ -52,15 +52,15 @@ class ThroughputTest : public JobFixture {
   absl::StatusOr<std::vector<ThroughputResult>> Measured(const ThroughputSpec& spec,
                                                          Backend& backend,
                                                          const RunHooks& hooks = {}) {
-    RunLog log(hooks, ThroughputFlops(*checkpoint_, spec), config_.num_layers, &backend);
-    log.Enter("evaluate");
-    return MeasureThroughput(*checkpoint_, spec, backend, log);
+    Progress progress(hooks, ThroughputFlops(*checkpoint_, spec), config_.num_layers, &backend);
+    progress.Enter("evaluate");
+    return MeasureThroughput(*checkpoint_, spec, backend, progress);
   }
   EvaluateSpec Evaluation() {
     EvaluateSpec spec;
     spec.job_id = "job";
     spec.model_dir = spec.model_uri = model_;
-    spec.throughput = Speed({1, 3});
+    spec.measure.throughput = Speed({1, 3});
     spec.output_uri = *store_->ResolveOutput(Artifact("report"));
     spec.work_dir = dir_.File("work");
     return spec;
@@ -144,7 +144,7 @@ TEST_F(ThroughputTest, EveryBatchSizeHasItsFigures) {
   double percent = 0;
   int64_t checks = 0;
   RunHooks hooks;
-  hooks.on_progress = [&](const Progress& progress) {
+  hooks.on_progress = [&](const ProgressEvent& progress) {
     messages.push_back(progress.message);
     EXPECT_GE(progress.percent, percent);
     percent = progress.percent;
@@ -205,21 +205,21 @@ TEST_F(ThroughputTest, AnEvaluationOfSpeedAlone) {
   options.max_position_embeddings = 14;  // shorter than the model's
   spec.baseline_dir = spec.baseline_uri = dir_.File("baseline");
   testing::WriteTinyCheckpoint(spec.baseline_dir, options);
-  EXPECT_STATUS(PlanEvaluate(spec), kInvalidArgument, kInvalidField,
+  EXPECT_STATUS(testing::PlanEvaluate(spec), kInvalidArgument, kInvalidField,
                 {"baseline", "throughput.prompt_tokens"});
-  spec.throughput.prompt_tokens = 0;
-  EXPECT_OK(PlanEvaluate(spec));
-  const auto result = RunEvaluate(spec, *backend_, *store_, {});
+  spec.measure.throughput.prompt_tokens = 0;
+  EXPECT_OK(testing::PlanEvaluate(spec));
+  const auto result = testing::RunEvaluate(spec, *backend_, *store_, {});
   ASSERT_OK(result);
-  ASSERT_EQ(result->model.throughputs.size(), 2u);
-  ASSERT_EQ(result->baseline->throughputs.size(), 2u);
-  EXPECT_EQ(result->model.throughputs[1].prompt_tokens, 9) << "both get the same prompts";
+  ASSERT_EQ(result->model.figures.throughputs.size(), 2u);
+  ASSERT_EQ(result->baseline->figures.throughputs.size(), 2u);
+  EXPECT_EQ(result->model.figures.throughputs[1].prompt_tokens, 9) << "both get the same prompts";
   EXPECT_EQ(result->peak_device_bytes, 0);
   const Json report = Json::parse(*ReadFile(Artifact("report/evaluation_report.json")));
   const Json& entry = report["model"]["throughputs"][1];
   EXPECT_EQ(entry["batch_size"], 3);
   EXPECT_EQ(entry["decode_tokens_per_second"]["median"],
-            result->model.throughputs[1].decode.median);
+            result->model.figures.throughputs[1].decode.median);
   const std::string html = *ReadFile(Artifact("report/report.html"));
   EXPECT_THAT(html, HasSubstr("decode, tokens/s"));
   EXPECT_THAT(html, HasSubstr("one model after the other"));
@@ -228,30 +228,30 @@ TEST_F(ThroughputTest, AnEvaluationOfSpeedAlone) {
   spec.attempt = 2;
   RunHooks never;
   never.check = [] { return absl::CancelledError("not to be run again"); };
-  const auto again = RunEvaluate(spec, *backend_, *store_, never);
+  const auto again = testing::RunEvaluate(spec, *backend_, *store_, never);
   ASSERT_OK(again);
-  ASSERT_EQ(again->baseline->throughputs.size(), 2u);
-  EXPECT_EQ(again->model.throughputs[1].prefill.largest,
-            result->model.throughputs[1].prefill.largest);
-  EXPECT_EQ(again->model.throughputs[0].peak_memory_bytes,
-            result->model.throughputs[0].peak_memory_bytes);
+  ASSERT_EQ(again->baseline->figures.throughputs.size(), 2u);
+  EXPECT_EQ(again->model.figures.throughputs[1].prefill.largest,
+            result->model.figures.throughputs[1].prefill.largest);
+  EXPECT_EQ(again->model.figures.throughputs[0].peak_memory_bytes,
+            result->model.figures.throughputs[0].peak_memory_bytes);
 }
 
 TEST_F(ThroughputTest, ACompressionsCardHasItsSpeed) {
   CompressSpec spec = Spec("fast");
-  spec.throughput = Speed({2, 1});
-  spec.throughput.prompt_tokens = 0;
-  const auto plan = PlanCompress(spec);
+  spec.measure.throughput = Speed({2, 1});
+  spec.measure.throughput.prompt_tokens = 0;
+  const auto plan = testing::PlanCompress(spec);
   ASSERT_OK(plan);
   EXPECT_EQ(plan->prompt_tokens, 128 - 5);
   const auto result = Run(spec);
   ASSERT_OK(result);
-  ASSERT_EQ(result->throughputs.size(), 2u);
-  ASSERT_EQ(result->artifacts[0].throughputs.size(), 2u);
-  EXPECT_EQ(result->throughputs[0].batch_size, 1);
-  EXPECT_EQ(result->throughputs[0].prompt_tokens, 128 - 5);
-  EXPECT_LT(result->artifacts[0].throughputs[0].peak_memory_bytes,
-            result->throughputs[0].peak_memory_bytes)
+  ASSERT_EQ(result->before.throughputs.size(), 2u);
+  ASSERT_EQ(result->artifacts[0].figures.throughputs.size(), 2u);
+  EXPECT_EQ(result->before.throughputs[0].batch_size, 1);
+  EXPECT_EQ(result->before.throughputs[0].prompt_tokens, 128 - 5);
+  EXPECT_LT(result->artifacts[0].figures.throughputs[0].peak_memory_bytes,
+            result->before.throughputs[0].peak_memory_bytes)
       << "half of the linear layers";
   const std::string card = *ReadFile(Artifact("fast/README.md"));
   EXPECT_THAT(card, HasSubstr("## Speed"));
@@ -262,16 +262,17 @@ TEST_F(ThroughputTest, ACompressionsCardHasItsSpeed) {
       << "the one of the texts, which counts reading the weights";
   const Json report = Json::parse(*ReadFile(Artifact("fast/compression_report.json")));
   EXPECT_EQ(report["before"]["throughputs"][0]["prefill_tokens_per_second"]["least"],
-            result->throughputs[0].prefill.least);
+            result->before.throughputs[0].prefill.least);
 
   spec.attempt = 2;
   const auto again = Run(spec);
   ASSERT_OK(again);
-  EXPECT_EQ(again->throughputs[1].decode.median, result->throughputs[1].decode.median);
-  EXPECT_EQ(again->artifacts[0].throughputs[0].prefill.least,
-            result->artifacts[0].throughputs[0].prefill.least);
-  spec.throughput.batch_sizes = {0};
-  EXPECT_STATUS(PlanCompress(spec), kInvalidArgument, kInvalidField,
+  EXPECT_EQ(again->before.throughputs[1].decode.median,
+            result->before.throughputs[1].decode.median);
+  EXPECT_EQ(again->artifacts[0].figures.throughputs[0].prefill.least,
+            result->artifacts[0].figures.throughputs[0].prefill.least);
+  spec.measure.throughput.batch_sizes = {0};
+  EXPECT_STATUS(testing::PlanCompress(spec), kInvalidArgument, kInvalidField,
                 {"evaluation.throughput.batch_sizes"});
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/digest.h"
+#include "tests/support/source_dir.h"
 
 namespace svdllm {
 namespace {
@@ -31,7 +32,7 @@ std::vector<uint8_t> FromHex(const std::string& hex) {
 }
 
 TEST(GgufQuants, NumbersAreBitEqualToTheReference) {
-  std::ifstream in(SVDLLM_SOURCE_DIR "/tests/unit/formats/data/gguf_blocks.txt");
+  std::ifstream in(SourceDir() + "/tests/unit/formats/data/gguf_blocks.txt");
   int formats = 0;
   for (std::string name, hex, digest; in >> name >> hex >> digest; ++formats) {
     const GgmlType* type = ByName(name);

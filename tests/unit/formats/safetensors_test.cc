@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "tests/support/safetensors_bytes.h"
+#include "tests/support/source_dir.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -98,7 +99,7 @@ TEST(SafetensorsFile, AbsentFileIsNotFound) {
 }
 
 TEST(SafetensorsFile, ReadsTheRealTinyModel) {
-  const std::string path = SVDLLM_SOURCE_DIR "/../shared/models/stories260K/model.safetensors";
+  const std::string path = SourceDir() + "/../shared/models/stories260K/model.safetensors";
   if (!std::filesystem::exists(path)) GTEST_SKIP() << "../shared/models/stories260K not present";
   auto file = SafetensorsFile::Open(path);
   ASSERT_OK(file);

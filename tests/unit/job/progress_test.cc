@@ -8,37 +8,37 @@ namespace svdllm {
 namespace {
 
 TEST(RunLogTest, DeviceMemoryIsThatOfTheJobAlone) {
-  Progress last;
+  ProgressEvent last;
   RunHooks hooks;
-  hooks.on_progress = [&last](const Progress& progress) { last = progress; };
+  hooks.on_progress = [&last](const ProgressEvent& progress) { last = progress; };
   const std::unique_ptr<Backend> backend = NewCountingBackend({});
   const int64_t idle = backend->Memory().now;
   // An earlier job's.
   { ASSERT_TRUE(backend->New(1000, 1000, DType::kF64).ok()); }
-  RunLog log(hooks, 1, 2, backend.get());
-  EXPECT_EQ(log.PeakDeviceBytes(), idle);
+  Progress progress(hooks, 1, 2, backend.get());
+  EXPECT_EQ(progress.PeakDeviceBytes(), idle);
   { ASSERT_TRUE(backend->New(500, 1000, DType::kF64).ok()); }
-  ASSERT_TRUE(log.Step(0.5).ok());
+  ASSERT_TRUE(progress.Step(0.5).ok());
   EXPECT_GE(last.peak_device_bytes, idle + 4'000'000);
   EXPECT_LT(last.peak_device_bytes, idle + 8'000'000);
   // What is measured within the job with a peak of its own lowers nothing.
   backend->ResetPeak();
-  ASSERT_TRUE(log.Step(0.5).ok());
+  ASSERT_TRUE(progress.Step(0.5).ok());
   EXPECT_GE(last.peak_device_bytes, idle + 4'000'000);
-  EXPECT_EQ(log.PeakDeviceBytes(), last.peak_device_bytes);
+  EXPECT_EQ(progress.PeakDeviceBytes(), last.peak_device_bytes);
 }
 
 TEST(RunLogTest, WhereMemoryIsTheHostsThereIsNoneOfADevice) {
-  Progress last;
+  ProgressEvent last;
   RunHooks hooks;
-  hooks.on_progress = [&last](const Progress& progress) { last = progress; };
+  hooks.on_progress = [&last](const ProgressEvent& progress) { last = progress; };
   const std::unique_ptr<Backend> backend = NewCpuBackend(1);
-  RunLog log(hooks, 1, 2, backend.get());
+  Progress progress(hooks, 1, 2, backend.get());
   ASSERT_TRUE(backend->New(100, 100, DType::kF64).ok());
-  ASSERT_TRUE(log.Step(1).ok());
+  ASSERT_TRUE(progress.Step(1).ok());
   EXPECT_EQ(last.peak_device_bytes, 0);
   EXPECT_GT(last.peak_host_bytes, 0);
-  EXPECT_EQ(log.PeakDeviceBytes(), 0);
+  EXPECT_EQ(progress.PeakDeviceBytes(), 0);
 }
 
 }  // namespace

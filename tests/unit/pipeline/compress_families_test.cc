@@ -34,7 +34,7 @@ TEST_F(CompressFamiliesTest, ArtifactsOpenAndAreAsPlanned) {
     dense.output_format = OutputFormat::kDense;
     for (const CompressSpec& spec :
          {Default(name + "-default"), With(name + "-update", Method::kSvdLlmUpdate), dense}) {
-      const auto plan = PlanCompress(spec);
+      const auto plan = testing::PlanCompress(spec);
       ASSERT_OK(plan);
       const auto result = Run(spec);
       ASSERT_OK(result);
@@ -51,7 +51,7 @@ TEST_F(CompressFamiliesTest, ArtifactsOpenAndAreAsPlanned) {
       if (plan->ranks_are_final) {
         EXPECT_EQ(plan->artifacts[0].weight_bytes, artifact.weight_bytes);
       }
-      EXPECT_TRUE(std::isfinite(artifact.perplexities[0].perplexity));
+      EXPECT_TRUE(std::isfinite(artifact.figures.perplexities[0].perplexity));
     }
   }
 }
@@ -76,8 +76,8 @@ TEST_F(CompressFamiliesTest, BetterMethodsKeepMore) {
       spec.calibration.samples = 32;
       const auto result = Run(spec);
       ASSERT_OK(result);
-      before = result->perplexities[0].perplexity;
-      perplexities.push_back(result->artifacts[0].perplexities[0].perplexity);
+      before = result->before.perplexities[0].perplexity;
+      perplexities.push_back(result->artifacts[0].figures.perplexities[0].perplexity);
     }
     std::printf("%-14s dense %.3f, svd %.3f, svd_llm %.3f, update %.3f, default %.3f\n",
                 name.c_str(), before, perplexities[0], perplexities[1], perplexities[2],

@@ -71,9 +71,9 @@ TEST_F(CompressTest, PublishesACheckpointThatLoadsAndIsListedInItsManifest) {
     EXPECT_EQ(config[key], value) << key;
   }
   // Measured, before and after, on what calibration did not see.
-  ASSERT_EQ(artifact.perplexities.size(), 1u);
-  EXPECT_EQ(result->perplexities[0].name, "held_out_perplexity");
-  EXPECT_GT(artifact.perplexities[0].perplexity, 1);
+  ASSERT_EQ(artifact.figures.perplexities.size(), 1u);
+  EXPECT_EQ(result->before.perplexities[0].name, "held_out_perplexity");
+  EXPECT_GT(artifact.figures.perplexities[0].perplexity, 1);
   EXPECT_NE(ReadFile(Artifact("a/README.md"))->find("held_out_perplexity"), std::string::npos);
 }
 
@@ -108,7 +108,7 @@ TEST_F(CompressTest, SeveralRatiosEqualSingleOnes) {
     const char* shard = "/model-00001-of-00001.safetensors";
     EXPECT_EQ(*Sha256OfFile(Artifact(name + "/keep-0.50") + shard),
               *Sha256OfFile(Artifact(name + "-one") + shard));
-    EXPECT_LT(result->artifacts[0].perplexities[0].windows, 20);
+    EXPECT_LT(result->artifacts[0].figures.perplexities[0].windows, 20);
   }
 }
 
@@ -137,7 +137,7 @@ TEST_F(CompressTest, EveryCombinationRuns) {
           EXPECT_LE(artifact.compressed_parameters,
                     factored ? result->target_parameters / 2 : result->target_parameters);
           EXPECT_EQ(checkpoint->parameters(), artifact.parameters);
-          EXPECT_GT(artifact.perplexities[0].perplexity, 1);
+          EXPECT_GT(artifact.figures.perplexities[0].perplexity, 1);
           const nlohmann::json report = JsonOf(Artifact(name + "/compression_report.json"));
           EXPECT_EQ(report["encoding"], EncodingName(encoding));
           EXPECT_EQ(report["allocation"], AllocationName(allocation));
@@ -153,8 +153,8 @@ TEST_F(CompressTest, DenseOutputComputesWhatTheFactorsCompute) {
   const auto a = Run(factored), b = Run(dense);
   ASSERT_OK(a);
   ASSERT_OK(b);
-  EXPECT_NEAR(a->artifacts[0].perplexities[0].perplexity,
-              b->artifacts[0].perplexities[0].perplexity, 1e-3);
+  EXPECT_NEAR(a->artifacts[0].figures.perplexities[0].perplexity,
+              b->artifacts[0].figures.perplexities[0].perplexity, 1e-3);
   EXPECT_EQ(*ReadFile(Artifact("d/config.json")), *ReadFile(model_ + "/config.json"));
   EXPECT_EQ(b->artifacts[0].weight_bytes, b->weight_bytes);
 }
@@ -164,7 +164,8 @@ TEST_F(CompressTest, KeepingEverythingChangesNothing) {
   spec.keep_ratios = {1.0};
   const auto result = Run(spec);
   ASSERT_OK(result);
-  EXPECT_EQ(result->artifacts[0].perplexities[0].perplexity, result->perplexities[0].perplexity);
+  EXPECT_EQ(result->artifacts[0].figures.perplexities[0].perplexity,
+            result->before.perplexities[0].perplexity);
   EXPECT_EQ(result->artifacts[0].parameters, result->parameters);
 }
 
@@ -204,13 +205,13 @@ TEST_F(CompressTest, OneSequenceAndDeadChannelsAreEnough) {
   for (const MethodRow& row : Methods()) {
     CompressSpec spec = Spec(std::string(row.name));
     spec.method = row.method;
-    spec.encoding = row.update ? Encoding::kPlain : Encoding::kPivoted;
+    spec.encoding = row.prefix == Prefix::kRefit ? Encoding::kPlain : Encoding::kPivoted;
     spec.calibration.samples = 1;
     spec.calibration.seq_len = 3;  // three tokens: every Gram matrix is singular
     spec.evaluate_held_out = false;
     const auto result = Run(spec);
     ASSERT_OK(result);
-    EXPECT_TRUE(result->perplexities.empty());
+    EXPECT_TRUE(result->before.perplexities.empty());
   }
 }
 
@@ -242,7 +243,7 @@ TEST_F(CompressTest, ProgressNeverFallsAndNamesStages) {
     double percent = 0, before_evaluation = 0;
     std::map<std::string, int> stages;
     RunHooks hooks;
-    hooks.on_progress = [&](const Progress& progress) {
+    hooks.on_progress = [&](const ProgressEvent& progress) {
       EXPECT_GE(progress.percent, percent);
       percent = progress.percent;
       if (progress.stage == "write") before_evaluation = percent;
@@ -285,7 +286,7 @@ TEST_F(CompressTest, AnAttemptFindsWhatItsPredecessorPublished) {
   EXPECT_EQ(testing::ListDir(Artifact("own")), "keep-0.50 keep-0.70");
   const auto third = Run(spec);
   ASSERT_OK(third);
-  EXPECT_EQ(third->perplexities.size(), 1u);
+  EXPECT_EQ(third->before.perplexities.size(), 1u);
   // Another job's artifact is not ours to take.
   spec.job_id = "other";
   EXPECT_STATUS(Run(spec), kAlreadyExists, kOutputExists, {"keep-0.70"});
@@ -309,7 +310,7 @@ TEST_F(CompressTest, BadWeightsAreNamed) {
 TEST_F(CompressTest, EveryTextIsMeasuredAndReportedUnderItsNameAndDomain) {
   CompressSpec spec = Spec("texts");
   spec.calibration.sources.push_back({{dir_.Write("other.txt", *ReadFile(text_))}, false, 0.5});
-  spec.evaluations = {{"mine", {text_}, 32, 2}};
+  spec.measure.texts = {{"mine", {text_}, 32, 2}};
   const auto result = Run(spec);
   ASSERT_OK(result);
   const auto named = [](const std::vector<PerplexityResult>& perplexities) {
@@ -321,9 +322,9 @@ TEST_F(CompressTest, EveryTextIsMeasuredAndReportedUnderItsNameAndDomain) {
   };
   const std::string all =
       "held_out_perplexity_text held out, held_out_perplexity_other held out, mine given, ";
-  EXPECT_EQ(named(result->perplexities), all);
-  EXPECT_EQ(named(result->artifacts[0].perplexities), all);
-  EXPECT_EQ(result->perplexities[2].predicted_tokens, 2 * 31);
+  EXPECT_EQ(named(result->before.perplexities), all);
+  EXPECT_EQ(named(result->artifacts[0].figures.perplexities), all);
+  EXPECT_EQ(result->before.perplexities[2].predicted_tokens, 2 * 31);
 
   const nlohmann::json report = JsonOf(Artifact("texts/compression_report.json"));
   EXPECT_EQ(report["encoding"], "plain");
@@ -342,8 +343,8 @@ TEST_F(CompressTest, EveryTextIsMeasuredAndReportedUnderItsNameAndDomain) {
   // As a later attempt of the job reads it back.
   const auto own = ReadOwnArtifact(Artifact("texts"), spec.job_id);
   ASSERT_OK(own);
-  EXPECT_EQ(named(own->before), all);
-  EXPECT_EQ(named(own->artifact.perplexities), all);
+  EXPECT_EQ(named(own->before.perplexities), all);
+  EXPECT_EQ(named(own->artifact.figures.perplexities), all);
 }
 
 TEST_F(CompressTest, CalibratesOnWhatTheModelWrites) {
@@ -352,7 +353,7 @@ TEST_F(CompressTest, CalibratesOnWhatTheModelWrites) {
   std::string said;
   double percent = 0;
   RunHooks hooks;
-  hooks.on_progress = [&](const Progress& progress) {
+  hooks.on_progress = [&](const ProgressEvent& progress) {
     EXPECT_GE(progress.percent, percent);
     percent = progress.percent;
     if (progress.stage == "load") said = said.empty() ? progress.message : said;
@@ -361,8 +362,8 @@ TEST_F(CompressTest, CalibratesOnWhatTheModelWrites) {
   ASSERT_OK(result);
   EXPECT_GT(percent, 99);
   EXPECT_EQ(said, "sequences 1–4 of 4 of the model's own, token 2 of 64");
-  ASSERT_EQ(result->perplexities.size(), 1u) << "of the text alone";
-  EXPECT_EQ(result->perplexities[0].name, "held_out_perplexity");
+  ASSERT_EQ(result->before.perplexities.size(), 1u) << "of the text alone";
+  EXPECT_EQ(result->before.perplexities[0].name, "held_out_perplexity");
   EXPECT_NE(ReadFile(Artifact("own-words/README.md"))->find("66.7 % the model's own samples"),
             std::string::npos);
   // Nothing but its own words, twice the same.

@@ -72,10 +72,10 @@ TEST_P(DeviceAgreementTest, SameWeightsAndPerplexity) {
   ASSERT_OK(on_cpu);
   spec.output_uri = *store_->ResolveOutput(dir_.File("artifacts/device"));
   spec.work_dir = dir_.File("device-work");
-  const auto on_device = RunCompress(spec, *device_, *store_, {});
+  const auto on_device = testing::RunCompress(spec, *device_, *store_, {});
   ASSERT_OK(on_device);
   EXPECT_EQ(on_device->device, device_->Name());
-  const auto plan = PlanCompress(
+  const auto plan = testing::PlanCompress(
       spec, {.on_device = true, .bf16 = device_->WeightType(DType::kBF16) == DType::kBF16});
   ASSERT_OK(plan);
   // Of what a job takes: what every one does outweighs a tiny model.
@@ -109,11 +109,13 @@ TEST_P(DeviceAgreementTest, SameWeightsAndPerplexity) {
     }
     EXPECT_LT(std::sqrt(apart / norm), allowed) << name;
   }
-  ASSERT_EQ(got.perplexities.size(), expected.perplexities.size());
-  ASSERT_FALSE(got.perplexities.empty());
-  for (size_t i = 0; i < got.perplexities.size(); ++i) {
-    EXPECT_NEAR(got.perplexities[i].perplexity / expected.perplexities[i].perplexity, 1, figures)
-        << got.perplexities[i].name;
+  ASSERT_EQ(got.figures.perplexities.size(), expected.figures.perplexities.size());
+  ASSERT_FALSE(got.figures.perplexities.empty());
+  for (size_t i = 0; i < got.figures.perplexities.size(); ++i) {
+    EXPECT_NEAR(
+        got.figures.perplexities[i].perplexity / expected.figures.perplexities[i].perplexity, 1,
+        figures)
+        << got.figures.perplexities[i].name;
   }
 }
 

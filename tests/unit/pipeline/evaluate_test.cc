@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "evaluate/verdict.h"
 #include "report/evaluation_json.h"
 #include "tests/support/job_fixture.h"
 
@@ -15,32 +16,33 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using Json = nlohmann::json;
 
-ModelFigures Figures(double accuracy, double perplexity) {
-  ModelFigures figures;
+ModelResult Model(double accuracy, double perplexity) {
+  ModelResult model;
+  Figures& figures = model.figures;
   figures.tasks = {{"piqa", "piqa", {{"acc", accuracy}, {"acc_norm", 0}}, 10}};
   figures.perplexities.resize(1);
   figures.perplexities[0].name = "wiki";
   figures.perplexities[0].perplexity = perplexity;
-  return figures;
+  return model;
 }
 
 TEST(Judge, HoldsAgainstTheThreshold) {
   AcceptanceThreshold threshold;
   threshold.max_accuracy_drop = 0.02;
   threshold.max_perplexity_increase = 0.1;
-  const ModelFigures baseline = Figures(0.40, 10);
-  EXPECT_TRUE(Judge(threshold, Figures(0.38, 11), baseline).accepted);  // just so
-  EXPECT_TRUE(Judge(threshold, Figures(0.9, 1), baseline).accepted);
-  const Verdict worse = Judge(threshold, Figures(0.3799, 11.01), baseline);
+  const ModelResult baseline = Model(0.40, 10);
+  EXPECT_TRUE(Judge(threshold, Model(0.38, 11), baseline).accepted);  // just so
+  EXPECT_TRUE(Judge(threshold, Model(0.9, 1), baseline).accepted);
+  const Verdict worse = Judge(threshold, Model(0.3799, 11.01), baseline);
   EXPECT_FALSE(worse.accepted);
   EXPECT_THAT(worse.regressions, ElementsAre("piqa: acc 0.400 → 0.380, more than 0.02 lower",
                                              "wiki: perplexity 10 → 11.01, more than 10 % higher"));
-  EXPECT_FALSE(Judge(threshold, Figures(0.4, NAN), baseline).accepted);
-  EXPECT_FALSE(Judge(threshold, Figures(0.4, INFINITY), baseline).accepted);
+  EXPECT_FALSE(Judge(threshold, Model(0.4, NAN), baseline).accepted);
+  EXPECT_FALSE(Judge(threshold, Model(0.4, INFINITY), baseline).accepted);
   threshold.max_accuracy_drop.reset();
-  EXPECT_TRUE(Judge(threshold, Figures(0, 10), baseline).accepted);
-  ModelFigures other = Figures(0, 10);
-  other.tasks[0].name = "another";
+  EXPECT_TRUE(Judge(threshold, Model(0, 10), baseline).accepted);
+  ModelResult other = Model(0, 10);
+  other.figures.tasks[0].name = "another";
   threshold.max_accuracy_drop = 0;
   EXPECT_TRUE(Judge(threshold, other, baseline).accepted);  // nothing to compare with
 }
@@ -64,20 +66,20 @@ class EvaluateTest : public JobFixture {
     spec_.job_id = "job";
     spec_.model_dir = spec_.model_uri = model_;
     spec_.baseline_dir = spec_.baseline_uri = baseline_;
-    spec_.perplexities = {{"text", {text_}, 32, 3}};
-    spec_.tasks.resize(2);
-    spec_.tasks[0].task = "multiple_choice";
-    spec_.tasks[0].name = "mine";
-    spec_.tasks[0].path = dir_.Write("q.jsonl", lines);
-    spec_.tasks[1].task = "gsm8k";
-    spec_.tasks[1].name = "sums";
-    spec_.tasks[1].path = dir_.Write("g.jsonl", sums);
-    spec_.tasks[1].limit = 3;
+    spec_.measure.texts = {{"text", {text_}, 32, 3}};
+    spec_.measure.tasks.resize(2);
+    spec_.measure.tasks[0].task = "multiple_choice";
+    spec_.measure.tasks[0].name = "mine";
+    spec_.measure.tasks[0].path = dir_.Write("q.jsonl", lines);
+    spec_.measure.tasks[1].task = "gsm8k";
+    spec_.measure.tasks[1].name = "sums";
+    spec_.measure.tasks[1].path = dir_.Write("g.jsonl", sums);
+    spec_.measure.tasks[1].limit = 3;
     spec_.output_uri = *store_->ResolveOutput(dir_.File("artifacts/report"));
     spec_.work_dir = dir_.File("work");
   }
   absl::StatusOr<EvaluateResult> Run(const RunHooks& hooks = {}) {
-    return RunEvaluate(spec_, *backend_, *store_, hooks);
+    return testing::RunEvaluate(spec_, *backend_, *store_, hooks);
   }
   std::string Published(const std::string& name) { return dir_.File("artifacts/report/" + name); }
   std::string baseline_;
@@ -88,7 +90,7 @@ TEST_F(EvaluateTest, MeasuresBothAndPublishes) {
   spec_.threshold.max_accuracy_drop = 1;
   double percent = 0;
   RunHooks hooks;
-  hooks.on_progress = [&](const Progress& progress) {
+  hooks.on_progress = [&](const ProgressEvent& progress) {
     EXPECT_GE(progress.percent, percent);
     percent = progress.percent;
   };
@@ -96,16 +98,17 @@ TEST_F(EvaluateTest, MeasuresBothAndPublishes) {
   ASSERT_OK(result);
   EXPECT_NEAR(percent, 100, 1e-6);
   ASSERT_TRUE(result->baseline.has_value());
-  ASSERT_EQ(result->model.tasks.size(), 2u);
-  const TaskResult& task = result->model.tasks[0];
+  ASSERT_EQ(result->model.figures.tasks.size(), 2u);
+  const TaskResult& task = result->model.figures.tasks[0];
   EXPECT_EQ(task.name, "mine");
   EXPECT_EQ(task.items, 12);
   ASSERT_EQ(task.metrics.size(), 2u);
   EXPECT_EQ(task.metrics[1].name, "acc_norm");
   EXPECT_GE(task.metrics[0].std_error, 0);
   EXPECT_GT(task.tokens, 0);
-  EXPECT_EQ(result->model.tasks[1].items, 3);
-  EXPECT_NE(result->model.perplexities[0].perplexity, result->baseline->perplexities[0].perplexity);
+  EXPECT_EQ(result->model.figures.tasks[1].items, 3);
+  EXPECT_NE(result->model.figures.perplexities[0].perplexity,
+            result->baseline->figures.perplexities[0].perplexity);
   EXPECT_TRUE(result->verdict->accepted);
   EXPECT_EQ(result->report_uri, spec_.output_uri);
   EXPECT_EQ(result->manifest_sha256, Sha256(*ReadFile(Published("compression_manifest.json"))));
@@ -128,7 +131,7 @@ TEST_F(EvaluateTest, MeasuresBothAndPublishes) {
               std::max_element(values.begin(), values.end()) - values.begin());
   }
   EXPECT_NEAR(right["model"] / 12, task.metrics[0].value, 1e-12);
-  EXPECT_NEAR(right["baseline"] / 12, result->baseline->tasks[0].metrics[0].value, 1e-12);
+  EXPECT_NEAR(right["baseline"] / 12, result->baseline->figures.tasks[0].metrics[0].value, 1e-12);
 }
 
 TEST_F(EvaluateTest, AnAttemptThatDiedAfterPublishingStands) {
@@ -140,9 +143,9 @@ TEST_F(EvaluateTest, AnAttemptThatDiedAfterPublishingStands) {
   const auto second = Run(never);
   ASSERT_OK(second);
   EXPECT_EQ(second->manifest_sha256, first->manifest_sha256);
-  EXPECT_EQ(second->model.tasks[1].metrics[0].name, "exact_match");
-  EXPECT_EQ(second->baseline->perplexities[0].perplexity,
-            first->baseline->perplexities[0].perplexity);
+  EXPECT_EQ(second->model.figures.tasks[1].metrics[0].name, "exact_match");
+  EXPECT_EQ(second->baseline->figures.perplexities[0].perplexity,
+            first->baseline->figures.perplexities[0].perplexity);
   spec_.job_id = "another";
   EXPECT_STATUS(Run(), kAlreadyExists, kOutputExists, {"report"});
 }
@@ -167,41 +170,43 @@ TEST_F(EvaluateTest, PublishesNothingWhereNoOutputIsNamed) {
 }
 
 TEST_F(EvaluateTest, RefusesAtOnce) {
-  EXPECT_OK(PlanEvaluate(spec_));
+  EXPECT_OK(testing::PlanEvaluate(spec_));
   EvaluateSpec bad = spec_;
   bad.baseline_dir.clear();
   bad.threshold.max_accuracy_drop = 0.1;
-  EXPECT_STATUS(PlanEvaluate(bad), kInvalidArgument, kInvalidField, {"threshold", "baseline"});
+  EXPECT_STATUS(testing::PlanEvaluate(bad), kInvalidArgument, kInvalidField,
+                {"threshold", "baseline"});
   bad = spec_;
-  bad.tasks[1].name = "text";
-  EXPECT_STATUS(PlanEvaluate(bad), kInvalidArgument, kInvalidField, {"text", "another figure's"});
+  bad.measure.tasks[1].name = "text";
+  EXPECT_STATUS(testing::PlanEvaluate(bad), kInvalidArgument, kInvalidField,
+                {"text", "another figure's"});
   bad = spec_;
-  bad.tasks[0].path = dir_.File("absent.jsonl");
-  EXPECT_STATUS(PlanEvaluate(bad), kNotFound, kDatasetInvalid, {"mine", "absent.jsonl"});
+  bad.measure.tasks[0].path = dir_.File("absent.jsonl");
+  EXPECT_STATUS(testing::PlanEvaluate(bad), kNotFound, kDatasetInvalid, {"mine", "absent.jsonl"});
   bad = spec_;
   bad.baseline_dir = dir_.File("nowhere");
-  EXPECT_STATUS(PlanEvaluate(bad), kNotFound, kModelNotFound, {"baseline", "nowhere"});
+  EXPECT_STATUS(testing::PlanEvaluate(bad), kNotFound, kModelNotFound, {"baseline", "nowhere"});
 }
 
 TEST_F(EvaluateTest, CompressionsMeasureTasksBeforeAndAfter) {
   CompressSpec compress = Spec("small");
-  compress.tasks = {spec_.tasks[0]};
+  compress.measure.tasks = {spec_.measure.tasks[0]};
   const auto result = JobFixture::Run(compress);
   ASSERT_OK(result);
-  ASSERT_EQ(result->tasks.size(), 1u);
-  ASSERT_EQ(result->artifacts[0].tasks.size(), 1u);
+  ASSERT_EQ(result->before.tasks.size(), 1u);
+  ASSERT_EQ(result->artifacts[0].figures.tasks.size(), 1u);
   const Json report = Json::parse(*ReadFile(Artifact("small/compression_report.json")));
   EXPECT_EQ(report["before"]["tasks"][0]["name"], "mine");
   EXPECT_EQ(report["after"]["tasks"][0]["metrics"][0]["value"],
-            result->artifacts[0].tasks[0].metrics[0].value);
+            result->artifacts[0].figures.tasks[0].metrics[0].value);
   EXPECT_THAT(*ReadFile(Artifact("small/README.md")), HasSubstr("| mine, acc (12 questions) | "));
   compress.attempt = 2;
   const auto again = JobFixture::Run(compress);
   ASSERT_OK(again);
-  EXPECT_EQ(again->tasks[0].metrics[0].value, result->tasks[0].metrics[0].value);
-  EXPECT_EQ(again->artifacts[0].tasks[0].items, 12);
-  compress.tasks.push_back(compress.tasks[0]);
-  EXPECT_STATUS(PlanCompress(compress), kInvalidArgument, kInvalidField, {"mine"});
+  EXPECT_EQ(again->before.tasks[0].metrics[0].value, result->before.tasks[0].metrics[0].value);
+  EXPECT_EQ(again->artifacts[0].figures.tasks[0].items, 12);
+  compress.measure.tasks.push_back(compress.measure.tasks[0]);
+  EXPECT_STATUS(testing::PlanCompress(compress), kInvalidArgument, kInvalidField, {"mine"});
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ TEST_F(GgufJob, TheArtifactIsTheDirectorys) {
   ASSERT_OK(Run(spec));
   spec = Spec("gguf");
   spec.model_dir = spec.model_uri = gguf_;
-  ASSERT_OK(PlanCompress(spec));
+  ASSERT_OK(testing::PlanCompress(spec));
   ASSERT_OK(Run(spec));
   const auto ours = Checkpoint::Open(Artifact("gguf")),
              source = Checkpoint::Open(Artifact("directory"));
@@ -45,11 +45,12 @@ TEST_F(GgufJob, PerplexityIsTheDirectorys) {
   spec.job_id = "evaluation";
   spec.model_dir = spec.model_uri = gguf_;
   spec.baseline_dir = spec.baseline_uri = model_;
-  spec.perplexities = {{"perplexity", {text_}, 64, 4}};
+  spec.measure.texts = {{"perplexity", {text_}, 64, 4}};
   spec.work_dir = dir_.File("work");
-  const auto result = RunEvaluate(spec, *backend_, *store_, {});
+  const auto result = testing::RunEvaluate(spec, *backend_, *store_, {});
   ASSERT_OK(result);
-  EXPECT_EQ(result->model.perplexities[0].perplexity, result->baseline->perplexities[0].perplexity);
+  EXPECT_EQ(result->model.figures.perplexities[0].perplexity,
+            result->baseline->figures.perplexities[0].perplexity);
   EXPECT_EQ(result->model.parameters, result->baseline->parameters);
 }
 

@@ -9,6 +9,7 @@
 #include "compress/layers.h"
 #include "corpus/documents.h"
 #include "pipeline/plan.h"
+#include "pipeline/publish.h"
 #include "tests/support/job_fixture.h"
 #include "tokenizer/tokenizer.h"
 
@@ -33,31 +34,28 @@ class MemoryPlanTest : public JobFixture {
     testing::WriteTinyCheckpoint(model_, options);
   }
 
-  CompressSpec Resolved(const CompressSpec& spec) {
-    return *ResolveCompress(spec, *Checkpoint::Open(model_));
-  }
-
-  // The digests of the weights, one a keep ratio.
-  std::vector<std::string> WeightsWith(const CompressSpec& spec, const Placement& placement,
+  // The digests of the weights, one per keep ratio.
+  std::vector<std::string> WeightsWith(const CompressJob& job, const Placement& placement,
                                        const std::string& name) {
-    const Checkpoint checkpoint = *Checkpoint::Open(model_);
-    const std::vector<Target> targets = Targets(checkpoint);
+    const auto& [spec, checkpoint, linears] = job;
     const Tokenizer tokenizer = *Tokenizer::Load(model_);
     const CalibrationData data = *DrawCalibration(spec.calibration, 0, tokenizer);
     const RunHooks hooks;
-    RunLog log(hooks, 1, checkpoint.config().num_layers);
-    const CompressContext context{spec,      checkpoint, targets,  data.calibration,
-                                  *backend_, log,        placement};
-    const auto ranks = AllocateRanks(context);
+    Progress progress(hooks, 1, checkpoint.config().num_layers);
+    const CompressRun run{spec,      checkpoint, linears,  data.calibration,
+                          *backend_, progress,   placement};
+    const auto ranks = AllocateRanks(run);
     EXPECT_OK(ranks);
     std::vector<ArtifactWriter> writers;
     for (size_t i = 0; i < ranks->size(); ++i) {
       const std::string dir = dir_.File(name + std::to_string(i));
       std::filesystem::create_directories(dir);
-      writers.push_back(*ArtifactWriter::Create(checkpoint, targets, spec, spec.keep_ratios[i],
+      writers.push_back(*ArtifactWriter::Create(checkpoint, linears, spec, spec.keep_ratios[i],
                                                 (*ranks)[i], dir));
     }
-    EXPECT_OK(CompressBlocks(context, writers));
+    std::vector<FactorSink> sinks;
+    for (ArtifactWriter& writer : writers) sinks.push_back(SinkOf(writer));
+    EXPECT_OK(CompressLayers(run, sinks));
     std::vector<std::string> digests;
     for (ArtifactWriter& writer : writers) {
       EXPECT_OK(writer.FinishWeights());
@@ -69,8 +67,8 @@ class MemoryPlanTest : public JobFixture {
 
 TEST_F(MemoryPlanTest, CountsWhatARunTakes) {
   double worst = 0;
-  for (const Method method :
-       {Method::kSvd, Method::kAsvd, Method::kSvdLlm, Method::kSvdLlmUpdate, Method::kAnchored}) {
+  for (const MethodRow& row : Methods()) {
+    const Method method = row.method;
     for (const Encoding encoding : {Encoding::kPlain, Encoding::kPivoted}) {
       for (const Allocation allocation : {Allocation::kUniform, Allocation::kKlProbe}) {
         CompressSpec spec = Spec("run" + std::to_string(static_cast<int>(method)) +
@@ -83,7 +81,7 @@ TEST_F(MemoryPlanTest, CountsWhatARunTakes) {
         spec.evaluate_held_out = encoding == Encoding::kPlain;  // it outweighs the rest here
         backend_ = NewCpuBackend(1);
         ASSERT_OK(Run(spec));
-        const auto counted = CountPeak(Resolved(spec), {}, kHost);
+        const auto counted = CountPeak(*Resolve(spec), {}, kHost);
         ASSERT_OK(counted);
         const double ratio =
             static_cast<double>(*counted) / static_cast<double>(backend_->Memory().peak);
@@ -97,14 +95,14 @@ TEST_F(MemoryPlanTest, CountsWhatARunTakes) {
 
 TEST_F(MemoryPlanTest, CountsAModelThatIsHeldWhole) {
   CompressSpec spec = Spec("fast");
-  spec.throughput.batch_sizes = {2, 32};
-  spec.throughput.prompt_tokens = 100;
-  spec.throughput.new_tokens = 8;
+  spec.measure.throughput.batch_sizes = {2, 32};
+  spec.measure.throughput.prompt_tokens = 100;
+  spec.measure.throughput.new_tokens = 8;
   const auto result = Run(spec);
   ASSERT_OK(result);
-  const auto counted = CountPeak(Resolved(spec), {}, kHost);
+  const auto counted = CountPeak(*Resolve(spec), {}, kHost);
   ASSERT_OK(counted);
-  const int64_t peak = result->throughputs[1].peak_memory_bytes;
+  const int64_t peak = result->before.throughputs[1].peak_memory_bytes;
   EXPECT_NEAR(static_cast<double>(*counted) / static_cast<double>(peak), 1, 0.15);
 }
 
@@ -119,40 +117,41 @@ TEST_F(MemoryPlanTest, CountsAnEvaluation) {
   text.name = "text";
   text.text.path = text_;
   text.seq_len = 64;
-  spec.perplexities = {text};
+  spec.measure.texts = {text};
   for (const std::vector<int64_t>& batches : {std::vector<int64_t>{}, std::vector<int64_t>{4}}) {
-    spec.throughput.batch_sizes = batches;
-    spec.throughput.prompt_tokens = 90;
-    spec.throughput.new_tokens = 8;
-    spec.throughput.repetitions = 1;
-    const auto plan = PlanEvaluate(spec);
+    spec.measure.throughput.batch_sizes = batches;
+    spec.measure.throughput.prompt_tokens = 90;
+    spec.measure.throughput.new_tokens = 8;
+    spec.measure.throughput.repetitions = 1;
+    const auto plan = testing::PlanEvaluate(spec);
     ASSERT_OK(plan);
     // A backend with as much as that is enough, and a little less is not.
     const int64_t counted = plan->peak_host_bytes - HostBytes(plan->baseline_weight_bytes, false);
     backend_ = NewCpuBackend(1, counted);
-    ASSERT_OK(RunEvaluate(spec, *backend_, *store_, {}));
+    ASSERT_OK(testing::RunEvaluate(spec, *backend_, *store_, {}));
     EXPECT_NEAR(static_cast<double>(counted), static_cast<double>(backend_->Memory().peak),
                 0.15 * static_cast<double>(counted))
         << batches.size();
     backend_ = NewCpuBackend(1, counted - 1);
-    EXPECT_STATUS(RunEvaluate(spec, *backend_, *store_, {}), kResourceExhausted, kHostOutOfMemory,
-                  {"this evaluation takes"});
+    EXPECT_STATUS(testing::RunEvaluate(spec, *backend_, *store_, {}), kResourceExhausted,
+                  kHostOutOfMemory, {"this evaluation takes"});
     EXPECT_EQ(backend_->Memory().peak, 0) << "refused before anything was computed";
   }
-  EXPECT_STATUS(PlanEvaluate(spec, {.on_device = true, .memory_bytes = 1000}), kResourceExhausted,
-                kDeviceOutOfMemory, {"device memory"});
-  const auto plan = PlanEvaluate(spec, {.on_device = true, .memory_bytes = kGiB});
+  EXPECT_STATUS(testing::PlanEvaluate(spec, {.on_device = true, .memory_bytes = 1000}),
+                kResourceExhausted, kDeviceOutOfMemory, {"device memory"});
+  const auto plan = testing::PlanEvaluate(spec, {.on_device = true, .memory_bytes = kGiB});
   ASSERT_OK(plan);
   EXPECT_GT(plan->peak_device_bytes, 0);
   EXPECT_GT(plan->baseline_parameters, plan->parameters);
 }
 
 TEST_F(MemoryPlanTest, ManyTokensAreNotGoneThrough) {
-  CompressSpec spec = Resolved(Spec("many"));
+  CompressSpec spec = Spec("many");
   spec.calibration.samples = 1 << 20;
   spec.calibration.seq_len = 128;
+  const CompressJob job = *Resolve(spec);
   const auto start = std::chrono::steady_clock::now();
-  const auto plan = PlanMemory(spec, {.on_device = true, .memory_bytes = kGiB});
+  const auto plan = PlanMemory(job, {.on_device = true, .memory_bytes = kGiB});
   ASSERT_OK(plan);
   EXPECT_TRUE(plan->placement.host_streams);
   EXPECT_EQ(plan->stream_bytes, int64_t{4} * 48 * 128 << 20);
@@ -168,22 +167,21 @@ TEST_F(MemoryPlanTest, PlacementDoesNotChangeTheWeights) {
       spec.allocation = Allocation::kKlProbe;
       spec.encoding = Encoding::kPivoted;
     }
-    spec = Resolved(spec);
+    const CompressJob job = *Resolve(spec);
     const std::string name = std::to_string(static_cast<int>(method));
-    const std::vector<std::string> expected = WeightsWith(spec, {}, name + "plain");
+    const std::vector<std::string> expected = WeightsWith(job, {}, name + "plain");
     EXPECT_NE(expected[0], expected[1]);
-    EXPECT_EQ(WeightsWith(spec, {.host_streams = true}, name + "host"), expected);
-    EXPECT_EQ(WeightsWith(spec, {.overlap = true}, name + "overlap"), expected);
-    EXPECT_EQ(WeightsWith(spec, {.host_streams = true, .overlap = true}, name + "both"), expected);
-    EXPECT_EQ(WeightsWith(spec, {.host_streams = true, .one_matrix = true}, name + "one"),
-              expected);
+    EXPECT_EQ(WeightsWith(job, {.host_streams = true}, name + "host"), expected);
+    EXPECT_EQ(WeightsWith(job, {.overlap = true}, name + "overlap"), expected);
+    EXPECT_EQ(WeightsWith(job, {.host_streams = true, .overlap = true}, name + "both"), expected);
+    EXPECT_EQ(WeightsWith(job, {.host_streams = true, .one_matrix = true}, name + "one"), expected);
   }
 }
 
 TEST_F(MemoryPlanTest, FitsALimitOrSaysWhatItTakes) {
   const CompressSpec spec = Spec("x");
-  const int64_t roomy = *CountPeak(Resolved(spec), {}, kHost);
-  const int64_t frugal = *CountPeak(Resolved(spec), {.one_matrix = true}, kHost);
+  const int64_t roomy = *CountPeak(*Resolve(spec), {}, kHost);
+  const int64_t frugal = *CountPeak(*Resolve(spec), {.one_matrix = true}, kHost);
   ASSERT_LT(frugal, roomy);
   backend_ = NewCpuBackend(1, (frugal + roomy) / 2);
   ASSERT_OK(Run(spec));
@@ -194,12 +192,12 @@ TEST_F(MemoryPlanTest, FitsALimitOrSaysWhatItTakes) {
   EXPECT_STATUS(Run(refused), kResourceExhausted, kHostOutOfMemory,
                 {model_, "laid out to take little"});
   EXPECT_FALSE(std::filesystem::exists(Artifact("refused")));
-  EXPECT_STATUS(PlanCompress(refused, {.on_device = true, .memory_bytes = 1000}),
+  EXPECT_STATUS(testing::PlanCompress(refused, {.on_device = true, .memory_bytes = 1000}),
                 kResourceExhausted, kDeviceOutOfMemory, {model_, "device memory"});
-  const auto plan = PlanCompress(refused, {.on_device = true, .memory_bytes = kGiB});
+  const auto plan = testing::PlanCompress(refused, {.on_device = true, .memory_bytes = kGiB});
   ASSERT_OK(plan);
   EXPECT_GT(plan->peak_device_bytes, roomy);
-  EXPECT_EQ(PlanCompress(refused)->peak_device_bytes, 0);
+  EXPECT_EQ(testing::PlanCompress(refused)->peak_device_bytes, 0);
 }
 
 // A checkpoint of a published shape whose weights are a hole in a file.
@@ -274,7 +272,7 @@ TEST_F(MemoryPlanTest, PublishedShapesFitTheirDevices) {
       // What the server leaves the driver and the libraries.
       const int64_t usable = shape.device_bytes - kGiB * 5 / 4;
       const auto start = std::chrono::steady_clock::now();
-      const auto plan = PlanCompress(spec, {.on_device = true, .memory_bytes = usable});
+      const auto plan = testing::PlanCompress(spec, {.on_device = true, .memory_bytes = usable});
       const double seconds =
           std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       EXPECT_OK(plan);

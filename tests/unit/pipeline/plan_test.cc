@@ -10,7 +10,7 @@ class PlanTest : public JobFixture {};
 TEST_F(PlanTest, PredictsWhatTheRunDoes) {
   CompressSpec spec = Spec("plan");
   spec.keep_ratios = {0.5, 0.8};
-  const auto plan = PlanCompress(spec);
+  const auto plan = testing::PlanCompress(spec);
   ASSERT_OK(plan);
   const auto result = Run(spec);
   ASSERT_OK(result);
@@ -33,7 +33,7 @@ TEST_F(PlanTest, RefusesWithTheFieldsName) {
   const auto refused = [this](auto change, const char* field) {
     CompressSpec spec = Spec("x");
     change(spec);
-    EXPECT_STATUS(PlanCompress(spec), kInvalidArgument, kInvalidField, {field});
+    EXPECT_STATUS(testing::PlanCompress(spec), kInvalidArgument, kInvalidField, {field});
   };
   refused([](CompressSpec& s) { s.keep_ratios = {}; }, "keep_ratios");
   refused([](CompressSpec& s) { s.keep_ratios = {0}; }, "keep_ratios");
@@ -61,20 +61,20 @@ TEST_F(PlanTest, RefusesWithTheFieldsName) {
           "calibration.sources[0]");
   refused([](CompressSpec& s) { s.calibration.sources.resize(7, s.calibration.sources[0]); },
           "calibration.samples: 6 are fewer than the 7 sources");
-  refused([this](CompressSpec& s) { s.evaluations = {{"", {text_}}}; }, "evaluation");
+  refused([this](CompressSpec& s) { s.measure.texts = {{"", {text_}}}; }, "evaluation");
   refused(
       [this](CompressSpec& s) {
-        s.evaluations = {{"a", {text_}}, {"a", {text_}}};
+        s.measure.texts = {{"a", {text_}}, {"a", {text_}}};
       },
       "evaluation: a");
   refused(
       [this](CompressSpec& s) {
-        s.evaluations = {{"held_out_perplexity_x", {text_}}};
+        s.measure.texts = {{"held_out_perplexity_x", {text_}}};
       },
       "evaluation: held_out_perplexity_x");
   refused(
       [this](CompressSpec& s) {
-        s.evaluations = {{"a", {text_}, 129}};
+        s.measure.texts = {{"a", {text_}, 129}};
       },
       "evaluation: a: seq_len: 129");
 }
@@ -82,26 +82,26 @@ TEST_F(PlanTest, RefusesWithTheFieldsName) {
 TEST_F(PlanTest, DefaultsFollowTheModel) {
   CompressSpec spec = Spec("d");
   spec.calibration.seq_len = 0;
-  const auto plan = PlanCompress(spec);
+  const auto plan = testing::PlanCompress(spec);
   ASSERT_OK(plan);
   EXPECT_EQ(plan->calibration_seq_len, 128) << "the tiny model's positions, fewer than 2048";
-  spec.evaluations = {{"a", {text_}}, {"b", {text_}, 32}};
-  EXPECT_EQ(PlanCompress(spec)->evaluation_seq_lens, (std::vector<int64_t>{128, 32}));
+  spec.measure.texts = {{"a", {text_}}, {"b", {text_}, 32}};
+  EXPECT_EQ(testing::PlanCompress(spec)->text_seq_lens, (std::vector<int64_t>{128, 32}));
 }
 
 TEST_F(PlanTest, TheModelsOwnSamplesCost) {
   CompressSpec spec = Spec("s");
   spec.calibration.samples = 1000;
-  const double without = PlanCompress(spec)->expected_seconds;
+  const double without = testing::PlanCompress(spec)->expected_seconds;
   spec.calibration.sources = {{{}, true}};
-  EXPECT_GT(PlanCompress(spec)->expected_seconds, 1.2 * without);
+  EXPECT_GT(testing::PlanCompress(spec)->expected_seconds, 1.2 * without);
 }
 
 TEST_F(PlanTest, AnArtifactIsNotCompressedAgain) {
   ASSERT_OK(Run(Spec("once")));
   CompressSpec again = Spec("twice");
   again.model_dir = Artifact("once");
-  EXPECT_STATUS(PlanCompress(again), kInvalidArgument, kUnsupportedArchitecture,
+  EXPECT_STATUS(testing::PlanCompress(again), kInvalidArgument, kUnsupportedArchitecture,
                 {"compressed already"});
 }
 
@@ -111,15 +111,17 @@ TEST_F(PlanTest, EvaluateIsCheckedBeforehand) {
   PerplexitySpec task;
   task.name = "perplexity";
   task.text.path = text_;
-  spec.perplexities = {task};
-  EXPECT_OK(PlanEvaluate(spec));
-  spec.perplexities[0].text.path = dir_.File("none.txt");
-  EXPECT_STATUS(PlanEvaluate(spec), kNotFound, kDatasetInvalid, {"perplexity: ", "none.txt"});
-  spec.perplexities[0].text.path = text_;
-  spec.perplexities[0].seq_len = 4096;
-  EXPECT_STATUS(PlanEvaluate(spec), kInvalidArgument, kInvalidField, {"perplexity: seq_len"});
+  spec.measure.texts = {task};
+  EXPECT_OK(testing::PlanEvaluate(spec));
+  spec.measure.texts[0].text.path = dir_.File("none.txt");
+  EXPECT_STATUS(testing::PlanEvaluate(spec), kNotFound, kDatasetInvalid,
+                {"perplexity: ", "none.txt"});
+  spec.measure.texts[0].text.path = text_;
+  spec.measure.texts[0].seq_len = 4096;
+  EXPECT_STATUS(testing::PlanEvaluate(spec), kInvalidArgument, kInvalidField,
+                {"perplexity: seq_len"});
   spec.model_dir = dir_.File("nowhere");
-  EXPECT_STATUS(PlanEvaluate(spec), kNotFound, kModelNotFound, {"nowhere"});
+  EXPECT_STATUS(testing::PlanEvaluate(spec), kNotFound, kModelNotFound, {"nowhere"});
 }
 
 }  // namespace

@@ -98,11 +98,13 @@ ArtifactResult Artifact(int64_t layers) {
       artifact.matrices.push_back(MatrixOf(layer, kind, layer == 1 ? 0 : 200 + layer));
     }
   }
-  artifact.perplexities = {{"wikitext", 14.5, 8188, 4}};
-  artifact.tasks = {{"piqa", "piqa", {{"acc", 0.61, 0.011}, {"acc_norm", 0.62, 0.011}}, 1838},
-                    {"truthfulqa_gen", "truthful", {{"bleu_max", 21.5, 0.7}}, 817}};
-  artifact.throughputs = {{1, 512, 32, 3, {2345.6, 2000, 2500}, {60, 59, 61}, 400'000'000},
-                          {8, 512, 32, 3, {2500, 2400, 2600}, {300, 290, 310}, 500'000'000}};
+  artifact.figures.perplexities = {{"wikitext", 14.5, 8188, 4}};
+  artifact.figures.tasks = {
+      {"piqa", "piqa", {{"acc", 0.61, 0.011}, {"acc_norm", 0.62, 0.011}}, 1838},
+      {"truthfulqa_gen", "truthful", {{"bleu_max", 21.5, 0.7}}, 817}};
+  artifact.figures.throughputs = {
+      {1, 512, 32, 3, {2345.6, 2000, 2500}, {60, 59, 61}, 400'000'000},
+      {8, 512, 32, 3, {2500, 2400, 2600}, {300, 290, 310}, 500'000'000}};
   return artifact;
 }
 
@@ -111,9 +113,9 @@ CompressResult Job() {
   job.parameters = 134'515'008;
   job.target_parameters = 106'168'320;
   job.weight_bytes = 269'030'016;
-  job.perplexities = {{"wikitext", 12.25, 8188, 4}};
-  job.tasks = {{"piqa", "piqa", {{"acc", 0.68, 0.011}, {"acc_norm", 0.69, 0.011}}, 1838}};
-  job.throughputs = {{1, 512, 32, 3, {2000, 1900, 2100}, {50, 49, 51}, 800'000'000}};
+  job.before.perplexities = {{"wikitext", 12.25, 8188, 4}};
+  job.before.tasks = {{"piqa", "piqa", {{"acc", 0.68, 0.011}, {"acc_norm", 0.69, 0.011}}, 1838}};
+  job.before.throughputs = {{1, 512, 32, 3, {2000, 1900, 2100}, {50, 49, 51}, 800'000'000}};
   job.stages = {{"calibrate", 61}, {"factorise", 187.4}, {"write", 0.25}};
   job.peak_host_bytes = 1'400'000'000;
   job.device = "cpu, 2 threads";
@@ -168,11 +170,11 @@ TEST(CompressionHtml, EscapesEverything) {
   CompressResult job = Job();
   job.device = evil;
   job.stages[0].stage = evil;
-  job.perplexities[0].name = evil;
-  job.tasks[0].name = evil;
+  job.before.perplexities[0].name = evil;
+  job.before.tasks[0].name = evil;
   ArtifactResult artifact = Artifact(2);
-  artifact.perplexities[0].name = evil;
-  artifact.tasks[0].name = artifact.tasks[0].metrics[0].name = evil;
+  artifact.figures.perplexities[0].name = evil;
+  artifact.figures.tasks[0].name = artifact.figures.tasks[0].metrics[0].name = evil;
   artifact.matrices[0].name = "model.layers.0." + evil;
   artifact.matrices[1].name = evil;
   const std::string html = CompressionHtml(spec, job, artifact);
@@ -185,8 +187,8 @@ TEST(CompressionHtml, EscapesEverything) {
   evaluation.model_uri = evaluation.baseline_uri = evil;
   EvaluateResult result;
   result.device = evil;
-  result.model.perplexities = artifact.perplexities;
-  result.model.tasks = artifact.tasks;
+  result.model.figures.perplexities = artifact.figures.perplexities;
+  result.model.figures.tasks = artifact.figures.tasks;
   result.baseline = result.model;
   result.verdict = Verdict{false, {evil}};
   EXPECT_EQ(XmlError(EvaluationHtml(evaluation, result)), "");
@@ -197,8 +199,8 @@ TEST(CompressionHtml, IsWholeWithoutFigures) {
   EXPECT_EQ(XmlError(CompressionHtml({}, {}, {})), "");
   ArtifactResult artifact = Artifact(2);
   for (MatrixReport& m : artifact.matrices) m = {m.name, m.rows, m.cols, 0};
-  artifact.perplexities.clear();
-  artifact.tasks = {{"piqa", "piqa", {}, 0}};
+  artifact.figures.perplexities.clear();
+  artifact.figures.tasks = {{"piqa", "piqa", {}, 0}};
   const std::string html = CompressionHtml(Spec(), Job(), artifact);  // all dense, nothing measured
   EXPECT_EQ(XmlError(html), "");
   EXPECT_THAT(html, Not(HasSubstr("Spectra")));
@@ -208,8 +210,8 @@ TEST(CompressionHtml, IsWholeWithoutFigures) {
 TEST(CompressionHtml, SurvivesFiguresThatAreNotFinite) {
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   ArtifactResult artifact = Artifact(2);
-  artifact.perplexities[0].perplexity = INFINITY;
-  artifact.tasks[0].metrics[0] = {"acc", kNan, kNan};
+  artifact.figures.perplexities[0].perplexity = INFINITY;
+  artifact.figures.tasks[0].metrics[0] = {"acc", kNan, kNan};
   artifact.matrices[0].relative_loss = kNan;
   artifact.matrices[1].spectrum.assign(kSpectrumPoints, std::numeric_limits<float>::quiet_NaN());
   artifact.matrices[2].spectrum = {1};
@@ -231,14 +233,14 @@ TEST(EvaluationHtml, ShowsModelAndVerdict) {
   spec.threshold.max_accuracy_drop = 0.02;
   EvaluateResult result;
   result.device = "cpu, 2 threads";
-  result.model = {"", 100, 200, Artifact(1).perplexities, Artifact(1).tasks};
+  result.model = {"", 100, 200, Artifact(1).figures};
   std::string html = EvaluationHtml(spec, result);
   EXPECT_EQ(XmlError(html), "");
   EXPECT_THAT(html, HasSubstr("Evaluation of small"));
   EXPECT_THAT(html, HasSubstr("0.6100 ± 0.0110"));
   EXPECT_THAT(html, Not(HasSubstr(">baseline<")));
 
-  result.baseline = {"", 120, 240, Job().perplexities, Job().tasks};
+  result.baseline = {"", 120, 240, Job().before};
   result.verdict = {false, {"piqa: acc 0.680 → 0.610, more than 0.020 lower"}};
   html = EvaluationHtml(spec, result);
   EXPECT_EQ(XmlError(html), "");

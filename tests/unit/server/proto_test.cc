@@ -60,7 +60,7 @@ TEST_F(SpecProtoTest, DefaultsAreFilledInAndResolvingTwiceChangesNothing) {
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_EQ(spec->calibration.seq_len, 0);
   EXPECT_TRUE(spec->evaluate_held_out);
-  EXPECT_TRUE(spec->evaluations.empty());
+  EXPECT_TRUE(spec->measure.texts.empty());
   request_.clear_output_uri();
   const std::string once = request_.SerializeAsString();
   ASSERT_TRUE(Resolve().ok());
@@ -129,15 +129,15 @@ TEST_F(SpecProtoTest, EverythingReachesTheSpec) {
   EXPECT_EQ(spec->calibration.seed, 9u);
   EXPECT_EQ(spec->calibration.first_document, 5);
   EXPECT_TRUE(spec->evaluate_held_out);
-  ASSERT_EQ(spec->evaluations.size(), 1u);
-  EXPECT_EQ(spec->evaluations[0].name, "perplexity");
-  EXPECT_EQ(spec->evaluations[0].text.path, text_);
-  EXPECT_EQ(spec->evaluations[0].limit, 3);
-  EXPECT_EQ(spec->evaluations[0].seq_len, 32);
+  ASSERT_EQ(spec->measure.texts.size(), 1u);
+  EXPECT_EQ(spec->measure.texts[0].name, "perplexity");
+  EXPECT_EQ(spec->measure.texts[0].text.path, text_);
+  EXPECT_EQ(spec->measure.texts[0].limit, 3);
+  EXPECT_EQ(spec->measure.texts[0].seq_len, 32);
   request_.mutable_evaluation()->set_disabled(true);
   const auto silent = ToSpec(request_, *store_, "");
   EXPECT_FALSE(silent->evaluate_held_out);
-  EXPECT_TRUE(silent->evaluations.empty());
+  EXPECT_TRUE(silent->measure.texts.empty());
 }
 
 // A value of the API that the pipeline takes for another would go unnoticed in a figure.
@@ -201,12 +201,12 @@ TEST_F(SpecProtoTest, SeveralSourcesAndTexts) {
   EXPECT_EQ(spec->calibration.sources[0].text.path, text_);
   EXPECT_FALSE(spec->calibration.sources[0].model_samples);
   EXPECT_TRUE(spec->calibration.sources[1].model_samples);
-  ASSERT_EQ(spec->evaluations.size(), 3u);
-  EXPECT_EQ(spec->evaluations[0].name, "perplexity");
-  EXPECT_EQ(spec->evaluations[1].text.path, other);
-  EXPECT_EQ(spec->evaluations[1].seq_len, 16);
-  EXPECT_EQ(spec->evaluations[1].limit, 2);
-  EXPECT_EQ(spec->evaluations[2].name, "c4");
+  ASSERT_EQ(spec->measure.texts.size(), 3u);
+  EXPECT_EQ(spec->measure.texts[0].name, "perplexity");
+  EXPECT_EQ(spec->measure.texts[1].text.path, other);
+  EXPECT_EQ(spec->measure.texts[1].seq_len, 16);
+  EXPECT_EQ(spec->measure.texts[1].limit, 2);
+  EXPECT_EQ(spec->measure.texts[2].name, "c4");
 
   std::remove(other.c_str());
   EXPECT_THAT(std::string(ToSpec(request_, *store_, "").status().message()),
@@ -275,7 +275,7 @@ TEST_F(SpecProtoTest, WhatIsWrongIsNamed) {
 TEST_F(SpecProtoTest, SpeedIsMeasuredWhereAskedFor) {
   ASSERT_TRUE(Resolve().ok());
   EXPECT_FALSE(request_.evaluation().has_throughput());
-  EXPECT_FALSE(ToSpec(request_, *store_, "")->throughput.any());
+  EXPECT_FALSE(ToSpec(request_, *store_, "")->measure.throughput.any());
   v1::Throughput& throughput = *request_.mutable_evaluation()->mutable_throughput();
   ASSERT_TRUE(Resolve().ok());
   EXPECT_THAT(throughput.batch_sizes(), ElementsAre(1, 8));
@@ -287,13 +287,13 @@ TEST_F(SpecProtoTest, SpeedIsMeasuredWhereAskedFor) {
   throughput.set_new_tokens(9);
   throughput.set_repetitions(2);
   ASSERT_TRUE(Resolve().ok());
-  const ThroughputSpec spec = ToSpec(request_, *store_, "")->throughput;
+  const ThroughputSpec spec = ToSpec(request_, *store_, "")->measure.throughput;
   EXPECT_THAT(spec.batch_sizes, ElementsAre(1, 4, 8));
   EXPECT_EQ(spec.prompt_tokens, 100);
   EXPECT_EQ(spec.new_tokens, 9);
   EXPECT_EQ(spec.repetitions, 2);
   request_.mutable_evaluation()->set_disabled(true);
-  EXPECT_FALSE(ToSpec(request_, *store_, "")->throughput.any());
+  EXPECT_FALSE(ToSpec(request_, *store_, "")->measure.throughput.any());
   request_.mutable_evaluation()->set_disabled(false);
 
   const v1::Throughput good = throughput;
@@ -324,8 +324,8 @@ TEST_F(SpecProtoTest, AnEvaluationMayBeOfSpeedAlone) {
   ASSERT_TRUE(ResolveRequest(*store_, "default", request).ok());
   const auto spec = ToSpec(request, *store_, "");
   ASSERT_TRUE(spec.ok()) << spec.status();
-  EXPECT_THAT(spec->throughput.batch_sizes, ElementsAre(2));
-  EXPECT_EQ(spec->throughput.new_tokens, 32);
+  EXPECT_THAT(spec->measure.throughput.batch_sizes, ElementsAre(2));
+  EXPECT_EQ(spec->measure.throughput.new_tokens, 32);
   request.mutable_throughput()->set_batch_sizes(0, -1);
   EXPECT_THAT(std::string(ResolveRequest(*store_, "default", request).message()),
               HasSubstr("throughput.batch_sizes[0]"));
@@ -420,7 +420,7 @@ TEST_F(SpecProtoTest, AGateNeedsSomethingToLookAt) {
 TEST(JobProtoTest, SpeedIsTold) {
   EvaluateResult result;
   result.peak_device_bytes = 77;
-  result.model.throughputs = {{8, 512, 32, 3, {1000, 900, 1100}, {50, 45, 55}, 123, 1.5}};
+  result.model.figures.throughputs = {{8, 512, 32, 3, {1000, 900, 1100}, {50, 45, 55}, 123, 1.5}};
   const v1::EvaluateResult message = ToProto(result);
   EXPECT_EQ(message.peak_device_bytes(), 77);
   ASSERT_EQ(message.model().throughputs_size(), 1);

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "tasks/bleu.h"
+#include "tasks/task_table.h"
 
 namespace svdllm {
 namespace {
@@ -29,12 +30,13 @@ TEST(Scoring, LengthsAreInCharacters) {
   const TaskItem item = Item({"naïvely", "abcdef"}, 1);
   const std::vector<double> log_likelihoods = {-7, -5.9};
   EXPECT_EQ(Predict(item, log_likelihoods, true), 1);
-  EXPECT_THAT(ScoreChoices(task, item, log_likelihoods), ElementsAre(1, 1));
+  EXPECT_THAT(ScoreChoices(task.metrics, item, log_likelihoods), ElementsAre(1, 1));
   // The longer choice is less likely, and more so per character.
-  EXPECT_THAT(ScoreChoices(task, Item({"ab", "abcdef"}, 1), std::vector<double>{-3, -4}),
+  EXPECT_THAT(ScoreChoices(task.metrics, Item({"ab", "abcdef"}, 1), std::vector<double>{-3, -4}),
               ElementsAre(0, 1));
-  EXPECT_THAT(ScoreChoices(**FindTask("winogrande"), Item({"x", "x"}, 0), log_likelihoods),
-              ElementsAre(0));
+  EXPECT_THAT(
+      ScoreChoices((*FindTask("winogrande"))->metrics, Item({"x", "x"}, 0), log_likelihoods),
+      ElementsAre(0));
 }
 
 TEST(Scoring, AnEmptyChoiceDoesNotWinPerCharacter) {

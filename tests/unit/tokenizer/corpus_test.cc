@@ -17,6 +17,7 @@
 #include "base/digest.h"
 #include "base/files.h"
 #include "fixtures.h"
+#include "tests/support/source_dir.h"
 #include "tests/support/temp_dir.h"
 #include "tokenizer/tokenizer.h"
 
@@ -25,7 +26,7 @@ namespace {
 
 using svdllm::testing::TempDir;
 
-const std::string kShared = SVDLLM_SOURCE_DIR "/../shared";
+const std::string kShared = SourceDir() + "/../shared";
 
 struct Record {
   std::string file, count, digest;

@@ -5,10 +5,12 @@
 #include <iterator>
 #include <string>
 
+#include "tests/support/source_dir.h"
+
 namespace svdllm {
 
 inline std::string ReadData(const std::string& name) {
-  std::ifstream in(SVDLLM_SOURCE_DIR "/tests/unit/tokenizer/data/" + name, std::ios::binary);
+  std::ifstream in(SourceDir() + "/tests/unit/tokenizer/data/" + name, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
 }
 

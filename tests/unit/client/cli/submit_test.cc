@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "tests/support/command_harness.h"
+#include "tests/support/source_dir.h"
 
 namespace svdllm::cli {
 namespace {
@@ -336,14 +337,14 @@ TEST_F(SubmitTest, AnInterruptedSubmissionTellsItsRequestId) {
 }
 
 TEST_F(SubmitTest, UnknownPathsSayWhoseTheyAre) {
-  directory_ = SVDLLM_SOURCE_DIR;
+  directory_ = SourceDir();
   script().refusal = Refusal(5, "MODEL_NOT_FOUND", "no such directory");
   // It exists here, so the server must be looking elsewhere.
   Ran ran = Run({"compress", "--model=client", "--keep_ratio=0.8", "--calibration=/no/such"});
   EXPECT_EQ(ran.exit_status, kExitRefused);
   EXPECT_THAT(ran.err, HasSubstr("no such directory (MODEL_NOT_FOUND)"));
   EXPECT_THAT(ran.err, HasSubstr("looked up by the server"));
-  EXPECT_THAT(ran.err, HasSubstr(std::string(SVDLLM_SOURCE_DIR) + "/client"));
+  EXPECT_THAT(ran.err, HasSubstr(SourceDir() + "/client"));
   EXPECT_THAT(ran.err, Not(HasSubstr("/no/such")));
   // It exists nowhere: the server's word is enough.
   EXPECT_THAT(Run(kCompress).err, Not(HasSubstr("looked up")));

@@ -1,4 +1,4 @@
-#include "checkpoint/config.h"
+#include "checkpoint/parse_config.h"
 
 #include <algorithm>
 #include <map>

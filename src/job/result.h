@@ -1,0 +1,139 @@
+// What a job answers, as plain values.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace svdllm {
+
+struct StageTime {
+  std::string stage;
+  double seconds = 0;
+};
+
+// What became of one weight matrix.
+struct MatrixReport {
+  std::string name;  // "model.layers.0.self_attn.q_proj"
+  int64_t rows = 0, cols = 0;
+  int64_t rank = 0;  // 0: stays dense
+  // ‖(W−W′)X‖ / ‖W X‖ from the eigenvalue tail; kAnchored: of the target W* on X′.
+  double relative_loss = 0;
+  double optimum_loss = 0;  // (Σ_{j>k} λ_j)^{1/2}, absolute; whitened methods only
+  double rounding_excess = 0;  // ‖(W−W″)X‖²/‖(W−W′)X‖² − 1, W″ being what is stored
+  // ‖tail‖ / ‖all‖ of the spectrum that the ranks are cut from, at kSpectrumPoints ranks spread
+  // evenly from 0 to min(rows, cols); empty where nothing was decomposed.
+  std::vector<float> spectrum = {};
+};
+inline constexpr int kSpectrumPoints = 33;
+
+struct PerplexityResult {
+  std::string name;
+  double perplexity = 0;
+  int64_t predicted_tokens = 0;
+  int64_t windows = 0;
+  int64_t leftover_tokens = 0;  // behind the last whole window, not scored
+  double seconds = 0;
+  double tokens_per_second = 0;  // prefill: tokens of the windows / seconds
+  // In domain: of windows of a calibration text that calibration did not use. Otherwise of a text
+  // that the caller chose.
+  bool held_out = false;
+};
+
+struct TaskMetric {
+  std::string name;  // "acc", "acc_norm", "bleu_acc", "bleu_max", "bleu_diff", "exact_match", …
+  double value = 0;  // a share in [0, 1]; bleu_max and bleu_diff: points of 100
+  double std_error = -1;  // of the mean over the items; negative: fewer than two items
+};
+
+struct TaskResult {
+  std::string task;
+  std::string name;
+  std::vector<TaskMetric> metrics;  // the first is the one that thresholds look at
+  int64_t items = 0;
+  int64_t tokens = 0;  // computed: a prompt that several choices share counts once
+  double seconds = 0;
+};
+
+// Of several rounds.
+struct RateSummary {
+  double median = 0, least = 0, largest = 0;
+};
+
+struct ThroughputResult {
+  int64_t batch_size = 0;
+  int64_t prompt_tokens = 0, new_tokens = 0;  // of each sequence
+  int64_t repetitions = 0;
+  RateSummary prefill;  // prompt tokens a second, of all sequences, up to their first new token
+  RateSummary decode;   // new tokens a second, of all sequences, from the second on
+  int64_t peak_memory_bytes = 0;  // of the backend, weights included, once warm
+  double seconds = 0;             // of all rounds, warm-up included
+};
+
+// What was measured of one model, in the order of the MeasureSpec that asked for it; held-out
+// perplexities come first.
+struct Figures {
+  std::vector<PerplexityResult> perplexities;
+  std::vector<TaskResult> tasks;
+  std::vector<ThroughputResult> throughputs;  // one per batch size
+};
+
+// One artifact of a compression: what one keep ratio made of the model.
+struct ArtifactResult {
+  double keep_ratio = 0;
+  std::string uri;  // where it was published
+  std::string manifest_sha256;
+  int64_t parameters = 0;             // of the whole model
+  int64_t compressed_parameters = 0;  // stored numbers of the linears in scope
+  int64_t weight_bytes = 0;
+  std::vector<MatrixReport> matrices;
+  Figures figures;  // after
+};
+
+struct CompressResult {
+  int64_t parameters = 0;         // before
+  int64_t target_parameters = 0;  // of the linear layers in scope, before
+  int64_t weight_bytes = 0;       // before
+  Figures before;
+  std::vector<ArtifactResult> artifacts;
+  std::vector<StageTime> stages;
+  int64_t peak_host_bytes = 0;
+  int64_t peak_device_bytes = 0;
+  std::string device;
+};
+
+// One model of an evaluation.
+struct ModelResult {
+  std::string uri;
+  int64_t parameters = 0;
+  int64_t weight_bytes = 0;
+  Figures figures;
+};
+
+struct Verdict {
+  bool accepted = true;
+  std::vector<std::string> regressions;  // "openbookqa: acc 0.190 → 0.150, more than 0.020 lower"
+};
+
+struct EvaluateResult {
+  ModelResult model;
+  std::optional<ModelResult> baseline;
+  std::optional<Verdict> verdict;  // where the request has a threshold
+  std::string report_uri;          // where the report was published
+  std::string manifest_sha256;
+  int64_t peak_host_bytes = 0;
+  int64_t peak_device_bytes = 0;
+  std::string device;
+};
+
+// The result of this name; nullptr where there is none.
+template <typename Result>
+const Result* FindNamed(const std::vector<Result>& results, const std::string& name) {
+  for (const Result& result : results) {
+    if (result.name == name) return &result;
+  }
+  return nullptr;
+}
+
+}  // namespace svdllm

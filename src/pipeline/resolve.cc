@@ -1,0 +1,212 @@
+#include "pipeline/resolve.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <functional>
+#include <set>
+
+#include "compress/rank_rules.h"
+#include "evaluate/prompts.h"
+#include "evaluate/resolve.h"
+#include "evaluate/throughput.h"
+
+namespace svdllm {
+namespace {
+
+absl::Status InvalidField(const std::string& message) {
+  return MakeError(absl::StatusCode::kInvalidArgument, kInvalidField, message);
+}
+
+absl::Status CheckSources(const CalibrationSpec& calibration) {
+  if (calibration.sources.empty()) {
+    return InvalidField("calibration.sources: at least one is needed");
+  }
+  if (calibration.samples < static_cast<int64_t>(calibration.sources.size())) {
+    return InvalidField("calibration.samples: " + std::to_string(calibration.samples) +
+                        " are fewer than the " + std::to_string(calibration.sources.size()) +
+                        " sources, each of which gives at least one");
+  }
+  for (size_t i = 0; i < calibration.sources.size(); ++i) {
+    const CalibrationSource& source = calibration.sources[i];
+    const std::string where = "calibration.sources[" + std::to_string(i) + "]";
+    if (!(source.weight > 0 && source.weight <= kMaxSourceWeight)) {
+      return InvalidField(where + ".weight: must be above 0 and at most 1000000");
+    }
+    if (source.model_samples != source.text.path.empty()) {
+      return InvalidField(where + ": needs either a text or the model's own samples");
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Whether the keep ratios can be met with every matrix at its least rank.
+absl::Status CheckLeastRanks(const CompressSpec& spec, const std::vector<LinearLayer>& linears) {
+  std::vector<AllocationItem> items;
+  for (const LinearLayer& linear : linears) {
+    AllocationItem item;
+    item.rows = linear.rows;
+    item.cols = linear.cols;
+    item.spectrum.resize(static_cast<size_t>(std::min(linear.rows, linear.cols)));
+    items.push_back(std::move(item));
+  }
+  for (const double keep_ratio : spec.keep_ratios) {
+    const double least = LeastKeepRatio(items, RulesOf(spec, keep_ratio));
+    if (least <= keep_ratio) continue;
+    return InvalidField(fmt::format(
+        "keep_ratios: {} cannot be met: with min_keep_ratio {} and rank_multiple {} this model's "
+        "matrices keep at least {:.4f}",
+        keep_ratio, spec.min_keep_ratio, spec.rank_multiple, least));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ResolveKeepRatios(std::vector<double>& keep_ratios) {
+  if (keep_ratios.empty()) return InvalidField("keep_ratios: at least one is needed");
+  for (const double ratio : keep_ratios) {
+    if (!(ratio > 0 && ratio <= 1)) {
+      return InvalidField("keep_ratios: " + std::to_string(ratio) + " is not in (0, 1]");
+    }
+  }
+  std::sort(keep_ratios.begin(), keep_ratios.end(), std::greater<>());
+  if (std::adjacent_find(keep_ratios.begin(), keep_ratios.end()) != keep_ratios.end()) {
+    return InvalidField("keep_ratios: a ratio is given twice");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ResolveCalibration(const ModelConfig& config, CalibrationSpec& calibration) {
+  if (calibration.samples < 1) return InvalidField("calibration.samples: must be at least 1");
+  if (calibration.first_document < 0) {
+    return InvalidField("calibration.first_document: must not be negative");
+  }
+  RETURN_IF_ERROR(CheckSources(calibration));
+  ASSIGN_OR_RETURN(calibration.seq_len,
+                   ResolveSeqLen(calibration.seq_len, config, "calibration.seq_len"));
+  const bool samples = std::any_of(calibration.sources.begin(), calibration.sources.end(),
+                                   [](const auto& source) { return source.model_samples; });
+  if (samples && config.rope.kind == RopeKind::kDynamic &&
+      calibration.seq_len > config.max_position_embeddings) {
+    return InvalidField(fmt::format(
+        "calibration.seq_len: {} tokens of the model's own samples are more than its "
+        "max_position_embeddings, {}, beyond which dynamic rotary scaling cannot be cached",
+        calibration.seq_len, config.max_position_embeddings));
+  }
+  return absl::OkStatus();
+}
+
+// Names, which figures are told apart by, and the tasks' files. where: in front of every message.
+absl::Status CheckNamesAndTasks(const MeasureSpec& measure, const std::string& where,
+                                const std::string& reserved) {
+  std::set<std::string> names;
+  const auto check = [&](const std::string& name, const char* kind) {
+    if (name.empty()) return InvalidField(where + kind + " without a name");
+    const bool taken = !reserved.empty() && name.rfind(reserved, 0) == 0;
+    if (taken || !names.insert(name).second) {
+      return InvalidField(where + name + ": the name is another figure's");
+    }
+    return absl::OkStatus();
+  };
+  for (const PerplexitySpec& text : measure.texts) {
+    RETURN_IF_ERROR(check(text.name, "a text"));
+    struct stat info;
+    const std::string& path = text.text.path;
+    if (stat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) {
+      return MakeError(absl::StatusCode::kNotFound, kDatasetInvalid,
+                       text.name + ": " + path + ": no such file");
+    }
+  }
+  for (const TaskSpec& task : measure.tasks) {
+    RETURN_IF_ERROR(check(task.name, "a task"));
+    RETURN_IF_ERROR(CheckTask(task));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ResolveMethod(const std::vector<LinearLayer>& linears, const CompressSpec& spec) {
+  for (const MethodSetting& setting : MethodSettings()) {
+    const double value = spec.*setting.value;
+    if (!(value >= 0 && value <= 1)) {
+      return InvalidField(std::string(setting.name) + ": must be in [0, 1]");
+    }
+  }
+  if (spec.rank_multiple < 1) return InvalidField("rank_multiple: must be at least 1");
+  if (!(spec.min_keep_ratio >= 0 && spec.min_keep_ratio < 1)) {
+    return InvalidField("min_keep_ratio: must be at least 0 and below 1");
+  }
+  if (!RowOf(spec.allocation).has_floor) return absl::OkStatus();
+  if (spec.min_keep_ratio > spec.keep_ratios.back()) {
+    return InvalidField(fmt::format("min_keep_ratio: {} is above the keep ratio {}",
+                                    spec.min_keep_ratio, spec.keep_ratios.back()));
+  }
+  return CheckLeastRanks(spec, linears);
+}
+
+// Both models get the same prompts: as long as the shorter of them allows.
+absl::StatusOr<ThroughputSpec> CommonThroughput(const ThroughputSpec& asked,
+                                                const std::vector<Subject>& models) {
+  ThroughputSpec throughput = asked;
+  // Twice: what suits the one may not suit the other.
+  for (int round = 0; round < 2; ++round) {
+    const ThroughputSpec before = throughput;
+    for (size_t i = 0; i < models.size(); ++i) {
+      const auto own = ResolveThroughput(before, models[i].checkpoint.config(), "throughput");
+      if (!own.ok()) return i == 0 ? own.status() : Annotate(own.status(), "baseline");
+      const int64_t prompt = i == 0 ? own->prompt_tokens : throughput.prompt_tokens;
+      throughput = *own;
+      throughput.prompt_tokens = std::min(prompt, own->prompt_tokens);
+    }
+  }
+  return throughput;
+}
+
+}  // namespace
+
+absl::StatusOr<CompressJob> Resolve(const CompressSpec& spec) {
+  ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(spec.model_dir));
+  std::vector<LinearLayer> linears = LinearLayers(checkpoint);
+  CompressJob job{spec, std::move(checkpoint), std::move(linears)};
+  const ModelConfig& config = job.checkpoint.config();
+  if (config.is_low_rank()) {
+    return MakeError(absl::StatusCode::kInvalidArgument, kUnsupportedArchitecture,
+                     "model: " + spec.model_dir + " is compressed already (" + config.model_type +
+                         "); compress its dense original instead");
+  }
+  RETURN_IF_ERROR(ResolveKeepRatios(job.spec.keep_ratios));
+  RETURN_IF_ERROR(ResolveCalibration(config, job.spec.calibration));
+  MeasureSpec& measure = job.spec.measure;
+  RETURN_IF_ERROR(CheckNamesAndTasks(measure, "evaluation: ", kHeldOutName));
+  for (PerplexitySpec& text : measure.texts) {
+    ASSIGN_OR_RETURN(text.seq_len,
+                     ResolveSeqLen(text.seq_len, config, "evaluation: " + text.name + ": seq_len"));
+  }
+  ASSIGN_OR_RETURN(measure.throughput,
+                   ResolveThroughput(measure.throughput, config, "evaluation.throughput"));
+  RETURN_IF_ERROR(ResolveMethod(job.linears, job.spec));
+  return job;
+}
+
+absl::StatusOr<EvaluateJob> Resolve(const EvaluateSpec& spec) {
+  EvaluateJob job{spec, {}};
+  const auto add = [&job, &spec](const std::string& uri, const std::string& dir) -> absl::Status {
+    ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(dir));
+    MeasureSpec measure = spec.measure;
+    ASSIGN_OR_RETURN(measure.texts, ResolveSeqLens(measure.texts, checkpoint.config()));
+    job.models.push_back({uri, std::move(checkpoint), std::move(measure)});
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(add(spec.model_uri, spec.model_dir));
+  if (!spec.baseline_dir.empty()) {
+    RETURN_IF_ERROR(Annotate(add(spec.baseline_uri, spec.baseline_dir), "baseline"));
+  } else if (spec.threshold.any()) {
+    return InvalidField("threshold: needs a baseline to compare with");
+  }
+  ASSIGN_OR_RETURN(const ThroughputSpec throughput,
+                   CommonThroughput(spec.measure.throughput, job.models));
+  for (Subject& subject : job.models) subject.measure.throughput = throughput;
+  RETURN_IF_ERROR(CheckNamesAndTasks(spec.measure, "", ""));
+  return job;
+}
+
+}  // namespace svdllm
