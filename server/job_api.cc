@@ -7,10 +7,10 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "base/digest.h"
 #include "lowrank/method.h"
 #include "pipeline/supported.h"
+#include "server/enum_rows.h"
 #include "server/job_proto.h"
 #include "server/spec_proto.h"
 #include "server/status_proto.h"
@@ -81,16 +81,10 @@ void SetRequest(const v1::EvaluateRequest& request, v1::Job& job) {
   *job.mutable_evaluate_request() = request;
 }
 
-// The pipeline's names in capitals are the API's: svd_llm is SVD_LLM.
-template <typename Row, typename Enum>
-void AddEnums(std::span<const Row> rows, bool (*parse)(google::protobuf::ConstStringParam, Enum*),
-              google::protobuf::RepeatedField<int>& values) {
-  for (const Row& row : rows) {
-    Enum value = {};
-    if (parse(absl::AsciiStrToUpper({row.name.data(), row.name.size()}), &value)) {
-      values.Add(value);
-    }
-  }
+// What this server can: a value for each row of a table.
+template <typename Enum, typename Row>
+void AddValues(std::span<const Row> rows, google::protobuf::RepeatedField<int>& values) {
+  for (const Row& row : rows) values.Add(ValueOf<Enum>(row));
 }
 
 }  // namespace
@@ -232,10 +226,10 @@ v1::ServerInfo JobApi::GetServerInfo() const {
   *limits.mutable_lease_duration() =
       google::protobuf::util::TimeUtil::MillisecondsToDuration(options_.lease_ms);
   for (const std::string& name : SupportedFamilies()) info.add_families(name);
-  AddEnums(Methods(), v1::Method_Parse, *info.mutable_methods());
-  AddEnums(Allocations(), v1::Allocation_Parse, *info.mutable_allocations());
-  AddEnums(Encodings(), v1::Encoding_Parse, *info.mutable_encodings());
-  AddEnums(OutputFormats(), v1::OutputFormat_Parse, *info.mutable_output_formats());
+  AddValues<v1::Method>(Methods(), *info.mutable_methods());
+  AddValues<v1::Allocation>(Allocations(), *info.mutable_allocations());
+  AddValues<v1::Encoding>(Encodings(), *info.mutable_encodings());
+  AddValues<v1::OutputFormat>(OutputFormats(), *info.mutable_output_formats());
   for (const std::string& name : SupportedTasks()) info.add_tasks(name);
   info.set_artifact_root(options_.artifact_root);
   return info;

@@ -41,8 +41,8 @@ class Checker {
   void Text(const std::string& field, v1::TextSource& text) {
     Input(field + ".uri", *text.mutable_uri());
     if (text.text_field().empty()) text.set_text_field("text");
-    if (text.packing() == v1::PACKING_UNSPECIFIED) text.set_packing(v1::CONCATENATED);
-    Require(text.packing() == v1::CONCATENATED || text.packing() == v1::DOCUMENTS,
+    if (text.packing() == v1::PACKING_UNSPECIFIED) text.set_packing(v1::PACKING_CONCATENATED);
+    Require(text.packing() == v1::PACKING_CONCATENATED || text.packing() == v1::PACKING_DOCUMENTS,
             field + ".packing", "is not a known value");
   }
   void SeqLen(const std::string& field, int64_t seq_len) {
@@ -125,18 +125,18 @@ void ResolveKeepRatios(Checker& check, v1::CompressModelRequest& request) {
 
 // What a caller gets who does not say how: the one place that knows.
 void ResolveHow(v1::CompressModelRequest& request) {
-  if (request.method() == v1::METHOD_UNSPECIFIED) request.set_method(v1::ANCHORED);
+  if (request.method() == v1::METHOD_UNSPECIFIED) request.set_method(v1::METHOD_ANCHORED);
   // The methods of papers are what their papers say; ours brings what was measured to go best with
   // it (docs/quality.md).
-  const bool own = request.method() == v1::ANCHORED;
+  const bool own = request.method() == v1::METHOD_ANCHORED;
   if (request.encoding() == v1::ENCODING_UNSPECIFIED) {
-    request.set_encoding(own ? v1::PIVOTED : v1::PLAIN);
+    request.set_encoding(own ? v1::ENCODING_PIVOTED : v1::ENCODING_PLAIN);
   }
   if (request.allocation() == v1::ALLOCATION_UNSPECIFIED) {
-    request.set_allocation(own ? v1::KL_PROBE : v1::UNIFORM);
+    request.set_allocation(own ? v1::ALLOCATION_KL_PROBE : v1::ALLOCATION_UNIFORM);
   }
   if (request.output_format() == v1::OUTPUT_FORMAT_UNSPECIFIED) {
-    request.set_output_format(v1::FACTORED);
+    request.set_output_format(v1::OUTPUT_FORMAT_FACTORED);
   }
 }
 
@@ -158,8 +158,9 @@ void ResolveNumbers(Checker& check, v1::CompressModelRequest& request) {
     request.set_min_keep_ratio(std::min(defaults.min_keep_ratio, least / 2));
   } else if (!(request.min_keep_ratio() >= 0 && request.min_keep_ratio() < 1)) {
     check.Fail("min_keep_ratio", "must be at least 0 and below 1");
-  } else if (least > 0 && request.min_keep_ratio() > least && request.allocation() != v1::UNIFORM &&
-             request.allocation() != v1::V2) {
+  } else if (least > 0 && request.min_keep_ratio() > least &&
+             request.allocation() != v1::ALLOCATION_UNIFORM &&
+             request.allocation() != v1::ALLOCATION_V2) {
     check.Fail("min_keep_ratio",
                "is above a keep ratio: no matrix could keep less than all of them");
   }

@@ -26,19 +26,20 @@ absl::StatusOr<TextSource> FetchText(const ArtifactStore& store, const v1::TextS
   TextSource source;
   ASSIGN_OR_RETURN(source.path, Fetch(store, text.uri(), scratch_dir, reason, what));
   source.text_field = text.text_field();
-  source.packing = text.packing() == v1::DOCUMENTS ? Packing::kDocuments : Packing::kConcatenated;
+  source.packing =
+      text.packing() == v1::PACKING_DOCUMENTS ? Packing::kDocuments : Packing::kConcatenated;
   return source;
 }
 
 Method ToMethod(v1::Method method) {
   switch (method) {
-    case v1::SVD:
+    case v1::METHOD_SVD:
       return Method::kSvd;
-    case v1::ASVD:
+    case v1::METHOD_ASVD:
       return Method::kAsvd;
-    case v1::SVD_LLM_UPDATE:
+    case v1::METHOD_SVD_LLM_UPDATE:
       return Method::kSvdLlmUpdate;
-    case v1::ANCHORED:
+    case v1::METHOD_ANCHORED:
       return Method::kAnchored;
     default:
       return Method::kSvdLlm;
@@ -47,13 +48,13 @@ Method ToMethod(v1::Method method) {
 
 Allocation ToAllocation(v1::Allocation allocation) {
   switch (allocation) {
-    case v1::V2:
+    case v1::ALLOCATION_V2:
       return Allocation::kV2;
-    case v1::D_RANK:
+    case v1::ALLOCATION_D_RANK:
       return Allocation::kDRank;
-    case v1::RELATIVE_TAILS:
+    case v1::ALLOCATION_RELATIVE_TAILS:
       return Allocation::kRelativeTails;
-    case v1::KL_PROBE:
+    case v1::ALLOCATION_KL_PROBE:
       return Allocation::kKlProbe;
     default:
       return Allocation::kUniform;
@@ -149,7 +150,8 @@ absl::StatusOr<CompressSpec> ToSpec(const v1::CompressModelRequest& request,
                    Fetch(store, request.model(), scratch_dir, kModelNotFound, "model"));
   spec.method = ToMethod(request.method());
   spec.keep_ratios.assign(request.keep_ratios().begin(), request.keep_ratios().end());
-  spec.encoding = request.encoding() == v1::PIVOTED ? Encoding::kPivoted : Encoding::kPlain;
+  spec.encoding =
+      request.encoding() == v1::ENCODING_PIVOTED ? Encoding::kPivoted : Encoding::kPlain;
   spec.allocation = ToAllocation(request.allocation());
   // Requests stored before these fields existed have none of them.
   if (request.rank_multiple() > 0) spec.rank_multiple = request.rank_multiple();
@@ -157,8 +159,8 @@ absl::StatusOr<CompressSpec> ToSpec(const v1::CompressModelRequest& request,
   if (request.has_anchor_blend()) spec.anchor_blend = request.anchor_blend();
   if (request.has_anchor_ridge()) spec.anchor_ridge = request.anchor_ridge();
   spec.asvd_alpha = request.asvd_alpha();
-  spec.output_format =
-      request.output_format() == v1::DENSE ? OutputFormat::kDense : OutputFormat::kFactored;
+  spec.output_format = request.output_format() == v1::OUTPUT_FORMAT_DENSE ? OutputFormat::kDense
+                                                                          : OutputFormat::kFactored;
   ASSIGN_OR_RETURN(spec.calibration, ToSpec(request.calibration(), store, scratch_dir));
   spec.evaluate_held_out = !request.evaluation().disabled();
   ASSIGN_OR_RETURN(spec.measure.texts, ToSpecs(request.evaluation(), store, scratch_dir));

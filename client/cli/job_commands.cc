@@ -4,6 +4,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "client/cli/commands.h"
+#include "client/cli/enum_names.h"
 #include "client/cli/follow.h"
 #include "client/cli/json_output.h"
 #include "client/cli/text_output.h"
@@ -29,12 +30,10 @@ absl::StatusOr<int> List(CommandContext& context) {
   const Flags& flags = context.flags;
   v1::ListJobsRequest request;
   for (const std::string& name : flags.Texts("state")) {
-    v1::JobState state = {};
-    if (v1::JobState_Parse(name, &state)) request.add_states(state);
+    request.add_states(FromShortName<v1::JobState>(name));
   }
   for (const std::string& name : flags.Texts("kind")) {
-    v1::JobKind kind = {};
-    if (v1::JobKind_Parse(name, &kind)) request.add_kinds(kind);
+    request.add_kinds(FromShortName<v1::JobKind>(name));
   }
   for (const auto& [key, value] : flags.Labels("label")) (*request.mutable_labels())[key] = value;
   request.set_page_token(flags.Text("page_token"));
@@ -70,9 +69,9 @@ absl::StatusOr<int> Watch(CommandContext& context) {
 
 absl::StatusOr<int> Cancel(CommandContext& context) {
   ASSIGN_OR_RETURN(const v1::Job job, context.client.CancelJob(NameArgument(context.flags)));
-  context.environment.out << (context.json ? ToJson(job)
-                                           : absl::StrCat(job.name(), " is ",
-                                                          v1::JobState_Name(job.state()), "\n"))
+  context.environment.out << (context.json
+                                  ? ToJson(job)
+                                  : absl::StrCat(job.name(), " is ", ShortName(job.state()), "\n"))
                           << std::flush;
   return kExitOk;
 }

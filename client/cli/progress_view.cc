@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "client/cli/enum_names.h"
 #include "client/cli/format.h"
 
 namespace svdllm::cli {
@@ -42,12 +43,12 @@ std::string PlainLine(const v1::Progress& progress) {
 
 std::string StateLine(const v1::JobEvent& event) {
   const v1::StateChange& change = event.state_change();
-  std::string text = v1::JobState_Name(change.state());
-  if (change.state() == v1::RUNNING && event.attempt() > 1) {
+  std::string text = ShortName(change.state());
+  if (change.state() == v1::JOB_STATE_RUNNING && event.attempt() > 1) {
     absl::StrAppend(&text, " (attempt ", event.attempt(), ")");
   }
   // Why a job has failed stands in the result, which follows.
-  if (change.has_error() && change.state() != v1::FAILED) {
+  if (change.has_error() && change.state() != v1::JOB_STATE_FAILED) {
     absl::StrAppend(&text, ": ", change.error().message(), " (", change.error().reason(), ")");
   }
   return text;

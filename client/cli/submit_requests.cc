@@ -1,7 +1,6 @@
 #include "client/cli/submit_requests.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <filesystem>
 
@@ -9,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "client/cli/enum_names.h"
 
 namespace svdllm::cli {
 namespace {
@@ -33,23 +33,12 @@ absl::Status CheckNoTextFlags(const Flags& flags) {
                                  "--dataset=FILE adds one"));
 }
 
-// The value of a choice as its enum; the flag's values are the enum's names.
-template <typename Enum>
-Enum ToEnum(const std::string& name, bool (*parse)(google::protobuf::ConstStringParam, Enum*)) {
-  Enum value = {};
-  std::string upper = name;
-  std::transform(upper.begin(), upper.end(), upper.begin(),
-                 [](unsigned char c) { return std::toupper(c); });
-  parse(upper, &value);
-  return value;
-}
-
 void FillText(const CommandContext& context, const std::string& uri, const char* packing,
               v1::TextSource* text) {
   text->set_uri(Located(context, uri));
   if (context.flags.Has("text_field")) text->set_text_field(context.flags.Text("text_field"));
   if (context.flags.Has(packing)) {
-    text->set_packing(ToEnum(context.flags.Text(packing), &v1::Packing_Parse));
+    text->set_packing(FromShortName<v1::Packing>(context.flags.Text(packing)));
   }
 }
 
@@ -239,13 +228,13 @@ absl::StatusOr<v1::CompressModelRequest> CompressRequest(const CommandContext& c
   RETURN_IF_ERROR(FillJob(context, &request));
   if (!flags.Has("keep_ratio")) return UsageError("--keep_ratio is missing");
   if (!flags.Has("calibration")) return UsageError("--calibration is missing");
-  if (flags.Has("method")) request.set_method(ToEnum(flags.Text("method"), &v1::Method_Parse));
+  if (flags.Has("method")) request.set_method(FromShortName<v1::Method>(flags.Text("method")));
   if (flags.Has("encoding")) {
-    request.set_encoding(ToEnum(flags.Text("encoding"), &v1::Encoding_Parse));
+    request.set_encoding(FromShortName<v1::Encoding>(flags.Text("encoding")));
   }
   for (const double ratio : flags.Reals("keep_ratio")) request.add_keep_ratios(ratio);
   if (flags.Has("allocation"))
-    request.set_allocation(ToEnum(flags.Text("allocation"), &v1::Allocation_Parse));
+    request.set_allocation(FromShortName<v1::Allocation>(flags.Text("allocation")));
   v1::Calibration* calibration = request.mutable_calibration();
   RETURN_IF_ERROR(FillSources(context, calibration));
   if (flags.Has("calibration_samples"))
@@ -256,7 +245,7 @@ absl::StatusOr<v1::CompressModelRequest> CompressRequest(const CommandContext& c
   calibration->set_first_document(flags.Integer("first_document"));
   request.set_output_uri(flags.Text("output"));
   if (flags.Has("output_format")) {
-    request.set_output_format(ToEnum(flags.Text("output_format"), &v1::OutputFormat_Parse));
+    request.set_output_format(FromShortName<v1::OutputFormat>(flags.Text("output_format")));
   }
   if (flags.Has("asvd_alpha")) request.set_asvd_alpha(flags.Real("asvd_alpha"));
   if (flags.Has("anchor_blend")) request.set_anchor_blend(flags.Real("anchor_blend"));

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "client/cli/enum_names.h"
 #include "client/cli/format.h"
 #include "client/cli/speed_table.h"
 
@@ -145,9 +146,8 @@ std::string ResultText(const v1::Job& job) {
 
 // "ANCHORED, PIVOTED, RELATIVE_TAILS ranks"
 std::string HowOf(const v1::CompressModelRequest& request) {
-  return absl::StrCat(v1::Method_Name(request.method()), ", ",
-                      v1::Encoding_Name(request.encoding()), ", ",
-                      v1::Allocation_Name(request.allocation()), " ranks");
+  return absl::StrCat(ShortName(request.method()), ", ", ShortName(request.encoding()), ", ",
+                      ShortName(request.allocation()), " ranks");
 }
 
 // "75 % a.txt, 25 % b.txt"
@@ -214,7 +214,7 @@ std::string RequestText(const v1::Job& job) {
   if (job.has_compress_model_request()) {
     const v1::CompressModelRequest& request = job.compress_model_request();
     return absl::StrCat(HowOf(request), ", keep ratio ", KeepRatios(request), ", ",
-                        v1::OutputFormat_Name(request.output_format()), ", calibrated on ",
+                        ShortName(request.output_format()), ", calibrated on ",
                         request.calibration().samples(), " × ", request.calibration().seq_len(),
                         " tokens of ", CalibrationText(request.calibration()));
   }
@@ -233,14 +233,14 @@ std::string RequestText(const v1::Job& job) {
 
 std::string JobSummary(const v1::Job& job) {
   std::string text = absl::StrCat(job.name(), " ");
-  if (job.state() == v1::FAILED) {
+  if (job.state() == v1::JOB_STATE_FAILED) {
     absl::StrAppend(&text, "failed", Elapsed(job), ": ", ErrorText(job.error()), "\n");
-  } else if (job.state() == v1::CANCELLED) {
+  } else if (job.state() == v1::JOB_STATE_CANCELLED) {
     absl::StrAppend(&text, "was cancelled", Elapsed(job), "; nothing was published\n");
-  } else if (job.state() == v1::SUCCEEDED) {
+  } else if (job.state() == v1::JOB_STATE_SUCCEEDED) {
     absl::StrAppend(&text, "succeeded", Elapsed(job), HowItRan(job), "\n\n", ResultText(job));
   } else {
-    absl::StrAppend(&text, "is ", v1::JobState_Name(job.state()), "\n");
+    absl::StrAppend(&text, "is ", ShortName(job.state()), "\n");
   }
   return text;
 }
@@ -248,8 +248,8 @@ std::string JobSummary(const v1::Job& job) {
 std::string JobDetails(const v1::Job& job) {
   Rows rows = {
       {"name", job.name()},
-      {"kind", v1::JobKind_Name(job.kind())},
-      {"state", v1::JobState_Name(job.state())},
+      {"kind", ShortName(job.kind())},
+      {"state", ShortName(job.state())},
       {"model", ModelOf(job)},
       {job.has_evaluate_request() ? "tasks" : "request", RequestText(job)},
       {"created", Time(job.create_time())},
@@ -280,8 +280,8 @@ std::string JobList(const v1::ListJobsResponse& list) {
   Rows rows = {{"name", "state", "kind", "method", "keep", "progress", "created", "model"}};
   for (const v1::Job& job : list.jobs()) {
     const bool compression = job.has_compress_model_request();
-    rows.push_back({job.name(), v1::JobState_Name(job.state()), v1::JobKind_Name(job.kind()),
-                    compression ? v1::Method_Name(job.compress_model_request().method()) : "-",
+    rows.push_back({job.name(), ShortName(job.state()), ShortName(job.kind()),
+                    compression ? ShortName(job.compress_model_request().method()) : "-",
                     compression ? KeepRatios(job.compress_model_request()) : "-",
                     job.has_progress() ? absl::StrFormat("%.0f%%", job.progress().percent()) : "-",
                     Time(job.create_time()), ModelOf(job)});
@@ -290,9 +290,10 @@ std::string JobList(const v1::ListJobsResponse& list) {
 }
 
 std::string ServerInfoText(const v1::ServerInfo& info) {
-  const auto names = [](const auto& values, auto name) {
-    return absl::StrJoin(values, ", ",
-                         [&](std::string* out, int value) { absl::StrAppend(out, name(value)); });
+  const auto names = [](const auto& values, const google::protobuf::EnumDescriptor* type) {
+    return absl::StrJoin(values, ", ", [type](std::string* out, int value) {
+      absl::StrAppend(out, ShortName(*type, value));
+    });
   };
   Rows rows = {{"version", info.version()}};
   for (const v1::Device& device : info.devices()) {
@@ -305,10 +306,10 @@ std::string ServerInfoText(const v1::ServerInfo& info) {
   }
   const v1::Limits& limits = info.limits();
   rows.push_back({"families", absl::StrJoin(info.families(), ", ")});
-  rows.push_back({"methods", names(info.methods(), &v1::Method_Name<int>)});
-  rows.push_back({"allocations", names(info.allocations(), &v1::Allocation_Name<int>)});
-  rows.push_back({"encodings", names(info.encodings(), &v1::Encoding_Name<int>)});
-  rows.push_back({"output formats", names(info.output_formats(), &v1::OutputFormat_Name<int>)});
+  rows.push_back({"methods", names(info.methods(), v1::Method_descriptor())});
+  rows.push_back({"allocations", names(info.allocations(), v1::Allocation_descriptor())});
+  rows.push_back({"encodings", names(info.encodings(), v1::Encoding_descriptor())});
+  rows.push_back({"output formats", names(info.output_formats(), v1::OutputFormat_descriptor())});
   rows.push_back({"tasks", absl::StrJoin(info.tasks(), ", ")});
   rows.push_back({"artifact root", info.artifact_root()});
   rows.push_back({"limits", absl::StrCat(Count(limits.max_queued_jobs()), " queued jobs, ",

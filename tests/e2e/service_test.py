@@ -137,7 +137,7 @@ class ServiceTest(unittest.TestCase):
         for method in ["svd", "asvd", "svd_llm", "svd_llm_update"]:
             status, job, errors = self.compress(method=method, keep_ratio="0.5,0.8")
             self.assertEqual(status, 0, errors)
-            self.assertEqual(job["state"], "SUCCEEDED")
+            self.assertEqual(job["state"], "JOB_STATE_SUCCEEDED")
             uris = job["artifactUris"]
             self.assertEqual(len(uris), 2)
             after = job["compressModelResult"]["artifacts"][1]["perplexities"][0]
@@ -227,7 +227,8 @@ class ServiceTest(unittest.TestCase):
                 self.assertEqual(status, 0, errors)
                 request = job["compressModelRequest"]
                 self.assertEqual([request["method"], request["encoding"], request["allocation"]],
-                                 [method.upper(), encoding.upper(), allocation.upper()])
+                                 [f"METHOD_{method.upper()}", f"ENCODING_{encoding.upper()}",
+                                  f"ALLOCATION_{allocation.upper()}"])
                 artifact = job["compressModelResult"]["artifacts"][0]
                 path = artifact["uri"].removeprefix("file://")
                 with open(f"{path}/compression_report.json") as f:
@@ -321,7 +322,7 @@ class ServiceTest(unittest.TestCase):
                 self.assertEqual(self.artifacts(), before)
         status, job, errors = self.compress()
         self.assertEqual(status, 0, errors)
-        self.assertEqual(job["state"], "SUCCEEDED")
+        self.assertEqual(job["state"], "JOB_STATE_SUCCEEDED")
 
 
 class DemoTest(unittest.TestCase):

@@ -107,11 +107,11 @@ class ServerFaultTest : public ::testing::Test {
     return job;
   }
   v1::Job AwaitEnd(const std::string& name) {
-    return Await(name, [](const v1::Job& job) { return job.state() >= v1::SUCCEEDED; });
+    return Await(name, [](const v1::Job& job) { return job.state() >= v1::JOB_STATE_SUCCEEDED; });
   }
   v1::Job AwaitProgress(const std::string& name) {
     return Await(name, [](const v1::Job& job) {
-      return job.state() == v1::RUNNING && job.progress().layers_done() > 0;
+      return job.state() == v1::JOB_STATE_RUNNING && job.progress().layers_done() > 0;
     });
   }
   std::string Http(const std::string& path) {
@@ -158,7 +158,7 @@ TEST_F(ServerFaultTest, KilledWorkersJobRunsAgainAtOnce) {
   std::cout << "runs again after " << std::chrono::duration_cast<milliseconds>(recovery).count()
             << " ms\n";
   const v1::Job job = AwaitEnd(name);
-  EXPECT_EQ(job.state(), v1::SUCCEEDED);
+  EXPECT_EQ(job.state(), v1::JOB_STATE_SUCCEEDED);
   ASSERT_EQ(job.attempts_size(), 2);
   EXPECT_EQ(job.attempts(0).outcome(), "lost");
   EXPECT_EQ(job.attempts(0).error().reason(), "WORKER_DIED");
@@ -179,9 +179,9 @@ TEST_F(ServerFaultTest, DeviceWhoseWorkerDiesTouchesNoOtherDevicesJob) {
   std::vector<v1::Job> jobs;
   for (const std::string& name : names) jobs.push_back(AwaitEnd(name));
   if (jobs[0].attempt() != 2) std::swap(jobs[0], jobs[1]);
-  EXPECT_EQ(jobs[0].state(), v1::SUCCEEDED);
+  EXPECT_EQ(jobs[0].state(), v1::JOB_STATE_SUCCEEDED);
   EXPECT_EQ(jobs[0].attempts(0).outcome(), "lost");
-  EXPECT_EQ(jobs[1].state(), v1::SUCCEEDED);
+  EXPECT_EQ(jobs[1].state(), v1::JOB_STATE_SUCCEEDED);
   EXPECT_EQ(jobs[1].attempt(), 1);
   EXPECT_THAT(jobs[1].attempts(), SizeIs(1));
   EXPECT_EQ(server_->worker_pid("cuda:10"), other) << "never restarted";
@@ -197,11 +197,11 @@ TEST_F(ServerFaultTest, JobThatKillsItsWorkerFailsAfterThreeAttemptsAndTheNextRu
   Start();
   std::ofstream(model_ + "/crash") << "x";
   const v1::Job job = AwaitEnd(Submit(2, 2));
-  EXPECT_EQ(job.state(), v1::FAILED);
+  EXPECT_EQ(job.state(), v1::JOB_STATE_FAILED);
   EXPECT_EQ(job.error().reason(), "ATTEMPTS_EXHAUSTED");
   EXPECT_THAT(job.attempts(), SizeIs(3));
   std::filesystem::remove(model_ + "/crash");
-  EXPECT_EQ(AwaitEnd(Submit(2, 2)).state(), v1::SUCCEEDED);
+  EXPECT_EQ(AwaitEnd(Submit(2, 2)).state(), v1::JOB_STATE_SUCCEEDED);
 }
 
 TEST_F(ServerFaultTest, WorkerWhoseDeviceIsPoisonedIsReplaced) {
@@ -210,7 +210,7 @@ TEST_F(ServerFaultTest, WorkerWhoseDeviceIsPoisonedIsReplaced) {
   const pid_t first = server_->worker_pid();
   std::ofstream(model_ + "/poison_once") << "x";
   const v1::Job job = AwaitEnd(Submit(2, 2));
-  EXPECT_EQ(job.state(), v1::SUCCEEDED) << "on the replacement";
+  EXPECT_EQ(job.state(), v1::JOB_STATE_SUCCEEDED) << "on the replacement";
   ASSERT_THAT(job.attempts(), SizeIs(2));
   EXPECT_EQ(job.attempts(0).outcome(), "failed") << "stored before the worker ends";
   EXPECT_THAT(job.attempts(0).error().message(), HasSubstr("the device failed"));
@@ -230,10 +230,10 @@ TEST_F(ServerFaultTest, DeviceThatCannotBeOpenedCostsNoJobAnAttempt) {
   for (int i = 0; i < 500 && server_->Log().find("exited with status 1") == std::string::npos; ++i)
     usleep(10'000);
   EXPECT_THAT(server_->Log(), HasSubstr("the device is gone"));
-  EXPECT_EQ(Get(name).state(), v1::QUEUED);
+  EXPECT_EQ(Get(name).state(), v1::JOB_STATE_QUEUED);
   std::filesystem::remove(gone);
   const v1::Job job = AwaitEnd(name);
-  EXPECT_EQ(job.state(), v1::SUCCEEDED);
+  EXPECT_EQ(job.state(), v1::JOB_STATE_SUCCEEDED);
   EXPECT_EQ(job.attempt(), 1);
 }
 
@@ -264,8 +264,8 @@ TEST_F(ServerFaultTest, KilledServerTakesItsWorkerAlongAndItsSuccessorResumesAtO
   const auto started = steady_clock::now();
   Await(running, [](const v1::Job& job) { return job.attempt() == 2; });
   EXPECT_LT(steady_clock::now() - started, std::chrono::seconds(10)) << "long before the lease";
-  EXPECT_EQ(AwaitEnd(running).state(), v1::SUCCEEDED);
-  EXPECT_EQ(AwaitEnd(waiting).state(), v1::SUCCEEDED);
+  EXPECT_EQ(AwaitEnd(running).state(), v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(AwaitEnd(waiting).state(), v1::JOB_STATE_SUCCEEDED);
 }
 
 TEST_F(ServerFaultTest, EverySubmissionAnsweredWithOkSurvivesKillingTheServer) {
@@ -286,7 +286,8 @@ TEST_F(ServerFaultTest, EverySubmissionAnsweredWithOkSurvivesKillingTheServer) {
   Start({"--role=api"});
   EXPECT_GT(accepted.size(), 0u);
   std::cout << accepted.size() << " accepted\n";
-  for (const std::string& name : accepted) EXPECT_EQ(Get(name).state(), v1::QUEUED) << name;
+  for (const std::string& name : accepted)
+    EXPECT_EQ(Get(name).state(), v1::JOB_STATE_QUEUED) << name;
 }
 
 TEST_F(ServerFaultTest, SigtermDrainsGivesTheJobBackAndExitsZero) {
@@ -320,18 +321,18 @@ TEST_F(ServerFaultTest, SigtermDrainsGivesTheJobBackAndExitsZero) {
   watcher.join();
   EXPECT_EQ(watched.error_code(), grpc::StatusCode::UNAVAILABLE);
   ASSERT_FALSE(events.empty());
-  EXPECT_EQ(events.back().state_change().state(), v1::QUEUED) << "the stream tells of it";
+  EXPECT_EQ(events.back().state_change().state(), v1::JOB_STATE_QUEUED) << "the stream tells of it";
 
   Start({"--role=api"});
   v1::Job job = Get(name);
-  EXPECT_EQ(job.state(), v1::QUEUED);
+  EXPECT_EQ(job.state(), v1::JOB_STATE_QUEUED);
   EXPECT_EQ(job.attempt(), 0) << "not counted";
   EXPECT_EQ(job.attempts(0).outcome(), "released");
   server_->Signal(SIGTERM);
   EXPECT_EQ(server_->Wait(), 0);
   Start();
   job = AwaitEnd(name);
-  EXPECT_EQ(job.state(), v1::SUCCEEDED);
+  EXPECT_EQ(job.state(), v1::JOB_STATE_SUCCEEDED);
   EXPECT_EQ(job.attempt(), 1);
 }
 
@@ -359,12 +360,13 @@ TEST_F(ServerFaultTest, FrozenWorkerLosesItsLeaseAndChangesNothingAfterwards) {
   const std::string name = Submit(20, 50);
   AwaitProgress(name);
   FreezeWorker();
-  const v1::Job taken = Await(name, [](const v1::Job& job) { return job.state() == v1::QUEUED; });
+  const v1::Job taken =
+      Await(name, [](const v1::Job& job) { return job.state() == v1::JOB_STATE_QUEUED; });
   EXPECT_THAT(taken.attempts(0).error().message(), HasSubstr("lease ran out"));
   const int64_t sequence = taken.last_sequence();
   kill(server_->worker_pid(), SIGCONT);
   const v1::Job job = AwaitEnd(name);
-  EXPECT_EQ(job.state(), v1::SUCCEEDED);
+  EXPECT_EQ(job.state(), v1::JOB_STATE_SUCCEEDED);
   EXPECT_EQ(job.attempt(), 2);
   // The next event after the lease was taken is the next attempt's: the thawed one wrote nothing.
   grpc::ClientContext context;
@@ -374,7 +376,7 @@ TEST_F(ServerFaultTest, FrozenWorkerLosesItsLeaseAndChangesNothingAfterwards) {
   const auto reader = stub_->WatchJob(&context, request);
   v1::JobEvent event;
   ASSERT_TRUE(reader->Read(&event));
-  EXPECT_EQ(event.state_change().state(), v1::RUNNING);
+  EXPECT_EQ(event.state_change().state(), v1::JOB_STATE_RUNNING);
   EXPECT_EQ(event.attempt(), 2);
   while (reader->Read(&event)) EXPECT_EQ(event.attempt(), 2);
   EXPECT_TRUE(reader->Finish().ok());
@@ -387,7 +389,7 @@ TEST_F(ServerFaultTest, WorkerOfItsOwnServesAnApiWithoutOne) {
   Start({"--role=api"});
   const std::string name = Submit(2, 2);
   testing::ServerProcess worker(FAKE_SERVER, Arguments({"--role=worker"}), directory_ + "/w_log");
-  EXPECT_EQ(AwaitEnd(name).state(), v1::SUCCEEDED);
+  EXPECT_EQ(AwaitEnd(name).state(), v1::JOB_STATE_SUCCEEDED);
   worker.Signal(SIGTERM);
   EXPECT_EQ(worker.Wait(), 0);
 }
@@ -401,7 +403,7 @@ TEST_F(ServerFaultTest, FullDiskRefusesSubmissionsAndLeavesTheServerAnswering) {
   EXPECT_THAT(status.error_code(),
               AnyOf(grpc::StatusCode::UNAVAILABLE, grpc::StatusCode::RESOURCE_EXHAUSTED));
   EXPECT_EQ(ReasonOf(status), "STORE_UNAVAILABLE") << status.error_message();
-  EXPECT_EQ(Get(first).state(), v1::QUEUED);
+  EXPECT_EQ(Get(first).state(), v1::JOB_STATE_QUEUED);
   EXPECT_THAT(Http("/livez"), HasSubstr("200 OK"));
 }
 

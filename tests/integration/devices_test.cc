@@ -163,7 +163,7 @@ TEST_F(DeviceJobsTest, RunOnTheFirstDeviceWithItsSettings) {
   Use({{"cuda:1"}, 0, true});
   StartWorker();
   const v1::Job job = AwaitEnd(Submit(Windows(4, 32)).name());
-  EXPECT_EQ(job.state(), v1::SUCCEEDED) << job.DebugString();
+  EXPECT_EQ(job.state(), v1::JOB_STATE_SUCCEEDED) << job.DebugString();
   EXPECT_STREQ(std::getenv("FAKE_CUDA_EXACT"), "1");
   EXPECT_TRUE(engine_.check_device().ok());
 }
@@ -227,11 +227,11 @@ TEST_F(DeviceJobsTest, AfterAJobThatRanOutOfMemoryTheNextOneRunsInTheSameWorker)
     return AwaitEnd(job.name());
   };
   const v1::Job failed = run(16, 128);
-  EXPECT_EQ(failed.state(), v1::FAILED);
+  EXPECT_EQ(failed.state(), v1::JOB_STATE_FAILED);
   EXPECT_EQ(failed.error().reason(), "HOST_OUT_OF_MEMORY") << failed.DebugString();
   EXPECT_THAT(failed.error().message(), HasSubstr("the limit is"));
   const v1::Job next = run(1, 8);
-  EXPECT_EQ(next.state(), v1::SUCCEEDED) << next.DebugString();
+  EXPECT_EQ(next.state(), v1::JOB_STATE_SUCCEEDED) << next.DebugString();
   unsetenv("FAKE_CUDA_TAKEN");
 }
 
@@ -243,12 +243,12 @@ TEST_F(DeviceJobsTest, WorkerEndsWhereItsDeviceDoesNotAnswerAnyMore) {
   worker_thread_.join();  // ends by itself
   EXPECT_EQ(ended_.code(), absl::StatusCode::kResourceExhausted);
   worker_.reset();
-  EXPECT_EQ(Get(name).state(), v1::QUEUED);
+  EXPECT_EQ(Get(name).state(), v1::JOB_STATE_QUEUED);
   unsetenv("FAKE_CUDA_MEMORY");
   Use({{"cuda:0"}});  // as a fresh process would
   StartWorker();
   const v1::Job job = AwaitEnd(name);
-  EXPECT_EQ(job.state(), v1::SUCCEEDED);
+  EXPECT_EQ(job.state(), v1::JOB_STATE_SUCCEEDED);
   ASSERT_EQ(job.attempts_size(), 2);
   EXPECT_THAT(job.attempts(0).error().message(), HasSubstr("the device failed: "));
 }
@@ -261,11 +261,11 @@ TEST_F(DeviceJobsTest, WorkerEndsWhereItsDeviceCannotBeOpened) {
   worker_thread_.join();  // ends by itself
   EXPECT_EQ(ended_, absl::UnavailableError("CUDA: cuda:0: the device is lost"));
   worker_.reset();
-  EXPECT_EQ(Get(name).state(), v1::QUEUED);
+  EXPECT_EQ(Get(name).state(), v1::JOB_STATE_QUEUED);
   unsetenv("FAKE_CUDA_FAILS");
   StartWorker();
   const v1::Job job = AwaitEnd(name);
-  EXPECT_EQ(job.state(), v1::SUCCEEDED);
+  EXPECT_EQ(job.state(), v1::JOB_STATE_SUCCEEDED);
   EXPECT_EQ(job.attempt(), 1) << "it was not touched before";
 }
 

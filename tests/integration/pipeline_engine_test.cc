@@ -46,7 +46,7 @@ TEST_F(PipelineBindingTest, AbsentLengthsFollowTheModelAndAreShown) {
 
   StartWorker();
   const v1::Job job = AwaitEnd(queued.name());
-  ASSERT_EQ(job.state(), v1::SUCCEEDED) << job.DebugString();
+  ASSERT_EQ(job.state(), v1::JOB_STATE_SUCCEEDED) << job.DebugString();
   ASSERT_EQ(job.artifact_uris_size(), 1);
   EXPECT_TRUE(
       std::filesystem::exists(job.artifact_uris(0).substr(7) + "/compression_manifest.json"));
@@ -61,7 +61,7 @@ TEST_F(PipelineBindingTest, AbsentLengthsFollowTheModelAndAreShown) {
   EXPECT_EQ(perplexities[2].name(), "named");
   EXPECT_EQ(perplexities[2].predicted_tokens(), 3 * 31);
   evaluated = AwaitEnd(evaluated.name());
-  ASSERT_EQ(evaluated.state(), v1::SUCCEEDED) << evaluated.DebugString();
+  ASSERT_EQ(evaluated.state(), v1::JOB_STATE_SUCCEEDED) << evaluated.DebugString();
   EXPECT_EQ(evaluated.evaluate_result().model().perplexities(0).predicted_tokens(), 2 * 127);
 }
 

@@ -22,15 +22,15 @@ TEST_F(ServerTest, CompressionRunsToItsArtifact) {
   (*request.mutable_labels())["team"] = "a";
   const v1::Job queued = Submit(request);
   EXPECT_THAT(queued.name(), ::testing::StartsWith("jobs/"));
-  EXPECT_EQ(queued.state(), v1::QUEUED);
-  EXPECT_EQ(queued.kind(), v1::COMPRESS_MODEL);
+  EXPECT_EQ(queued.state(), v1::JOB_STATE_QUEUED);
+  EXPECT_EQ(queued.kind(), v1::JOB_KIND_COMPRESS_MODEL);
   const v1::Job job = AwaitEnd(queued.name());
-  ASSERT_EQ(job.state(), v1::SUCCEEDED) << job.DebugString();
+  ASSERT_EQ(job.state(), v1::JOB_STATE_SUCCEEDED) << job.DebugString();
   EXPECT_EQ(job.labels().at("team"), "a");
   EXPECT_EQ(job.attempt(), 1);
   EXPECT_EQ(job.progress().percent(), 100);
   EXPECT_THAT(job.compress_model_request().keep_ratios(), ElementsAre(0.9, 0.8));
-  EXPECT_EQ(job.compress_model_request().method(), v1::ANCHORED);
+  EXPECT_EQ(job.compress_model_request().method(), v1::METHOD_ANCHORED);
   EXPECT_EQ(job.compress_model_request().calibration().seed(), 3u);
   EXPECT_EQ(job.compress_model_result().parameters(), 1000);
   ASSERT_EQ(job.artifact_uris_size(), 2);
@@ -46,9 +46,9 @@ TEST_F(ServerTest, EvaluationRunsToItsFigures) {
   StartWorker();
   v1::Job job;
   ASSERT_TRUE(Evaluate(Evaluation(), job).ok());
-  EXPECT_EQ(job.kind(), v1::EVALUATE);
+  EXPECT_EQ(job.kind(), v1::JOB_KIND_EVALUATE);
   job = AwaitEnd(job.name());
-  ASSERT_EQ(job.state(), v1::SUCCEEDED) << job.DebugString();
+  ASSERT_EQ(job.state(), v1::JOB_STATE_SUCCEEDED) << job.DebugString();
   EXPECT_EQ(job.evaluate_result().model().perplexities(0).perplexity(), 12.5);
   EXPECT_EQ(job.evaluate_result().model().perplexities(0).name(), "perplexity");
 }
@@ -66,9 +66,9 @@ TEST_F(ServerTest, WatchReplaysFollowsAndEndsAndReconnectingMissesNothing) {
   for (size_t i = 0; i < events.size(); ++i) {
     EXPECT_EQ(events[i].sequence(), static_cast<int64_t>(i) + 1);
   }
-  EXPECT_EQ(events[0].state_change().state(), v1::QUEUED);
-  EXPECT_EQ(events[1].state_change().state(), v1::RUNNING);
-  EXPECT_EQ(events.back().state_change().state(), v1::SUCCEEDED);
+  EXPECT_EQ(events[0].state_change().state(), v1::JOB_STATE_QUEUED);
+  EXPECT_EQ(events[1].state_change().state(), v1::JOB_STATE_RUNNING);
+  EXPECT_EQ(events.back().state_change().state(), v1::JOB_STATE_SUCCEEDED);
   EXPECT_TRUE(events[events.size() - 2].has_artifact());
   EXPECT_EQ(events.size(), 2u + 20u + 2u);
 
@@ -113,27 +113,28 @@ TEST_F(ServerTest, FailureWhileRunningIsInTheJob) {
   StartWorker();
   std::ofstream(model_ + "/fail") << "9 NUMERICAL_FAILURE";
   const v1::Job job = AwaitEnd(Submit(Compression()).name());
-  EXPECT_EQ(job.state(), v1::FAILED);
+  EXPECT_EQ(job.state(), v1::JOB_STATE_FAILED);
   EXPECT_EQ(job.error().reason(), "NUMERICAL_FAILURE");
   EXPECT_EQ(job.error().code(), 9);
   EXPECT_EQ(job.attempts(0).outcome(), "failed");
   EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/artifacts"));
   EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/work"));
   std::filesystem::remove(model_ + "/fail");
-  EXPECT_EQ(AwaitEnd(Submit(Compression()).name()).state(), v1::SUCCEEDED);
+  EXPECT_EQ(AwaitEnd(Submit(Compression()).name()).state(), v1::JOB_STATE_SUCCEEDED);
 }
 
 TEST_F(ServerTest, CancelStopsQueuedAndRunningJobsAndPublishesNothing) {
   v1::Job job;
   const std::string queued = Submit(Compression()).name();
   ASSERT_TRUE(Cancel(queued, job).ok());
-  EXPECT_EQ(job.state(), v1::CANCELLED);
+  EXPECT_EQ(job.state(), v1::JOB_STATE_CANCELLED);
   StartWorker();
   const std::string running = Submit(Compression(1000, 20)).name();
-  while (Get(running).state() != v1::RUNNING) std::this_thread::sleep_for(milliseconds(5));
+  while (Get(running).state() != v1::JOB_STATE_RUNNING)
+    std::this_thread::sleep_for(milliseconds(5));
   ASSERT_TRUE(Cancel(running, job).ok());
-  EXPECT_EQ(job.state(), v1::CANCELLING);
-  EXPECT_EQ(AwaitEnd(running).state(), v1::CANCELLED);
+  EXPECT_EQ(job.state(), v1::JOB_STATE_CANCELLING);
+  EXPECT_EQ(AwaitEnd(running).state(), v1::JOB_STATE_CANCELLED);
   EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/artifacts"));
   const std::string done = Submit(Compression()).name();
   AwaitEnd(done);
@@ -148,7 +149,7 @@ TEST_F(ServerTest, DeadlineOfACallCancelsNoJob) {
   std::vector<v1::JobEvent> events;
   Watch(name, 0, events, 1);
   StartWorker();
-  EXPECT_EQ(AwaitEnd(name).state(), v1::SUCCEEDED);
+  EXPECT_EQ(AwaitEnd(name).state(), v1::JOB_STATE_SUCCEEDED);
 }
 
 TEST_F(ServerTest, ListPagesFiltersAndDeletes) {
@@ -161,7 +162,7 @@ TEST_F(ServerTest, ListPagesFiltersAndDeletes) {
   ASSERT_TRUE(Evaluate(Evaluation(), evaluation).ok());
   v1::ListJobsRequest request;
   request.set_page_size(2);
-  request.add_kinds(v1::COMPRESS_MODEL);
+  request.add_kinds(v1::JOB_KIND_COMPRESS_MODEL);
   (*request.mutable_labels())["parity"] = "even";
   std::vector<std::string> names;
   int pages = 0;

@@ -38,12 +38,14 @@ TEST_F(ServerTest, ServerInfoSaysWhatThereIs) {
   EXPECT_EQ(info.version(), SVDLLM_VERSION);
   EXPECT_EQ(info.devices(0).name(), "cpu");
   EXPECT_THAT(info.families(), testing::IsSupersetOf({"llama", "mistral", "opt"}));
-  EXPECT_THAT(info.methods(),
-              ElementsAre(v1::SVD, v1::ASVD, v1::SVD_LLM, v1::SVD_LLM_UPDATE, v1::ANCHORED));
+  EXPECT_THAT(info.methods(), ElementsAre(v1::METHOD_SVD, v1::METHOD_ASVD, v1::METHOD_SVD_LLM,
+                                          v1::METHOD_SVD_LLM_UPDATE, v1::METHOD_ANCHORED));
   EXPECT_THAT(info.allocations(),
-              ElementsAre(v1::UNIFORM, v1::V2, v1::D_RANK, v1::RELATIVE_TAILS, v1::KL_PROBE));
-  EXPECT_THAT(info.encodings(), ElementsAre(v1::PLAIN, v1::PIVOTED));
-  EXPECT_THAT(info.output_formats(), ElementsAre(v1::FACTORED, v1::DENSE));
+              ElementsAre(v1::ALLOCATION_UNIFORM, v1::ALLOCATION_V2, v1::ALLOCATION_D_RANK,
+                          v1::ALLOCATION_RELATIVE_TAILS, v1::ALLOCATION_KL_PROBE));
+  EXPECT_THAT(info.encodings(), ElementsAre(v1::ENCODING_PLAIN, v1::ENCODING_PIVOTED));
+  EXPECT_THAT(info.output_formats(),
+              ElementsAre(v1::OUTPUT_FORMAT_FACTORED, v1::OUTPUT_FORMAT_DENSE));
   EXPECT_THAT(info.tasks(),
               testing::IsSupersetOf({"perplexity", "wikitext2", "openbookqa", "gsm8k"}));
   EXPECT_EQ(info.limits().max_queued_jobs(), 1000);

@@ -23,7 +23,7 @@ TEST_F(ServerTest, SubmissionIsIdempotentByRequestId) {
   EXPECT_EQ(Submit(request).name(), name);
   std::filesystem::remove_all(model_);  // a repetition asks nothing of the world
   EXPECT_EQ(Submit(request).name(), name);
-  request.set_method(v1::ASVD);
+  request.set_method(v1::METHOD_ASVD);
   v1::Job job;
   const grpc::Status reused = Compress(request, job);
   EXPECT_EQ(reused.error_code(), grpc::StatusCode::INVALID_ARGUMENT);

@@ -32,8 +32,8 @@ class CommandTest : public testing::Test {
   CommandTest() {
     v1::Job& job = server_.script().jobs[kName];
     job.set_name(kName);
-    job.set_state(v1::SUCCEEDED);
-    job.set_kind(v1::COMPRESS_MODEL);
+    job.set_state(v1::JOB_STATE_SUCCEEDED);
+    job.set_kind(v1::JOB_KIND_COMPRESS_MODEL);
     server_.script().submitted = job;
     server_.script().events[kName] = SampleEvents(8);
   }

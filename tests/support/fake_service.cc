@@ -60,7 +60,7 @@ class Service final : public v1::CompressionService::Service {
                          v1::Job* job) override {
     return Answer([&] {
       if (script_.jobs.count(request->name()) > 0) {
-        script_.jobs[request->name()].set_state(v1::CANCELLING);
+        script_.jobs[request->name()].set_state(v1::JOB_STATE_CANCELLING);
       }
       return Find(request->name(), job);
     });
@@ -184,9 +184,9 @@ std::vector<v1::JobEvent> SampleEvents(int count) {
     event.mutable_time()->set_seconds(1'700'000'000 + i);
     event.set_attempt(i == 1 ? 0 : 1);
     if (i <= 2 || i == count) {
-      event.mutable_state_change()->set_state(i == 1   ? v1::QUEUED
-                                              : i == 2 ? v1::RUNNING
-                                                       : v1::SUCCEEDED);
+      event.mutable_state_change()->set_state(i == 1   ? v1::JOB_STATE_QUEUED
+                                              : i == 2 ? v1::JOB_STATE_RUNNING
+                                                       : v1::JOB_STATE_SUCCEEDED);
       continue;
     }
     v1::Progress* progress = event.mutable_progress();

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/strip.h"
 #include "pipeline/pipeline.h"
 #include "queue/job_store.h"
 #include "server/job_proto.h"
@@ -41,15 +42,15 @@ class SpecProtoTest : public ::testing::Test {
 
 TEST_F(SpecProtoTest, DefaultsAreFilledInAndResolvingTwiceChangesNothing) {
   ASSERT_TRUE(Resolve().ok()) << Resolve();
-  EXPECT_EQ(request_.method(), v1::ANCHORED);
-  EXPECT_EQ(request_.allocation(), v1::KL_PROBE);
-  EXPECT_EQ(request_.output_format(), v1::FACTORED);
-  EXPECT_EQ(request_.encoding(), v1::PIVOTED);
+  EXPECT_EQ(request_.method(), v1::METHOD_ANCHORED);
+  EXPECT_EQ(request_.allocation(), v1::ALLOCATION_KL_PROBE);
+  EXPECT_EQ(request_.output_format(), v1::OUTPUT_FORMAT_FACTORED);
+  EXPECT_EQ(request_.encoding(), v1::ENCODING_PIVOTED);
   EXPECT_EQ(request_.output_uri(), "default");
   EXPECT_EQ(request_.model(), "file://" + model_);
   EXPECT_EQ(request_.calibration().samples(), 256);
   EXPECT_EQ(request_.calibration().seed(), 3u);
-  EXPECT_EQ(request_.calibration().text().packing(), v1::CONCATENATED);
+  EXPECT_EQ(request_.calibration().text().packing(), v1::PACKING_CONCATENATED);
   EXPECT_EQ(request_.asvd_alpha(), 0.5);
   EXPECT_EQ(request_.anchor_blend(), 0.5);
   EXPECT_EQ(request_.anchor_ridge(), 1e-6);
@@ -83,18 +84,18 @@ TEST_F(SpecProtoTest, ExplicitZerosAreNotDefaults) {
 }
 
 TEST_F(SpecProtoTest, EverythingReachesTheSpec) {
-  request_.set_method(v1::ANCHORED);
-  request_.set_allocation(v1::RELATIVE_TAILS);
-  request_.set_encoding(v1::PIVOTED);
+  request_.set_method(v1::METHOD_ANCHORED);
+  request_.set_allocation(v1::ALLOCATION_RELATIVE_TAILS);
+  request_.set_encoding(v1::ENCODING_PIVOTED);
   request_.set_anchor_blend(0.75);
   request_.set_anchor_ridge(1e-3);
   request_.set_rank_multiple(16);
   request_.set_min_keep_ratio(0.2);
-  request_.set_output_format(v1::DENSE);
+  request_.set_output_format(v1::OUTPUT_FORMAT_DENSE);
   request_.add_keep_ratios(0.9);
   request_.set_asvd_alpha(0.25);
   v1::Calibration& calibration = *request_.mutable_calibration();
-  calibration.mutable_text()->set_packing(v1::DOCUMENTS);
+  calibration.mutable_text()->set_packing(v1::PACKING_DOCUMENTS);
   calibration.mutable_text()->set_text_field("body");
   calibration.set_samples(7);
   calibration.set_seq_len(64);
@@ -144,29 +145,33 @@ TEST_F(SpecProtoTest, EverythingReachesTheSpec) {
 TEST_F(SpecProtoTest, EveryMethodAllocationAndEncodingIsItself) {
   ASSERT_TRUE(Resolve().ok());
   const auto spec_of = [this] { return *ToSpec(request_, *store_, ""); };
-  const auto lower = [](std::string name) { return absl::AsciiStrToLower(name); };
+  const auto row_name = [](const char* prefix, const std::string& name) {
+    return absl::AsciiStrToLower(absl::StripPrefix(name, prefix));
+  };
   for (int i = v1::Method_MIN + 1; i <= v1::Method_MAX; ++i) {
     request_.set_method(static_cast<v1::Method>(i));
-    EXPECT_EQ(MethodName(spec_of().method), lower(v1::Method_Name(i)));
+    EXPECT_EQ(MethodName(spec_of().method), row_name("METHOD_", v1::Method_Name(i)));
   }
   for (int i = v1::Allocation_MIN + 1; i <= v1::Allocation_MAX; ++i) {
     request_.set_allocation(static_cast<v1::Allocation>(i));
-    EXPECT_EQ(AllocationName(spec_of().allocation), lower(v1::Allocation_Name(i)));
+    EXPECT_EQ(AllocationName(spec_of().allocation),
+              row_name("ALLOCATION_", v1::Allocation_Name(i)));
   }
   for (int i = v1::Encoding_MIN + 1; i <= v1::Encoding_MAX; ++i) {
     request_.set_encoding(static_cast<v1::Encoding>(i));
-    EXPECT_EQ(EncodingName(spec_of().encoding), lower(v1::Encoding_Name(i)));
+    EXPECT_EQ(EncodingName(spec_of().encoding), row_name("ENCODING_", v1::Encoding_Name(i)));
   }
 }
 
 TEST_F(SpecProtoTest, MethodsOfPapersAreWhatThePapersSay) {
-  for (const v1::Method method : {v1::SVD, v1::ASVD, v1::SVD_LLM, v1::SVD_LLM_UPDATE}) {
+  for (const v1::Method method :
+       {v1::METHOD_SVD, v1::METHOD_ASVD, v1::METHOD_SVD_LLM, v1::METHOD_SVD_LLM_UPDATE}) {
     request_.set_method(method);
     request_.clear_encoding();
     request_.clear_allocation();
     ASSERT_TRUE(Resolve().ok());
-    EXPECT_EQ(request_.encoding(), v1::PLAIN);
-    EXPECT_EQ(request_.allocation(), v1::UNIFORM);
+    EXPECT_EQ(request_.encoding(), v1::ENCODING_PLAIN);
+    EXPECT_EQ(request_.allocation(), v1::ALLOCATION_UNIFORM);
   }
 }
 
@@ -186,7 +191,7 @@ TEST_F(SpecProtoTest, SeveralSourcesAndTexts) {
   evaluation.mutable_texts(1)->set_name("c4");
   ASSERT_TRUE(Resolve().ok()) << Resolve();
   EXPECT_EQ(calibration.sources(0).text().uri(), "file://" + text_);
-  EXPECT_EQ(calibration.sources(0).text().packing(), v1::CONCATENATED);
+  EXPECT_EQ(calibration.sources(0).text().packing(), v1::PACKING_CONCATENATED);
   EXPECT_EQ(calibration.sources(1).weight(), 1);
   EXPECT_EQ(evaluation.texts(0).name(), "other.text");
   const std::string once = request_.SerializeAsString();

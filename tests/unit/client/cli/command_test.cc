@@ -134,7 +134,8 @@ TEST_F(CommandTest, ServerComesFromTheEnvironmentUnlessGiven) {
 
 TEST_F(CommandTest, EveryCommandPrintsJson) {
   EXPECT_EQ(Run({"jobs", "get", "0a", "--format=json"}).Json()["name"], kName);
-  EXPECT_EQ(Run({"jobs", "cancel", kName, "--format=json"}).Json()["state"], "CANCELLING");
+  EXPECT_EQ(Run({"jobs", "cancel", kName, "--format=json"}).Json()["state"],
+            "JOB_STATE_CANCELLING");
   EXPECT_EQ(Run({"jobs", "list", "--format=json"}).Json()["jobs"][0]["name"], kName);
   EXPECT_TRUE(Run({"server-info", "--format=json"}).Json().contains("families"));
   EXPECT_EQ(Run({"jobs", "delete", kName, "--format=json"}).Json(), nlohmann::json::object());
@@ -158,7 +159,7 @@ TEST_F(CommandTest, WatchShowsTheHistoryAndTheResult) {
   EXPECT_EQ(ran.exit_status, kExitOk);
   EXPECT_THAT(ran.err, StartsWith("QUEUED\nRUNNING\n"));
   EXPECT_THAT(ran.out, HasSubstr("jobs/0a succeeded"));
-  job().set_state(v1::CANCELLED);
+  job().set_state(v1::JOB_STATE_CANCELLED);
   EXPECT_EQ(Run({"jobs", "watch", "0a", "--format=json"}).exit_status, kExitJobFailed);
   EXPECT_EQ(Run({"jobs", "get", "0a"}).exit_status, kExitOk);  // it was found
 }
@@ -175,8 +176,8 @@ TEST_F(CommandTest, ListPassesFiltersAndPages) {
   EXPECT_EQ(some.Json()["nextPageToken"], "50");
   const v1::ListJobsRequest& request = script().list_requests.at(0);
   EXPECT_EQ(request.states_size(), 2);
-  EXPECT_EQ(request.states(1), v1::FAILED);
-  EXPECT_EQ(request.kinds(0), v1::EVALUATE);
+  EXPECT_EQ(request.states(1), v1::JOB_STATE_FAILED);
+  EXPECT_EQ(request.kinds(0), v1::JOB_KIND_EVALUATE);
   EXPECT_EQ(request.labels().at("a"), "b");
   EXPECT_EQ(count(Run({"jobs", "list", "--format=json", "--limit=230"})), 230u);
   const Ran all = Run({"jobs", "list", "--format=json", "--limit=0"});

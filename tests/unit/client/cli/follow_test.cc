@@ -127,11 +127,11 @@ TEST(ProgressViewTest, MessagesStandAboveTheBar) {
 TEST(ProgressViewTest, TellsOfAttemptsErrorsAndArtifacts) {
   std::vector<v1::JobEvent> events(3);
   events[0].set_attempt(1);
-  events[0].mutable_state_change()->set_state(v1::QUEUED);
+  events[0].mutable_state_change()->set_state(v1::JOB_STATE_QUEUED);
   events[0].mutable_state_change()->mutable_error()->set_reason("WORKER_DIED");
   events[0].mutable_state_change()->mutable_error()->set_message("signal 9");
   events[1].set_attempt(2);
-  events[1].mutable_state_change()->set_state(v1::RUNNING);
+  events[1].mutable_state_change()->set_state(v1::JOB_STATE_RUNNING);
   events[2].mutable_artifact()->set_keep_ratio(0.8);
   events[2].mutable_artifact()->set_uri("file:///a/keep-0.80");
   events[2].mutable_artifact()->set_weight_bytes(215'100'000);

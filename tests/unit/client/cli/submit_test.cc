@@ -79,20 +79,20 @@ TEST_F(SubmitTest, EveryFlagOfCompressArrives) {
   ExpectRequest(script().compress_requests.at(0), R"(
       request_id: '9' validate_only: true labels { key: 'a' value: '1' }
       timeout { seconds: 1 nanos: 500000000 }
-      model: '/here/model' method: ANCHORED keep_ratios: 0.8 keep_ratios: 0.6
-      encoding: PIVOTED allocation: RELATIVE_TAILS min_keep_ratio: 0.2 rank_multiple: 16
+      model: '/here/model' method: METHOD_ANCHORED keep_ratios: 0.8 keep_ratios: 0.6
+      encoding: ENCODING_PIVOTED allocation: ALLOCATION_RELATIVE_TAILS min_keep_ratio: 0.2 rank_multiple: 16
       anchor_blend: 0.75 anchor_ridge: 1e-3
       calibration {
-        sources { text { uri: '/here/c.jsonl' text_field: 'body' packing: DOCUMENTS } weight: 0.75 }
-        sources { text { uri: 'file:///d' text_field: 'body' packing: DOCUMENTS } }
+        sources { text { uri: '/here/c.jsonl' text_field: 'body' packing: PACKING_DOCUMENTS } weight: 0.75 }
+        sources { text { uri: 'file:///d' text_field: 'body' packing: PACKING_DOCUMENTS } }
         sources { model_samples: true weight: 2 }
         samples: 8 seq_len: 64 seed: 0 first_document: 5
       }
-      output_uri: 'out/x' output_format: DENSE asvd_alpha: 0.25
+      output_uri: 'out/x' output_format: OUTPUT_FORMAT_DENSE asvd_alpha: 0.25
       evaluation {
-        texts { text { uri: 'file:///e.txt' text_field: 'body' packing: CONCATENATED }
+        texts { text { uri: 'file:///e.txt' text_field: 'body' packing: PACKING_CONCATENATED }
                 seq_len: 32 limit: 4 }
-        texts { name: 'wiki' text { uri: '/here/w.txt' text_field: 'body' packing: CONCATENATED }
+        texts { name: 'wiki' text { uri: '/here/w.txt' text_field: 'body' packing: PACKING_CONCATENATED }
                 seq_len: 32 limit: 4 }
       })");
 }
@@ -186,9 +186,9 @@ TEST_F(SubmitTest, EveryFlagOfEvaluateArrives) {
   ExpectRequest(script().evaluate_requests.at(0), R"(
       request_id: 'r' labels { key: 'k' value: 'v' } timeout { seconds: 3600 } model: 'file:///m'
       tasks { name: 'perplexity' label: 'wiki' seq_len: 128 limit: 2
-              dataset { uri: '/here/w.txt' text_field: 't' packing: DOCUMENTS } }
+              dataset { uri: '/here/w.txt' text_field: 't' packing: PACKING_DOCUMENTS } }
       tasks { name: 'perplexity' seq_len: 128 limit: 2
-              dataset { uri: '/here/p.jsonl' text_field: 't' packing: DOCUMENTS } })");
+              dataset { uri: '/here/p.jsonl' text_field: 't' packing: PACKING_DOCUMENTS } })");
 }
 
 TEST_F(SubmitTest, SeveralTextsAreNamedAfterTheirFiles) {
@@ -287,13 +287,13 @@ TEST_F(SubmitTest, WatchesByDefaultOnATerminalOnly) {
 
 TEST_F(SubmitTest, JsonIsTheFinalJobAndNothingElse) {
   const Ran ran = Run(With(kCompress, {"--watch", "--format=json"}));
-  EXPECT_EQ(ran.Json()["state"], "SUCCEEDED");
+  EXPECT_EQ(ran.Json()["state"], "JOB_STATE_SUCCEEDED");
   EXPECT_TRUE(ran.Json().contains("lastSequence"));  // though it is zero
   EXPECT_THAT(ran.err, HasSubstr("RUNNING"));
 }
 
 TEST_F(SubmitTest, FailedAndCancelledJobsExitWithOne) {
-  script().submitted.set_state(v1::FAILED);
+  script().submitted.set_state(v1::JOB_STATE_FAILED);
   script().submitted.mutable_error()->set_reason("NUMERICAL_FAILURE");
   script().submitted.mutable_error()->set_message("model.layers.3: not finite");
   Ran ran = Run(With(kCompress, {"--watch"}));
@@ -302,7 +302,7 @@ TEST_F(SubmitTest, FailedAndCancelledJobsExitWithOne) {
   ran = Run(With(kCompress, {"--watch", "--format=json"}));
   EXPECT_EQ(ran.exit_status, kExitJobFailed);
   EXPECT_EQ(ran.Json()["error"]["reason"], "NUMERICAL_FAILURE");
-  script().submitted.set_state(v1::CANCELLED);
+  script().submitted.set_state(v1::JOB_STATE_CANCELLED);
   EXPECT_EQ(Run(With(kCompress, {"--watch"})).exit_status, kExitJobFailed);
 }
 

@@ -58,9 +58,9 @@ TEST(FormatTest, ControlCharactersDoNotReachTheTerminal) {
 }
 
 constexpr char kCompressed[] = R"(
-    name: 'jobs/7' state: SUCCEEDED start_time { seconds: 100 } end_time { seconds: 233 }
+    name: 'jobs/7' state: JOB_STATE_SUCCEEDED start_time { seconds: 100 } end_time { seconds: 233 }
     attempt: 1 max_attempts: 3
-    compress_model_request { model: 'file:///m' method: SVD_LLM encoding: PLAIN allocation: UNIFORM
+    compress_model_request { model: 'file:///m' method: METHOD_SVD_LLM encoding: ENCODING_PLAIN allocation: ALLOCATION_UNIFORM
                              keep_ratios: 0.8 keep_ratios: 0.6 }
     compress_model_result {
       parameters: 1000 weight_bytes: 2000 device: 'cpu' peak_host_bytes: 1200000000
@@ -83,8 +83,8 @@ TEST(TextOutputTest, SummaryOfACompression) {
 
 TEST(TextOutputTest, PerplexitiesInDomainAreTold) {
   const std::string text = JobSummary(Parse<v1::Job>(R"(
-      name: 'jobs/7' state: SUCCEEDED
-      compress_model_request { method: ANCHORED encoding: PIVOTED allocation: KL_PROBE }
+      name: 'jobs/7' state: JOB_STATE_SUCCEEDED
+      compress_model_request { method: METHOD_ANCHORED encoding: ENCODING_PIVOTED allocation: ALLOCATION_KL_PROBE }
       compress_model_result {
         perplexities { name: 'held_out_perplexity' perplexity: 17.3 held_out: true }
         perplexities { name: 'c4' perplexity: 21.5 }
@@ -98,10 +98,10 @@ TEST(TextOutputTest, PerplexitiesInDomainAreTold) {
 
 TEST(TextOutputTest, RequestsTellTheirSources) {
   const std::string text = JobDetails(Parse<v1::Job>(R"(
-      name: 'jobs/7' kind: COMPRESS_MODEL state: QUEUED
+      name: 'jobs/7' kind: JOB_KIND_COMPRESS_MODEL state: JOB_STATE_QUEUED
       compress_model_request {
-        method: ANCHORED encoding: PIVOTED allocation: RELATIVE_TAILS keep_ratios: 0.8
-        output_format: FACTORED
+        method: METHOD_ANCHORED encoding: ENCODING_PIVOTED allocation: ALLOCATION_RELATIVE_TAILS keep_ratios: 0.8
+        output_format: OUTPUT_FORMAT_FACTORED
         calibration { samples: 8 seq_len: 64
           sources { text { uri: 'file:///w' } weight: 1.5 }
           sources { model_samples: true weight: 0.5 } } })"));
@@ -112,7 +112,7 @@ TEST(TextOutputTest, RequestsTellTheirSources) {
 
 TEST(TextOutputTest, SummaryOfAnEvaluation) {
   const std::string text = JobSummary(Parse<v1::Job>(R"(
-      name: 'jobs/8' state: SUCCEEDED evaluate_result { model { parameters: 1000 weight_bytes: 2000
+      name: 'jobs/8' state: JOB_STATE_SUCCEEDED evaluate_result { model { parameters: 1000 weight_bytes: 2000
         perplexities { name: 'wiki' perplexity: 21.5 windows: 16 predicted_tokens: 8176
                        tokens_per_second: 1234.5 seconds: 6.6 } }
         report_uri: 'file:///r' })"));
@@ -124,7 +124,7 @@ TEST(TextOutputTest, SummaryOfAnEvaluation) {
 
 TEST(TextOutputTest, AnEvaluationBesideItsBaseline) {
   const v1::Job job = Parse<v1::Job>(R"(
-      name: 'jobs/8' state: SUCCEEDED evaluate_result {
+      name: 'jobs/8' state: JOB_STATE_SUCCEEDED evaluate_result {
         model { parameters: 800 weight_bytes: 1600 perplexities { name: 'wiki' perplexity: 30 }
           tasks { name: 'obqa' task: 'openbookqa' items: 500
                   metrics { name: 'acc' value: 0.15 std_error: 0.016 }
@@ -147,7 +147,7 @@ TEST(TextOutputTest, AnEvaluationBesideItsBaseline) {
 
 TEST(TextOutputTest, TasksOfACompressionStandBesideThoseOfTheDenseModel) {
   const std::string text = JobSummary(Parse<v1::Job>(R"(
-      name: 'jobs/8' state: SUCCEEDED compress_model_result {
+      name: 'jobs/8' state: JOB_STATE_SUCCEEDED compress_model_result {
         tasks { name: 'piqa' items: 9 metrics { name: 'acc' value: 0.5 } }
         artifacts { keep_ratio: 0.8 tasks { name: 'piqa' items: 9 metrics { name: 'acc' value: 0.4 } } } })"));
   EXPECT_THAT(text, HasSubstr("task  items  metric  dense  keep 0.8\n"));
@@ -166,7 +166,7 @@ TEST(TextOutputTest, SpeedStandsBesideTheBaselines) {
     return text.replace(text.find("%s"), 2, decode);
   };
   const std::string own =
-      "name: 'jobs/8' state: SUCCEEDED evaluate_result { peak_device_bytes: "
+      "name: 'jobs/8' state: JOB_STATE_SUCCEEDED evaluate_result { peak_device_bytes: "
       "1500000000 model { " +
       with("1200", "333") + " }";
   const std::string beside =
@@ -184,7 +184,7 @@ TEST(TextOutputTest, SpeedStandsBesideTheBaselines) {
   EXPECT_THAT(alone, HasSubstr("batch  prefill tokens/s  decode tokens/s  peak memory\n"
                                "    1             1,200               40     600.0 MB\n"));
   const std::string compressed = JobSummary(Parse<v1::Job>(
-      "name: 'jobs/8' state: SUCCEEDED compress_model_result { " + with("1000", "222") +
+      "name: 'jobs/8' state: JOB_STATE_SUCCEEDED compress_model_result { " + with("1000", "222") +
       " artifacts { keep_ratio: 0.8 " + with("1300", "0.25") + "} }"));
   EXPECT_THAT(compressed, HasSubstr("    1  keep 0.8             1,300  × 1.30"));
   EXPECT_THAT(compressed, HasSubstr("  0.25  × 0.00"));
@@ -192,7 +192,7 @@ TEST(TextOutputTest, SpeedStandsBesideTheBaselines) {
 
 TEST(TextOutputTest, DetailsOfAJobThatRuns) {
   const std::string text = JobDetails(Parse<v1::Job>(R"(
-      name: 'jobs/9' kind: EVALUATE state: RUNNING attempt: 2 max_attempts: 3
+      name: 'jobs/9' kind: JOB_KIND_EVALUATE state: JOB_STATE_RUNNING attempt: 2 max_attempts: 3
       labels { key: 'team' value: 'x' } start_time { seconds: 100 }
       evaluate_request { model: 'file:///m' tasks { name: 'perplexity' dataset { uri: 'file:///d' } } }
       attempts { number: 1 outcome: 'lost' error { reason: 'WORKER_DIED' message: 'signal 9' } }
