@@ -211,7 +211,8 @@ def method_flags(written):
 def method_of(job):
     """As the job ran it, defaults filled in."""
     request = job["compressModelRequest"]
-    return "/".join(request[key].lower() for key in ("method", "encoding", "allocation"))
+    return "/".join(request[key].lower().removeprefix(f"{key}_")
+                    for key in ("method", "encoding", "allocation"))
 
 
 def seconds_of(job):
