@@ -5,7 +5,7 @@
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "svdllm/rpc/error_details.pb.h"
+#include "rpc/error_details.pb.h"
 
 namespace svdllm {
 namespace {

@@ -2,7 +2,7 @@
 
 #include "absl/strings/cord.h"
 #include "queue/job.h"
-#include "svdllm/rpc/error_details.pb.h"
+#include "rpc/error_details.pb.h"
 
 namespace svdllm {
 namespace {

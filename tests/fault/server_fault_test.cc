@@ -15,8 +15,8 @@
 #include <random>
 #include <thread>
 
+#include "rpc/error_details.pb.h"
 #include "server_process.h"
-#include "svdllm/rpc/error_details.pb.h"
 #include "svdllm/v1/compression.grpc.pb.h"
 
 namespace svdllm {

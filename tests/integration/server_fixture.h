@@ -16,9 +16,9 @@
 
 #include "fake_engine.h"
 #include "queue/worker.h"
+#include "rpc/error_details.pb.h"
 #include "server/api_server.h"
 #include "server/run_job.h"
-#include "svdllm/rpc/error_details.pb.h"
 #include "svdllm/v1/compression.grpc.pb.h"
 
 namespace svdllm {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "svdllm/rpc/error_details.pb.h"
+#include "rpc/error_details.pb.h"
 #include "svdllm/v1/compression.pb.h"
 
 namespace svdllm {

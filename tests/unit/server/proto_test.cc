@@ -12,7 +12,7 @@
 #include "server/job_proto.h"
 #include "server/spec_proto.h"
 #include "server/status_proto.h"
-#include "svdllm/rpc/error_details.pb.h"
+#include "rpc/error_details.pb.h"
 #include "tests/support/temp_dir.h"
 
 namespace svdllm {
