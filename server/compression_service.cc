@@ -18,8 +18,7 @@ constexpr int kWatchBatch = 64;
 
 grpc::Status ToGrpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()),
-                      std::string(status.message().data(), status.message().size()),
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), ErrorMessage(status),
                       ErrorDetails(status));
 }
 

@@ -1,6 +1,7 @@
 #include "server/status_proto.h"
 
 #include "absl/strings/cord.h"
+#include "base/utf8.h"
 #include "queue/job.h"
 #include "rpc/error_details.pb.h"
 
@@ -9,6 +10,19 @@ namespace {
 
 constexpr char kViolationsUrl[] = "svdllm/field_violations";
 constexpr int64_t kRetrySeconds = 10;
+constexpr size_t kMaxFieldBytes = 128;
+constexpr size_t kMaxDescriptionBytes = 512;
+constexpr size_t kMoreBytes = 32;  // "; and 12345 more"
+
+// The text as valid UTF-8 of at most so many bytes.
+std::string Shortened(const std::string& text, size_t most) {
+  constexpr std::string_view kDots = "…";
+  std::string valid = ToValidUtf8(text.substr(0, most + 1));
+  if (valid.size() <= most) return valid;
+  size_t end = most - kDots.size();
+  while (end > 0 && (static_cast<unsigned char>(valid[end]) & 0xc0) == 0x80) --end;
+  return valid.substr(0, end).append(kDots);
+}
 
 // A check below the API says "calibration.seq_len: why": the field is what stands before the colon.
 void AddViolationFromMessage(const std::string& message, google::rpc::BadRequest& bad_request) {
@@ -22,15 +36,30 @@ void AddViolationFromMessage(const std::string& message, google::rpc::BadRequest
 
 }  // namespace
 
+std::string ErrorMessage(const absl::Status& status) {
+  return Shortened({status.message().data(), status.message().size()}, kMaxMessageBytes);
+}
+
 absl::Status InvalidFields(const std::vector<FieldViolation>& violations, absl::StatusCode code) {
   google::rpc::BadRequest bad_request;
   std::string message;
+  size_t bytes = 0, named = 0;
   for (const FieldViolation& violation : violations) {
+    const std::string field = Shortened(violation.field, kMaxFieldBytes);
+    const std::string description = Shortened(violation.description, kMaxDescriptionBytes);
+    bytes += field.size() + description.size();
+    const bool fits = bytes <= kMaxViolationBytes;
+    if (!fits || bad_request.field_violations_size() == static_cast<int>(kMaxViolations)) break;
     auto* added = bad_request.add_field_violations();
-    added->set_field(violation.field);
-    added->set_description(violation.description);
-    message.append(message.empty() ? "" : "; ")
-        .append(violation.field + ": " + violation.description);
+    added->set_field(field);
+    added->set_description(description);
+    const std::string line = (message.empty() ? "" : "; ") + field + ": " + description;
+    if (message.size() + line.size() + kMoreBytes > kMaxMessageBytes) continue;
+    message += line;
+    ++named;
+  }
+  if (named < violations.size()) {
+    message += "; and " + std::to_string(violations.size() - named) + " more";
   }
   absl::Status status = MakeError(code, kInvalidField, message);
   status.SetPayload(kViolationsUrl, absl::Cord(bad_request.SerializeAsString()));
@@ -40,7 +69,7 @@ absl::Status InvalidFields(const std::vector<FieldViolation>& violations, absl::
 std::string ErrorDetails(const absl::Status& status) {
   google::rpc::Status rich;
   rich.set_code(static_cast<int>(status.code()));
-  rich.set_message(std::string(status.message().data(), status.message().size()));
+  rich.set_message(ErrorMessage(status));
   google::rpc::ErrorInfo info;
   const std::string reason = ErrorReason(status);
   info.set_reason(reason.empty() ? std::string(kInternal) : reason);

@@ -16,7 +16,17 @@ struct FieldViolation {
   std::string description;
 };
 
-// One error for all violations at once; code is INVALID_ARGUMENT unless said otherwise.
+// A client reads no more than 8 KiB of metadata, error message and details together. What is past
+// these bounds is cut, so that an error always arrives as the error that it is.
+inline constexpr size_t kMaxMessageBytes = 1024;
+inline constexpr size_t kMaxViolations = 64;
+inline constexpr size_t kMaxViolationBytes = 3072;  // of all fields and descriptions together
+
+// The message of an error as callers get it: valid UTF-8 of at most kMaxMessageBytes.
+std::string ErrorMessage(const absl::Status& status);
+
+// One error for all violations at once; code is INVALID_ARGUMENT unless said otherwise. Where there
+// are more than fit, the first ones are named and the message says how many are not.
 absl::Status InvalidFields(const std::vector<FieldViolation>& violations,
                            absl::StatusCode code = absl::StatusCode::kInvalidArgument);
 

@@ -11,8 +11,6 @@
 #include "queue/job_store.h"
 #include "server/job_proto.h"
 #include "server/spec_proto.h"
-#include "server/status_proto.h"
-#include "rpc/error_details.pb.h"
 #include "tests/support/temp_dir.h"
 
 namespace svdllm {
@@ -352,35 +350,6 @@ TEST_F(SpecProtoTest, EqualRatiosAreRefusedAndNamesFollowTheRatios) {
               ElementsAre(base + "/keep-1.00", base + "/keep-0.50", base + "/keep-0.125"));
   request_.add_keep_ratios(0.5);
   EXPECT_THAT(std::string(Resolve().message()), HasSubstr("keep_ratios: no two may be equal"));
-}
-
-google::rpc::Status Rich(const absl::Status& status) {
-  google::rpc::Status rich;
-  EXPECT_TRUE(rich.ParseFromString(ErrorDetails(status)));
-  return rich;
-}
-
-TEST(StatusProtoTest, FieldNamedInAMessageBecomesAViolation) {
-  const auto rich = Rich(MakeError(absl::StatusCode::kInvalidArgument, kInvalidField,
-                                   "calibration.seq_len: 4096 is more than 2048"));
-  google::rpc::ErrorInfo info;
-  google::rpc::BadRequest bad_request;
-  ASSERT_EQ(rich.details_size(), 2);
-  ASSERT_TRUE(rich.details(0).UnpackTo(&info));
-  ASSERT_TRUE(rich.details(1).UnpackTo(&bad_request));
-  EXPECT_EQ(info.reason(), "INVALID_FIELD");
-  EXPECT_EQ(info.metadata().at("field"), "calibration.seq_len");
-  EXPECT_EQ(bad_request.field_violations(0).description(), "4096 is more than 2048");
-  EXPECT_EQ(Rich(MakeError(absl::StatusCode::kInvalidArgument, kInvalidField, "No field: here"))
-                .details_size(),
-            1);
-}
-
-TEST(StatusProtoTest, ErrorWithoutAReasonIsInternal) {
-  google::rpc::ErrorInfo info;
-  ASSERT_TRUE(Rich(absl::UnknownError("x")).details(0).UnpackTo(&info));
-  EXPECT_EQ(info.reason(), "INTERNAL");
-  EXPECT_EQ(info.domain(), "svdllm");
 }
 
 TEST(JobProtoTest, NamesAreParsedStrictly) {
