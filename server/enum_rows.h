@@ -16,21 +16,29 @@ namespace svdllm {
 const google::protobuf::EnumValueDescriptor* FindValue(const google::protobuf::EnumDescriptor& type,
                                                        std::string_view row_name);
 
-// The value of a row, and the enum's 0 where the API has none for it.
-template <typename Enum, typename Row>
-Enum ValueOf(const Row& row) {
-  const auto* const value = FindValue(*google::protobuf::GetEnumDescriptor<Enum>(), row.name);
+// The same, as the enum; its 0 where the API has none.
+template <typename Enum>
+Enum ValueNamed(std::string_view row_name) {
+  const auto* const value = FindValue(*google::protobuf::GetEnumDescriptor<Enum>(), row_name);
   return static_cast<Enum>(value == nullptr ? 0 : value->number());
 }
 
-// The row of a value; nullptr for 0, and for a value that has none.
+// The row of a value; nullptr for 0, which names none, and for a value without a row.
 template <typename Enum, typename Row>
 const Row* FindRow(std::span<const Row> rows, Enum value) {
   if (static_cast<int>(value) == 0) return nullptr;
   for (const Row& row : rows) {
-    if (ValueOf<Enum>(row) == value) return &row;
+    if (ValueNamed<Enum>(row.name) == value) return &row;
   }
   return nullptr;
+}
+
+// The row of a value that may be left open: that becomes the value of default_name. nullptr where a
+// value is given that has no row.
+template <typename Enum, typename Row>
+const Row* ResolveRow(std::span<const Row> rows, std::string_view default_name, Enum& value) {
+  if (static_cast<int>(value) == 0) value = ValueNamed<Enum>(default_name);
+  return FindRow(rows, value);
 }
 
 }  // namespace svdllm

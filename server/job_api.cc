@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "base/digest.h"
-#include "lowrank/method.h"
 #include "pipeline/supported.h"
 #include "server/enum_rows.h"
 #include "server/job_proto.h"
@@ -84,7 +83,9 @@ void SetRequest(const v1::EvaluateRequest& request, v1::Job& job) {
 // What this server can: a value for each row of a table.
 template <typename Enum, typename Row>
 void AddValues(std::span<const Row> rows, google::protobuf::RepeatedField<int>& values) {
-  for (const Row& row : rows) values.Add(ValueOf<Enum>(row));
+  for (const Row& row : rows) {
+    if (const Enum value = ValueNamed<Enum>(row.name); value != 0) values.Add(value);
+  }
 }
 
 }  // namespace

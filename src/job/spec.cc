@@ -12,6 +12,11 @@ constexpr OutputFormatRow kOutputFormats[] = {
     {OutputFormat::kDense, "dense"},
 };
 
+constexpr PackingRow kPackings[] = {
+    {Packing::kConcatenated, "concatenated"},
+    {Packing::kDocuments, "documents"},
+};
+
 constexpr MethodSetting kMethodSettings[] = {
     {"asvd_alpha", &CompressSpec::asvd_alpha},
     {"anchor_blend", &CompressSpec::anchor_blend},
@@ -27,6 +32,15 @@ const MethodSetting* FindSetting(std::string_view name) {
     if (setting.name == name) return &setting;
   }
   return nullptr;
+}
+
+std::span<const PackingRow> Packings() { return kPackings; }
+
+std::string PackingName(Packing packing) {
+  for (const PackingRow& row : kPackings) {
+    if (row.packing == packing) return std::string(row.name);
+  }
+  return std::string(kPackings[0].name);
 }
 
 std::span<const OutputFormatRow> OutputFormats() { return kOutputFormats; }

@@ -20,6 +20,15 @@ enum class OutputFormat { kFactored, kDense };
 // tokens in front of each), cut at seq_len.
 enum class Packing { kConcatenated, kDocuments };
 
+struct PackingRow {
+  Packing packing;
+  // "documents"; in capitals, behind PACKING_, the API's value.
+  std::string_view name;
+};
+std::span<const PackingRow> Packings();
+// "concatenated", "documents"
+std::string PackingName(Packing packing);
+
 struct OutputFormatRow {
   OutputFormat format;
   // "factored"; in capitals, behind OUTPUT_FORMAT_, the API's value.
