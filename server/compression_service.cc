@@ -9,6 +9,7 @@
 
 #include "base/logging.h"
 #include "server/job_proto.h"
+#include "server/known_parts.h"
 #include "server/status_proto.h"
 
 namespace svdllm {
@@ -199,6 +200,8 @@ grpc::ServerWriteReactor<v1::JobEvent>* CompressionService::WatchJob(
                                               request->after_sequence());
   if (!id.ok()) {
     stream->Fail(id.status());
+  } else if (const absl::Status known = CheckKnown(*request); !known.ok()) {
+    stream->Fail(known);
   } else if (request->after_sequence() < 0) {
     stream->Fail(InvalidFields({{"after_sequence", "must not be negative"}}));
   } else {

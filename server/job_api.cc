@@ -11,6 +11,7 @@
 #include "pipeline/supported.h"
 #include "server/enum_rows.h"
 #include "server/job_proto.h"
+#include "server/known_parts.h"
 #include "server/spec_proto.h"
 #include "server/status_proto.h"
 
@@ -78,6 +79,19 @@ void SetRequest(const v1::CompressModelRequest& request, v1::Job& job) {
 
 void SetRequest(const v1::EvaluateRequest& request, v1::Job& job) {
   *job.mutable_evaluate_request() = request;
+}
+
+// What a list is narrowed to. Values without a name are violations already; 0 names nothing.
+template <typename Value>
+void AddChosen(const std::string& field, const google::protobuf::RepeatedField<int>& asked,
+               std::vector<Value>& chosen, std::vector<FieldViolation>& violations) {
+  for (int i = 0; i < asked.size() && violations.size() < kMaxViolations; ++i) {
+    if (asked[i] == 0) {
+      violations.push_back({field + "[" + std::to_string(i) + "]", "names none"});
+    }
+    const auto value = static_cast<Value>(asked[i]);
+    if (std::find(chosen.begin(), chosen.end(), value) == chosen.end()) chosen.push_back(value);
+  }
 }
 
 // What this server can: a value for each row of a table.
@@ -160,29 +174,23 @@ absl::StatusOr<v1::Job> JobApi::Evaluate(const v1::EvaluateRequest& request) {
 }
 
 absl::StatusOr<v1::Job> JobApi::GetJob(const v1::GetJobRequest& request) {
+  RETURN_IF_ERROR(CheckKnown(request));
   ASSIGN_OR_RETURN(const std::string id, ParseJobName(request.name()));
   ASSIGN_OR_RETURN(const Job job, store_.Get(id));
   return ToProto(job);
 }
 
 absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const v1::ListJobsRequest& request) {
-  std::vector<FieldViolation> violations;
+  std::vector<FieldViolation> violations = UnknownParts(request);
   if (request.page_size() < 0) violations.push_back({"page_size", "must not be negative"});
   ListQuery query;
   query.page_size =
       request.page_size() > 0 ? std::min(request.page_size(), kMaxPageSize) : kDefaultPageSize;
   query.page_token = request.page_token();
-  for (const int state : request.states()) {
-    if (state == 0 || !v1::JobState_IsValid(state)) {
-      violations.push_back({"states", std::to_string(state) + " is not a state"});
-    }
-    query.states.push_back(static_cast<JobState>(state));
-  }
-  for (const int kind : request.kinds()) {
-    if (kind == 0 || !v1::JobKind_IsValid(kind)) {
-      violations.push_back({"kinds", std::to_string(kind) + " is not a kind"});
-    }
-    query.kinds.push_back(static_cast<JobKind>(kind));
+  AddChosen("states", request.states(), query.states, violations);
+  AddChosen("kinds", request.kinds(), query.kinds, violations);
+  if (request.labels_size() > kMaxLabels) {
+    violations.push_back({"labels", "at most " + std::to_string(kMaxLabels) + " labels"});
   }
   query.labels.insert(request.labels().begin(), request.labels().end());
   if (!violations.empty()) return InvalidFields(violations);
@@ -194,12 +202,14 @@ absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const v1::ListJobsRequest&
 }
 
 absl::StatusOr<v1::Job> JobApi::CancelJob(const v1::CancelJobRequest& request) {
+  RETURN_IF_ERROR(CheckKnown(request));
   ASSIGN_OR_RETURN(const std::string id, ParseJobName(request.name()));
   ASSIGN_OR_RETURN(const Job job, store_.Cancel(id));
   return ToProto(job);
 }
 
 absl::Status JobApi::DeleteJob(const v1::DeleteJobRequest& request) {
+  RETURN_IF_ERROR(CheckKnown(request));
   ASSIGN_OR_RETURN(const std::string id, ParseJobName(request.name()));
   return store_.Delete(id);
 }
