@@ -14,6 +14,7 @@
 #include "server/known_parts.h"
 #include "server/spec_proto.h"
 #include "server/status_proto.h"
+#include "tasks/text_tasks.h"
 
 namespace svdllm {
 namespace {
@@ -57,16 +58,15 @@ absl::Status CheckOutput(ArtifactStore& artifacts, const std::string& id, const 
   return absl::OkStatus();
 }
 
-// What lengths of 0 mean for the model. The plan has the evaluations in the order of the spec:
-// text, then texts.
+// What lengths of 0 mean for the model. The plan has one for each text of the specification, which
+// are the tasks that read a text, in their order.
 void SetSeqLens(const CompressPlan& plan, v1::CompressModelRequest& request) {
   request.mutable_calibration()->set_seq_len(plan.calibration_seq_len);
   v1::ReportEvaluation& evaluation = *request.mutable_evaluation();
   auto seq_len = plan.text_seq_lens.begin();
   const auto end = plan.text_seq_lens.end();
-  if (evaluation.has_text() && seq_len != end) evaluation.set_seq_len(*seq_len++);
-  for (v1::EvaluationText& text : *evaluation.mutable_texts()) {
-    if (seq_len != end) text.set_seq_len(*seq_len++);
+  for (v1::EvaluationTask& task : *evaluation.mutable_tasks()) {
+    if (FindTextTask(task.name()) != nullptr && seq_len != end) task.set_seq_len(*seq_len++);
   }
   if (evaluation.has_throughput()) {
     evaluation.mutable_throughput()->set_prompt_tokens(plan.prompt_tokens);

@@ -2,6 +2,10 @@
 
 #include <utility>
 
+#include "server/enum_rows.h"
+#include "server/known_parts.h"
+#include "server/report_texts.h"
+#include "server/status_proto.h"
 #include "tasks/text_tasks.h"
 
 namespace svdllm {
@@ -20,45 +24,28 @@ absl::StatusOr<std::string> Fetch(const ArtifactStore& store, const std::string&
   return MakeError(path.status().code(), reason, what + ": " + TextOf(path.status()));
 }
 
+// What the value of a field stands for: the member `what` of the row that it names. `to` stays as
+// it is where the field names none.
+template <typename Enum, typename Row, typename T>
+absl::Status Read(const char* field, Enum value, std::span<const Row> rows, T Row::*what, T& to) {
+  if (static_cast<int>(value) == 0) return absl::OkStatus();
+  const Row* const row = FindRow(rows, value);
+  if (row == nullptr) {
+    return InvalidFields({{field, std::to_string(value) + " is nothing that this server can do"}});
+  }
+  to = row->*what;
+  return absl::OkStatus();
+}
+
 absl::StatusOr<TextSource> FetchText(const ArtifactStore& store, const v1::TextSource& text,
                                      const std::string& scratch_dir, std::string_view reason,
                                      const std::string& what) {
   TextSource source;
   ASSIGN_OR_RETURN(source.path, Fetch(store, text.uri(), scratch_dir, reason, what));
   source.text_field = text.text_field();
-  source.packing =
-      text.packing() == v1::PACKING_DOCUMENTS ? Packing::kDocuments : Packing::kConcatenated;
+  RETURN_IF_ERROR(
+      Read("packing", text.packing(), Packings(), &PackingRow::packing, source.packing));
   return source;
-}
-
-Method ToMethod(v1::Method method) {
-  switch (method) {
-    case v1::METHOD_SVD:
-      return Method::kSvd;
-    case v1::METHOD_ASVD:
-      return Method::kAsvd;
-    case v1::METHOD_SVD_LLM_UPDATE:
-      return Method::kSvdLlmUpdate;
-    case v1::METHOD_ANCHORED:
-      return Method::kAnchored;
-    default:
-      return Method::kSvdLlm;
-  }
-}
-
-Allocation ToAllocation(v1::Allocation allocation) {
-  switch (allocation) {
-    case v1::ALLOCATION_V2:
-      return Allocation::kV2;
-    case v1::ALLOCATION_D_RANK:
-      return Allocation::kDRank;
-    case v1::ALLOCATION_RELATIVE_TAILS:
-      return Allocation::kRelativeTails;
-    case v1::ALLOCATION_KL_PROBE:
-      return Allocation::kKlProbe;
-    default:
-      return Allocation::kUniform;
-  }
 }
 
 absl::StatusOr<CalibrationSpec> ToSpec(const v1::Calibration& calibration,
@@ -85,38 +72,26 @@ absl::StatusOr<CalibrationSpec> ToSpec(const v1::Calibration& calibration,
   return spec;
 }
 
-absl::StatusOr<std::vector<PerplexitySpec>> ToSpecs(const v1::ReportEvaluation& evaluation,
-                                                    const ArtifactStore& store,
-                                                    const std::string& scratch_dir) {
-  std::vector<PerplexitySpec> specs;
-  const auto add = [&](const std::string& name, const v1::TextSource& text, int64_t seq_len,
-                       int64_t limit, const std::string& what) -> absl::Status {
-    PerplexitySpec& spec = specs.emplace_back();
-    spec.name = name;
-    spec.seq_len = seq_len;
-    spec.limit = limit;
-    ASSIGN_OR_RETURN(spec.text, FetchText(store, text, scratch_dir, kDatasetInvalid, what));
-    return absl::OkStatus();
-  };
-  if (evaluation.disabled()) return specs;
-  if (evaluation.has_text()) {
-    RETURN_IF_ERROR(add(kTextName, evaluation.text(), evaluation.seq_len(), evaluation.limit(),
-                        "evaluation.text"));
-  }
-  for (int i = 0; i < evaluation.texts_size(); ++i) {
-    const v1::EvaluationText& text = evaluation.texts(i);
-    RETURN_IF_ERROR(add(text.name(), text.text(), text.seq_len(), text.limit(),
-                        "evaluation.texts[" + std::to_string(i) + "].text"));
-  }
-  return specs;
-}
-
 ThroughputSpec ToSpec(const v1::Throughput& throughput) {
   ThroughputSpec spec;
   spec.batch_sizes.assign(throughput.batch_sizes().begin(), throughput.batch_sizes().end());
   spec.prompt_tokens = throughput.prompt_tokens();
   spec.new_tokens = throughput.new_tokens();
   spec.repetitions = throughput.repetitions();
+  return spec;
+}
+
+absl::StatusOr<PerplexitySpec> ToTextSpec(const v1::EvaluationTask& task, const TextTask& text_task,
+                                          const ArtifactStore& store,
+                                          const std::string& scratch_dir, const std::string& what) {
+  PerplexitySpec spec;
+  spec.name = task.label();
+  ASSIGN_OR_RETURN(
+      spec.text, FetchText(store, task.dataset(), scratch_dir, kDatasetInvalid, what + ".dataset"));
+  spec.text.rows = text_task.rows;
+  spec.text.max_documents = text_task.max_documents;
+  spec.seq_len = task.seq_len();
+  spec.limit = task.limit();
   return spec;
 }
 
@@ -138,46 +113,78 @@ absl::StatusOr<TaskSpec> ToTaskSpec(const v1::EvaluationTask& task, const Artifa
   return spec;
 }
 
+// The one way from tasks to what is measured, of both kinds of request. list: their path, "tasks".
+absl::Status AddTasks(const google::protobuf::RepeatedPtrField<v1::EvaluationTask>& tasks,
+                      const std::string& list, const ArtifactStore& store,
+                      const std::string& scratch_dir, MeasureSpec& measure) {
+  for (int i = 0; i < tasks.size(); ++i) {
+    const std::string what = list + "[" + std::to_string(i) + "]";
+    const TextTask* const text_task = FindTextTask(tasks[i].name());
+    if (text_task != nullptr) {
+      ASSIGN_OR_RETURN(measure.texts.emplace_back(),
+                       ToTextSpec(tasks[i], *text_task, store, scratch_dir, what));
+    } else {
+      ASSIGN_OR_RETURN(measure.tasks.emplace_back(),
+                       ToTaskSpec(tasks[i], store, scratch_dir, what));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// The settings that the method reads, by their names.
+void ReadSettings(const v1::CompressModelRequest& request, CompressSpec& spec) {
+  for (const std::string_view name : RowOf(spec.method).settings) {
+    const MethodSetting* const setting = FindSetting(name);
+    const auto* const field = request.GetDescriptor()->FindFieldByName(std::string(name));
+    if (setting == nullptr || field == nullptr) continue;
+    const auto& reflection = *request.GetReflection();
+    if (!reflection.HasField(request, field)) continue;  // stored before there was such a field
+    spec.*setting->value = reflection.GetDouble(request, field);
+  }
+}
+
+absl::Status ReadHow(const v1::CompressModelRequest& request, CompressSpec& spec) {
+  RETURN_IF_ERROR(Read("method", request.method(), Methods(), &MethodRow::method, spec.method));
+  RETURN_IF_ERROR(
+      Read("encoding", request.encoding(), Encodings(), &EncodingRow::encoding, spec.encoding));
+  RETURN_IF_ERROR(Read("allocation", request.allocation(), Allocations(),
+                       &AllocationRow::allocation, spec.allocation));
+  RETURN_IF_ERROR(Read("output_format", request.output_format(), OutputFormats(),
+                       &OutputFormatRow::format, spec.output_format));
+  // Requests stored before these fields existed have none of them.
+  if (request.rank_multiple() > 0) spec.rank_multiple = request.rank_multiple();
+  if (request.has_min_keep_ratio()) spec.min_keep_ratio = request.min_keep_ratio();
+  ReadSettings(request, spec);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<CompressSpec> ToSpec(const v1::CompressModelRequest& request,
                                     const ArtifactStore& store, const std::string& scratch_dir) {
+  RETURN_IF_ERROR(CheckKnown(request));
   CompressSpec spec;
   spec.model_uri = request.model();
   spec.output_uri = request.output_uri();
   spec.work_dir = scratch_dir;
   ASSIGN_OR_RETURN(spec.model_dir,
                    Fetch(store, request.model(), scratch_dir, kModelNotFound, "model"));
-  spec.method = ToMethod(request.method());
+  RETURN_IF_ERROR(ReadHow(request, spec));
   spec.keep_ratios.assign(request.keep_ratios().begin(), request.keep_ratios().end());
-  spec.encoding =
-      request.encoding() == v1::ENCODING_PIVOTED ? Encoding::kPivoted : Encoding::kPlain;
-  spec.allocation = ToAllocation(request.allocation());
-  // Requests stored before these fields existed have none of them.
-  if (request.rank_multiple() > 0) spec.rank_multiple = request.rank_multiple();
-  if (request.has_min_keep_ratio()) spec.min_keep_ratio = request.min_keep_ratio();
-  if (request.has_anchor_blend()) spec.anchor_blend = request.anchor_blend();
-  if (request.has_anchor_ridge()) spec.anchor_ridge = request.anchor_ridge();
-  spec.asvd_alpha = request.asvd_alpha();
-  spec.output_format = request.output_format() == v1::OUTPUT_FORMAT_DENSE ? OutputFormat::kDense
-                                                                          : OutputFormat::kFactored;
   ASSIGN_OR_RETURN(spec.calibration, ToSpec(request.calibration(), store, scratch_dir));
   spec.evaluate_held_out = !request.evaluation().disabled();
-  ASSIGN_OR_RETURN(spec.measure.texts, ToSpecs(request.evaluation(), store, scratch_dir));
   if (request.evaluation().disabled()) return spec;
-  if (request.evaluation().has_throughput()) {
-    spec.measure.throughput = ToSpec(request.evaluation().throughput());
-  }
-  for (int i = 0; i < request.evaluation().tasks_size(); ++i) {
-    ASSIGN_OR_RETURN(spec.measure.tasks.emplace_back(),
-                     ToTaskSpec(request.evaluation().tasks(i), store, scratch_dir,
-                                "evaluation.tasks[" + std::to_string(i) + "]"));
-  }
+  v1::ReportEvaluation evaluation = request.evaluation();
+  MoveTexts(evaluation);
+  RETURN_IF_ERROR(
+      AddTasks(evaluation.tasks(), "evaluation.tasks", store, scratch_dir, spec.measure));
+  if (evaluation.has_throughput()) spec.measure.throughput = ToSpec(evaluation.throughput());
   return spec;
 }
 
 absl::StatusOr<EvaluateSpec> ToSpec(const v1::EvaluateRequest& request, const ArtifactStore& store,
                                     const std::string& scratch_dir) {
+  RETURN_IF_ERROR(CheckKnown(request));
   EvaluateSpec spec;
   spec.model_uri = request.model();
   ASSIGN_OR_RETURN(spec.model_dir,
@@ -197,25 +204,7 @@ absl::StatusOr<EvaluateSpec> ToSpec(const v1::EvaluateRequest& request, const Ar
     spec.threshold.max_perplexity_increase = threshold.max_perplexity_increase();
   }
   if (request.has_throughput()) spec.measure.throughput = ToSpec(request.throughput());
-  for (int i = 0; i < request.tasks_size(); ++i) {
-    const v1::EvaluationTask& task = request.tasks(i);
-    const std::string what = "tasks[" + std::to_string(i) + "]";
-    const TextTask* const text_task = FindTextTask(task.name());
-    if (text_task == nullptr) {
-      ASSIGN_OR_RETURN(spec.measure.tasks.emplace_back(),
-                       ToTaskSpec(task, store, scratch_dir, what));
-      continue;
-    }
-    PerplexitySpec perplexity;
-    perplexity.name = task.label();
-    ASSIGN_OR_RETURN(perplexity.text, FetchText(store, task.dataset(), scratch_dir, kDatasetInvalid,
-                                                what + ".dataset"));
-    perplexity.text.rows = text_task->rows;
-    perplexity.text.max_documents = text_task->max_documents;
-    perplexity.seq_len = task.seq_len();
-    perplexity.limit = task.limit();
-    spec.measure.texts.push_back(std::move(perplexity));
-  }
+  RETURN_IF_ERROR(AddTasks(request.tasks(), "tasks", store, scratch_dir, spec.measure));
   return spec;
 }
 

@@ -184,11 +184,12 @@ absl::Status FillEvaluation(const CommandContext& context, v1::CompressModelRequ
   for (const std::string& given : flags.Texts("evaluation")) {
     const auto [name, uri] = SplitDataset(given);
     if (uri.empty()) return UsageError(absl::StrCat("--evaluation=", given, " names no file"));
-    v1::EvaluationText* text = request->mutable_evaluation()->add_texts();
-    text->set_name(name);
-    FillText(context, uri, "evaluation_packing", text->mutable_text());
-    text->set_seq_len(flags.Integer("evaluation_seq_len"));
-    text->set_limit(flags.Integer("evaluation_limit"));
+    v1::EvaluationTask* task = request->mutable_evaluation()->add_tasks();
+    task->set_name("perplexity");
+    task->set_label(name.empty() ? std::filesystem::path(uri).stem().string() : name);
+    FillText(context, uri, "evaluation_packing", task->mutable_dataset());
+    task->set_seq_len(flags.Integer("evaluation_seq_len"));
+    task->set_limit(flags.Integer("evaluation_limit"));
   }
   return absl::OkStatus();
 }

@@ -248,13 +248,17 @@ class ServiceTest(unittest.TestCase):
         status, job, errors = self.client(
             "compress", f"--model={self.model}", "--keep_ratio=0.5", f"--calibration=3:{self.text}",
             f"--calibration={other}", "--calibration=2:MODEL_SAMPLES", "--calibration_samples=6", "--calibration_seq_len=64",
-            f"--evaluation=chosen={other}", "--evaluation_limit=2", "--watch")
+            f"--evaluation=chosen={other}", "--evaluation_limit=2", f"--task=wikitext2={other}",
+            "--task_limit=3", "--watch")
         self.assertEqual(status, 0, errors)
         for perplexities in (job["compressModelResult"]["perplexities"],
                              job["compressModelResult"]["artifacts"][0]["perplexities"]):
             self.assertEqual([(p["name"], p["heldOut"]) for p in perplexities],
                              [("held_out_perplexity_text", True), ("held_out_perplexity_other", True),
-                              ("chosen", False)])
+                              ("wikitext2", False), ("chosen", False)])
+            self.assertEqual([int(p["windows"]) for p in perplexities[2:]], [3, 2])
+        tasks = job["compressModelRequest"]["evaluation"]["tasks"]
+        self.assertEqual([task["seqLen"] for task in tasks], ["128", "128"])  # the model's
 
     def test_the_plan_runs_nothing(self):
         before = self.artifacts()
@@ -304,8 +308,13 @@ class ServiceTest(unittest.TestCase):
             (dict(model=family), 4, ["mamba", "llama"]),
             (dict(text=empty), (1, 4), ["empty.txt"]),
             (dict(keep_ratio="1.7"), 4, ["keep_ratios[0]"]),
-            (dict(min_keep_ratio="0.6"), 4, ["min_keep_ratio"]),
-            (dict(evaluation=f"held_out_perplexity={self.text}"), 4, ["evaluation.texts[0].name"]),
+            (dict(method="anchored", allocation="d_rank", min_keep_ratio="0.6"), 4,
+             ["min_keep_ratio", "above a keep ratio"]),
+            (dict(method="svd", min_keep_ratio="0.1"), 4,
+             ["min_keep_ratio", "not read by ALLOCATION_UNIFORM"]),
+            (dict(method="svd", asvd_alpha="0.5"), 4, ["asvd_alpha", "METHOD_ASVD"]),
+            (dict(method="asvd", anchor_blend="0.5"), 4, ["anchor_blend", "METHOD_ANCHORED"]),
+            (dict(evaluation=f"held_out_perplexity={self.text}"), 4, ["evaluation.tasks[0].label"]),
             (dict(output=f"{blocked}/below"), (1, 4), ["blocked"]),
         ]
         before = self.artifacts()

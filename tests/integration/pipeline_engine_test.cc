@@ -24,19 +24,28 @@ class PipelineBindingTest : public ServerTest {
 };
 
 TEST_F(PipelineBindingTest, AbsentLengthsFollowTheModelAndAreShown) {
+  const std::string questions = directory_ + "/questions.jsonl";
+  std::ofstream(questions) << R"({"query": "Line 1", "choices": ["is", "not"], "gold": 0})"
+                           << "\n";
   v1::CompressModelRequest request = Compression();
   request.mutable_calibration()->clear_seq_len();
-  request.mutable_evaluation()->mutable_text()->set_uri(text_);
-  request.mutable_evaluation()->set_limit(2);
-  v1::EvaluationText& named = *request.mutable_evaluation()->add_texts();
-  named.set_name("named");
-  named.mutable_text()->set_uri(text_);
-  named.set_seq_len(32);
-  named.set_limit(3);
+  const auto add = [&](const std::string& task, const std::string& label, int64_t limit) {
+    v1::EvaluationTask& added = *request.mutable_evaluation()->add_tasks();
+    added.set_name(task);
+    added.set_label(label);
+    added.mutable_dataset()->set_uri(task == "multiple_choice" ? questions : text_);
+    added.set_limit(limit);
+    return &added;
+  };
+  add("perplexity", "", 2);
+  add("multiple_choice", "asked", 0);  // has no length, and takes none from the texts around it
+  add("wikitext2", "named", 3)->set_seq_len(32);
   const v1::Job queued = Submit(request);
   EXPECT_EQ(queued.compress_model_request().calibration().seq_len(), 128);
-  EXPECT_EQ(queued.compress_model_request().evaluation().seq_len(), 128);
-  EXPECT_EQ(queued.compress_model_request().evaluation().texts(0).seq_len(), 32);
+  const v1::ReportEvaluation& asked = queued.compress_model_request().evaluation();
+  EXPECT_EQ(asked.tasks(0).seq_len(), 128);
+  EXPECT_EQ(asked.tasks(1).seq_len(), 0);
+  EXPECT_EQ(asked.tasks(2).seq_len(), 32);
 
   v1::EvaluateRequest evaluation = Evaluation();
   evaluation.mutable_tasks(0)->clear_seq_len();
@@ -60,6 +69,8 @@ TEST_F(PipelineBindingTest, AbsentLengthsFollowTheModelAndAreShown) {
   EXPECT_EQ(perplexities[1].predicted_tokens(), 2 * 127);
   EXPECT_EQ(perplexities[2].name(), "named");
   EXPECT_EQ(perplexities[2].predicted_tokens(), 3 * 31);
+  ASSERT_EQ(job.compress_model_result().tasks_size(), 1);
+  EXPECT_EQ(job.compress_model_result().tasks(0).name(), "asked");
   evaluated = AwaitEnd(evaluated.name());
   ASSERT_EQ(evaluated.state(), v1::JOB_STATE_SUCCEEDED) << evaluated.DebugString();
   EXPECT_EQ(evaluated.evaluate_result().model().perplexities(0).predicted_tokens(), 2 * 127);

@@ -13,6 +13,7 @@ namespace {
 
 using std::chrono::milliseconds;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 TEST_F(ServerTest, CompressionRunsToItsArtifact) {
@@ -202,6 +203,41 @@ TEST_F(ServerTest, ListLeavesPerMatrixReportsOut) {
   ASSERT_TRUE(Call(&v1::CompressionService::Stub::ListJobs, v1::ListJobsRequest(), list).ok());
   EXPECT_EQ(list.jobs(0).compress_model_result().artifacts(0).matrices_size(), 0);
   EXPECT_EQ(Get(name).compress_model_result().artifacts(0).matrices_size(), 1);
+}
+
+// As a newer server stores it, or one that is broken.
+TEST_F(ServerTest, StoredRequestsWithSomethingUnknownFailByName) {
+  const v1::CompressModelRequest good = Submit(Compression()).compress_model_request();
+  const auto end_of = [this](JobKind kind, const google::protobuf::Message& request) {
+    NewJob job;
+    job.id = NewJobId();
+    job.kind = kind;
+    job.request = request.SerializeAsString();
+    EXPECT_TRUE(store_->Create(job, 1000).ok());
+    return AwaitEnd("jobs/" + job.id);
+  };
+  StartWorker();
+  v1::CompressModelRequest request = good;
+  request.set_method(static_cast<v1::Method>(99));
+  v1::Job job = end_of(JobKind::kCompressModel, request);
+  EXPECT_EQ(job.state(), v1::JOB_STATE_FAILED);
+  EXPECT_EQ(job.error().reason(), "INVALID_FIELD");
+  EXPECT_EQ(job.error().message(), "method: 99 is no Method that this server knows");
+  EXPECT_EQ(job.attempt(), 1) << "another attempt knows no more";
+
+  request = good;
+  request.GetReflection()->MutableUnknownFields(&request)->AddVarint(900, 1);
+  job = end_of(JobKind::kCompressModel, request);
+  EXPECT_EQ(job.state(), v1::JOB_STATE_FAILED);
+  EXPECT_EQ(job.error().reason(), "INVALID_FIELD");
+  EXPECT_THAT(job.error().message(), HasSubstr("900: this server knows no field"));
+
+  v1::EvaluateRequest evaluation = Evaluation();
+  evaluation.mutable_tasks(0)->mutable_dataset()->set_packing(static_cast<v1::Packing>(99));
+  job = end_of(JobKind::kEvaluate, evaluation);
+  EXPECT_EQ(job.state(), v1::JOB_STATE_FAILED);
+  EXPECT_EQ(job.error().message(),
+            "tasks[0].dataset.packing: 99 is no Packing that this server knows");
 }
 
 }  // namespace

@@ -95,8 +95,8 @@ TEST_F(ServerTest, EveryBadFieldIsNamedAtOnce) {
   request.mutable_calibration()->set_seq_len(1);
   request.set_asvd_alpha(2);
   request.set_rank_multiple(-3);
-  request.mutable_evaluation()->add_texts();
-  request.mutable_evaluation()->set_limit(-5);
+  request.mutable_evaluation()->add_tasks()->set_name("perplexity");
+  request.mutable_evaluation()->mutable_tasks(0)->set_limit(-5);
   v1::Job job;
   const grpc::Status status = Compress(request, job);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
@@ -106,8 +106,8 @@ TEST_F(ServerTest, EveryBadFieldIsNamedAtOnce) {
       details.fields(),
       UnorderedElementsAre("request_id", "labels[]", "timeout", "model", "method", "keep_ratios[0]",
                            "keep_ratios[1]", "calibration.text", "calibration.samples",
-                           "calibration.seq_len", "asvd_alpha", "rank_multiple", "evaluation.limit",
-                           "evaluation.texts[0].text.uri"));
+                           "calibration.seq_len", "asvd_alpha", "rank_multiple",
+                           "evaluation.tasks[0].limit", "evaluation.tasks[0].dataset.uri"));
   v1::EvaluateRequest evaluation = Evaluation();
   *evaluation.add_tasks() = evaluation.tasks(0);
   evaluation.mutable_tasks(0)->set_name("arc");
@@ -125,6 +125,62 @@ TEST_F(ServerTest, EveryBadFieldIsNamedAtOnce) {
       DetailsOf(Evaluate(evaluation, job)).fields(),
       UnorderedElementsAre("baseline", "threshold.max_accuracy_drop", "tasks[0].fewshot_uri",
                            "tasks[1].seq_len", "tasks[1].num_fewshot"));
+}
+
+TEST_F(ServerTest, WhatTheServerDoesNotKnowIsRefusedByName) {
+  v1::CompressModelRequest request = Compression();
+  request.set_encoding(static_cast<v1::Encoding>(9));
+  request.mutable_calibration()->mutable_text()->set_packing(static_cast<v1::Packing>(8));
+  auto& calibration = *request.mutable_calibration();
+  calibration.GetReflection()->MutableUnknownFields(&calibration)->AddVarint(900, 1);
+  v1::Job job;
+  grpc::Status status = Compress(request, job);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(DetailsOf(status).info.reason(), "INVALID_FIELD");
+  EXPECT_THAT(DetailsOf(status).fields(),
+              UnorderedElementsAre("encoding", "calibration.text.packing", "calibration.900"));
+  v1::EvaluateRequest evaluation = Evaluation();
+  evaluation.mutable_tasks(0)->mutable_dataset()->set_packing(static_cast<v1::Packing>(8));
+  EXPECT_THAT(DetailsOf(Evaluate(evaluation, job)).fields(),
+              UnorderedElementsAre("tasks[0].dataset.packing"));
+  v1::ListJobsRequest list;
+  list.add_states(static_cast<v1::JobState>(77));
+  list.add_states(v1::JOB_STATE_QUEUED);
+  list.add_kinds(v1::JOB_KIND_UNSPECIFIED);
+  list.GetReflection()->MutableUnknownFields(&list)->AddVarint(901, 1);
+  v1::ListJobsResponse listed;
+  EXPECT_THAT(DetailsOf(Call(&v1::CompressionService::Stub::ListJobs, list, listed)).fields(),
+              UnorderedElementsAre("901", "states[0]", "kinds[0]"));
+  v1::GetJobRequest get;
+  get.set_name("jobs/a");
+  get.GetReflection()->MutableUnknownFields(&get)->AddVarint(902, 1);
+  EXPECT_THAT(DetailsOf(Call(&v1::CompressionService::Stub::GetJob, get, job)).fields(),
+              UnorderedElementsAre("902"));
+}
+
+// More than a client takes as metadata would reach it as another error.
+TEST_F(ServerTest, AFloodOfViolationsArrives) {
+  v1::CompressModelRequest request = Compression();
+  auto& calibration = *request.mutable_calibration();
+  for (int i = 0; i < 1000; ++i) {
+    calibration.GetReflection()->MutableUnknownFields(&calibration)->AddVarint(1000 + i, 1);
+  }
+  v1::Job job;
+  const grpc::Status numbers = Compress(request, job);
+  EXPECT_EQ(numbers.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << numbers.error_message();
+  const size_t named = DetailsOf(numbers).fields().size();
+  EXPECT_GT(named, 30u);
+  EXPECT_LE(named, 64u);
+  std::string text;
+  for (int i = 0; i < 1300; ++i) text += "€";
+  request = Compression();
+  request.clear_calibration();
+  for (int i = 0; i < 16; ++i) {
+    request.mutable_calibration()->add_sources()->mutable_text()->set_uri("/etc/" + text);
+  }
+  const grpc::Status texts = Compress(request, job);
+  EXPECT_EQ(texts.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << texts.error_message();
+  EXPECT_GT(DetailsOf(texts).fields().size(), 2u);
 }
 
 TEST_F(ServerTest, BadModelsAndOutputsAreRefusedAtSubmission) {

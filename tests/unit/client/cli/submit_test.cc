@@ -90,10 +90,10 @@ TEST_F(SubmitTest, EveryFlagOfCompressArrives) {
       }
       output_uri: 'out/x' output_format: OUTPUT_FORMAT_DENSE asvd_alpha: 0.25
       evaluation {
-        texts { text { uri: 'file:///e.txt' text_field: 'body' packing: PACKING_CONCATENATED }
-                seq_len: 32 limit: 4 }
-        texts { name: 'wiki' text { uri: '/here/w.txt' text_field: 'body' packing: PACKING_CONCATENATED }
-                seq_len: 32 limit: 4 }
+        tasks { name: 'perplexity' label: 'e' seq_len: 32 limit: 4
+                dataset { uri: 'file:///e.txt' text_field: 'body' packing: PACKING_CONCATENATED } }
+        tasks { name: 'perplexity' label: 'wiki' seq_len: 32 limit: 4
+                dataset { uri: '/here/w.txt' text_field: 'body' packing: PACKING_CONCATENATED } }
       })");
 }
 

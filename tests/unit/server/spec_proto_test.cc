@@ -1,42 +1,18 @@
-// Requests and errors as messages.
+// Requests as they are sent, resolved and run.
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstdio>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/strip.h"
-#include "pipeline/pipeline.h"
-#include "queue/job_store.h"
-#include "server/job_proto.h"
-#include "server/spec_proto.h"
-#include "tests/support/temp_dir.h"
+#include "spec_proto_fixture.h"
 
 namespace svdllm {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-class SpecProtoTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    model_ = temp_.Write("model/config.json", "{}");
-    model_ = model_.substr(0, model_.rfind('/'));
-    text_ = temp_.Write("text.jsonl", "{}");
-    store_ = *NewFileStore({{}, temp_.path() + "/artifacts"});
-    request_.set_model(model_);
-    request_.add_keep_ratios(0.5);
-    request_.mutable_calibration()->mutable_text()->set_uri(text_);
-  }
-  absl::Status Resolve() { return ResolveRequest(*store_, "default", request_); }
-
-  testing::TempDir temp_;
-  std::string model_, text_;
-  std::unique_ptr<ArtifactStore> store_;
-  v1::CompressModelRequest request_;
-};
 
 TEST_F(SpecProtoTest, DefaultsAreFilledInAndResolvingTwiceChangesNothing) {
   ASSERT_TRUE(Resolve().ok()) << Resolve();
@@ -49,7 +25,6 @@ TEST_F(SpecProtoTest, DefaultsAreFilledInAndResolvingTwiceChangesNothing) {
   EXPECT_EQ(request_.calibration().samples(), 256);
   EXPECT_EQ(request_.calibration().seed(), 3u);
   EXPECT_EQ(request_.calibration().text().packing(), v1::PACKING_CONCATENATED);
-  EXPECT_EQ(request_.asvd_alpha(), 0.5);
   EXPECT_EQ(request_.anchor_blend(), 0.5);
   EXPECT_EQ(request_.anchor_ridge(), 1e-6);
   EXPECT_EQ(request_.rank_multiple(), 1);
@@ -69,7 +44,6 @@ TEST_F(SpecProtoTest, DefaultsAreFilledInAndResolvingTwiceChangesNothing) {
 
 TEST_F(SpecProtoTest, ExplicitZerosAreNotDefaults) {
   request_.mutable_calibration()->set_seed(0);
-  request_.set_asvd_alpha(0);
   request_.set_anchor_blend(0);
   request_.set_anchor_ridge(0);
   request_.set_min_keep_ratio(0);
@@ -78,7 +52,6 @@ TEST_F(SpecProtoTest, ExplicitZerosAreNotDefaults) {
   EXPECT_EQ(request_.anchor_ridge(), 0);
   EXPECT_EQ(request_.min_keep_ratio(), 0);
   EXPECT_EQ(request_.calibration().seed(), 0u);
-  EXPECT_EQ(request_.asvd_alpha(), 0);
 }
 
 TEST_F(SpecProtoTest, EverythingReachesTheSpec) {
@@ -91,7 +64,6 @@ TEST_F(SpecProtoTest, EverythingReachesTheSpec) {
   request_.set_min_keep_ratio(0.2);
   request_.set_output_format(v1::OUTPUT_FORMAT_DENSE);
   request_.add_keep_ratios(0.9);
-  request_.set_asvd_alpha(0.25);
   v1::Calibration& calibration = *request_.mutable_calibration();
   calibration.mutable_text()->set_packing(v1::PACKING_DOCUMENTS);
   calibration.mutable_text()->set_text_field("body");
@@ -99,9 +71,11 @@ TEST_F(SpecProtoTest, EverythingReachesTheSpec) {
   calibration.set_seq_len(64);
   calibration.set_seed(9);
   calibration.set_first_document(5);
-  request_.mutable_evaluation()->mutable_text()->set_uri(text_);
-  request_.mutable_evaluation()->set_limit(3);
-  request_.mutable_evaluation()->set_seq_len(32);
+  v1::EvaluationTask& task = *request_.mutable_evaluation()->add_tasks();
+  task.set_name("perplexity");
+  task.mutable_dataset()->set_uri(text_);
+  task.set_limit(3);
+  task.set_seq_len(32);
   ASSERT_TRUE(Resolve().ok());
   const auto spec = ToSpec(request_, *store_, "/scratch");
   ASSERT_TRUE(spec.ok()) << spec.status();
@@ -114,7 +88,6 @@ TEST_F(SpecProtoTest, EverythingReachesTheSpec) {
   EXPECT_EQ(spec->min_keep_ratio, 0.2);
   EXPECT_EQ(spec->output_format, OutputFormat::kDense);
   EXPECT_THAT(spec->keep_ratios, ElementsAre(0.9, 0.5));
-  EXPECT_EQ(spec->asvd_alpha, 0.25);
   EXPECT_EQ(spec->model_dir, model_);
   EXPECT_EQ(spec->model_uri, "file://" + model_);
   EXPECT_EQ(spec->work_dir, "/scratch");
@@ -162,41 +135,27 @@ TEST_F(SpecProtoTest, EveryMethodAllocationAndEncodingIsItself) {
 }
 
 TEST_F(SpecProtoTest, MethodsOfPapersAreWhatThePapersSay) {
+  const v1::CompressModelRequest good = request_;
   for (const v1::Method method :
        {v1::METHOD_SVD, v1::METHOD_ASVD, v1::METHOD_SVD_LLM, v1::METHOD_SVD_LLM_UPDATE}) {
+    request_ = good;
     request_.set_method(method);
-    request_.clear_encoding();
-    request_.clear_allocation();
     ASSERT_TRUE(Resolve().ok());
     EXPECT_EQ(request_.encoding(), v1::ENCODING_PLAIN);
     EXPECT_EQ(request_.allocation(), v1::ALLOCATION_UNIFORM);
   }
 }
 
-TEST_F(SpecProtoTest, SeveralSourcesAndTexts) {
-  const std::string other = temp_.Write("other.text.txt", "x");
+TEST_F(SpecProtoTest, SeveralSources) {
   v1::Calibration& calibration = *request_.mutable_calibration();
   calibration.clear_text();
   calibration.add_sources()->mutable_text()->set_uri(text_);
   calibration.mutable_sources(0)->set_weight(0.25);
   calibration.add_sources()->set_model_samples(true);
-  v1::ReportEvaluation& evaluation = *request_.mutable_evaluation();
-  evaluation.mutable_text()->set_uri(text_);
-  evaluation.add_texts()->mutable_text()->set_uri(other);
-  evaluation.mutable_texts(0)->set_seq_len(16);
-  evaluation.mutable_texts(0)->set_limit(2);
-  evaluation.add_texts()->mutable_text()->set_uri(text_);
-  evaluation.mutable_texts(1)->set_name("c4");
   ASSERT_TRUE(Resolve().ok()) << Resolve();
   EXPECT_EQ(calibration.sources(0).text().uri(), "file://" + text_);
   EXPECT_EQ(calibration.sources(0).text().packing(), v1::PACKING_CONCATENATED);
   EXPECT_EQ(calibration.sources(1).weight(), 1);
-  EXPECT_EQ(evaluation.texts(0).name(), "other.text");
-  const std::string once = request_.SerializeAsString();
-  request_.clear_output_uri();
-  ASSERT_TRUE(Resolve().ok());
-  EXPECT_EQ(request_.SerializeAsString(), once);
-
   const auto spec = ToSpec(request_, *store_, "");
   ASSERT_TRUE(spec.ok()) << spec.status();
   ASSERT_EQ(spec->calibration.sources.size(), 2u);
@@ -204,16 +163,6 @@ TEST_F(SpecProtoTest, SeveralSourcesAndTexts) {
   EXPECT_EQ(spec->calibration.sources[0].text.path, text_);
   EXPECT_FALSE(spec->calibration.sources[0].model_samples);
   EXPECT_TRUE(spec->calibration.sources[1].model_samples);
-  ASSERT_EQ(spec->measure.texts.size(), 3u);
-  EXPECT_EQ(spec->measure.texts[0].name, "perplexity");
-  EXPECT_EQ(spec->measure.texts[1].text.path, other);
-  EXPECT_EQ(spec->measure.texts[1].seq_len, 16);
-  EXPECT_EQ(spec->measure.texts[1].limit, 2);
-  EXPECT_EQ(spec->measure.texts[2].name, "c4");
-
-  std::remove(other.c_str());
-  EXPECT_THAT(std::string(ToSpec(request_, *store_, "").status().message()),
-              HasSubstr("evaluation.texts[0].text: "));
   std::remove(text_.c_str());
   const absl::Status lost = ToSpec(request_, *store_, "").status();
   EXPECT_THAT(std::string(lost.message()), HasSubstr("calibration.sources[0].text: "));
@@ -228,7 +177,6 @@ TEST_F(SpecProtoTest, WhatIsWrongIsNamed) {
     EXPECT_THAT(std::string(Resolve().message()), HasSubstr(words));
   };
   using Request = v1::CompressModelRequest;
-  refused([](Request& r) { r.set_encoding(static_cast<v1::Encoding>(9)); }, "encoding: ");
   refused([](Request& r) { r.set_anchor_blend(1.1); }, "anchor_blend: must be 0 to 1");
   refused([](Request& r) { r.set_anchor_blend(std::nan("")); }, "anchor_blend: must be 0 to 1");
   refused([](Request& r) { r.set_anchor_ridge(-1e-9); }, "anchor_ridge: must be 0 to 1");
@@ -257,22 +205,16 @@ TEST_F(SpecProtoTest, WhatIsWrongIsNamed) {
     source([weight](v1::CalibrationSource& s) { s.set_weight(weight); },
            "calibration.sources[0].weight: must be above 0");
   }
-  const auto text = [&](const std::string& name, const std::string& words) {
-    refused(
-        [&](Request& r) {
-          r.mutable_evaluation()->mutable_text()->set_uri(text_);
-          v1::EvaluationText& added = *r.mutable_evaluation()->add_texts();
-          added.mutable_text()->set_uri(text_);
-          added.set_name(name);
-          added.set_limit(-1);
-          added.set_seq_len(1);
-        },
-        words);
-  };
-  text("perplexity", "evaluation.texts[0].name: \"perplexity\" is another");
-  text("held_out_perplexity", "evaluation.texts[0].name: must not begin");
-  text("c4", "evaluation.texts[0].limit: ");
-  text("c4", "evaluation.texts[0].seq_len: ");
+  const std::string long_text(5000, 'x');
+  refused([&](Request& r) { r.set_model(long_text); }, "model: has 5000 bytes, and at most 4096");
+  refused([&](Request& r) { r.set_output_uri(long_text); }, "output_uri: has 5000 bytes");
+  refused([&](Request& r) { r.mutable_calibration()->mutable_text()->set_text_field(long_text); },
+          "calibration.text.text_field: has 5000 bytes, and at most 256");
+  refused(
+      [&](Request& r) {
+        for (int i = 0; i < 17; ++i) r.add_keep_ratios(2);
+      },
+      "keep_ratios: at most 16");
 }
 
 TEST_F(SpecProtoTest, SpeedIsMeasuredWhereAskedFor) {
@@ -352,27 +294,6 @@ TEST_F(SpecProtoTest, EqualRatiosAreRefusedAndNamesFollowTheRatios) {
   EXPECT_THAT(std::string(Resolve().message()), HasSubstr("keep_ratios: no two may be equal"));
 }
 
-TEST(JobProtoTest, NamesAreParsedStrictly) {
-  EXPECT_EQ(*ParseJobName(JobName("abc123")), "abc123");
-  for (const char* bad : {"", "abc", "jobs/", "jobs/A", "jobs/a/b", "jobs/..", "jobs/a b"}) {
-    EXPECT_EQ(ParseJobName(bad).status().code(), absl::StatusCode::kInvalidArgument) << bad;
-  }
-}
-
-// Bytes as a server wrote them before evaluations had baselines: fields 1, 2 and 5.
-TEST(JobProtoTest, EvaluationsOfEarlierServersAreStillRead) {
-  Job job;
-  job.id = "a";
-  job.kind = JobKind::kEvaluate;
-  job.state = JobState::kSucceeded;
-  job.result = std::string("\x08\x07\x10\x09\x2a\x03", 6) + "cpu";
-  const v1::EvaluateResult result = ToProto(job).evaluate_result();
-  EXPECT_EQ(result.model().parameters(), 7);
-  EXPECT_EQ(result.model().weight_bytes(), 9);
-  EXPECT_EQ(result.device(), "cpu");
-  EXPECT_FALSE(result.has_verdict());
-}
-
 TEST_F(SpecProtoTest, AGateNeedsSomethingToLookAt) {
   v1::EvaluateRequest request;
   request.set_model(model_);
@@ -389,29 +310,6 @@ TEST_F(SpecProtoTest, AGateNeedsSomethingToLookAt) {
   task.set_name("openbookqa");
   EXPECT_THAT(std::string(ResolveRequest(*store_, "default", request).message()),
               HasSubstr("threshold.max_perplexity_increase"));
-}
-
-TEST(JobProtoTest, SpeedIsTold) {
-  EvaluateResult result;
-  result.peak_device_bytes = 77;
-  result.model.figures.throughputs = {{8, 512, 32, 3, {1000, 900, 1100}, {50, 45, 55}, 123, 1.5}};
-  const v1::EvaluateResult message = ToProto(result);
-  EXPECT_EQ(message.peak_device_bytes(), 77);
-  ASSERT_EQ(message.model().throughputs_size(), 1);
-  EXPECT_EQ(message.model().throughputs(0).ShortDebugString(),
-            "batch_size: 8 prompt_tokens: 512 new_tokens: 32 repetitions: 3 "
-            "prefill_tokens_per_second: 1000 least_prefill_tokens_per_second: 900 "
-            "largest_prefill_tokens_per_second: 1100 decode_tokens_per_second: 50 "
-            "least_decode_tokens_per_second: 45 largest_decode_tokens_per_second: 55 "
-            "peak_memory_bytes: 123 seconds: 1.5");
-}
-
-TEST(JobProtoTest, UnreadableBytesInTheStoreAreNoCrash) {
-  Job job;
-  job.id = "a";
-  job.state = JobState::kSucceeded;
-  job.request = job.result = job.progress = "\xff\xff\xff";
-  EXPECT_EQ(ToProto(job).name(), "jobs/a");
 }
 
 }  // namespace
