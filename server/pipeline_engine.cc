@@ -1,13 +1,11 @@
 // Binds the service to the pipeline and the devices that it runs on.
-#include <unistd.h>
-
 #include <algorithm>
 #include <charconv>
 #include <fstream>
 #include <memory>
 #include <string_view>
-#include <thread>
 
+#include "base/machine.h"
 #include "linalg/backend.h"
 #include "linalg/cuda/loader.h"
 #include "linalg/cuda/module_api.h"
@@ -43,9 +41,8 @@ DeviceInfo DescribeCpu() {
   DeviceInfo device;
   device.name = "cpu";
   device.model = ProcessorName();
-  device.description =
-      device.model + ", " + std::to_string(std::thread::hardware_concurrency()) + " threads";
-  device.memory_bytes = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
+  device.description = device.model + ", " + std::to_string(UsableCores()) + " threads";
+  device.memory_bytes = UsableMemoryBytes();
   return device;
 }
 

@@ -39,9 +39,14 @@ class Supervisor {
  private:
   void Run();
   pid_t Spawn(const std::string& worker_id);
-  // Waits for the process's end; how it ended, in words.
-  std::string Await(pid_t pid);
-  void ReleaseJobs(const std::string& worker_id, const std::string& why);
+  // How a worker ended: in words, and the reason that its attempt's error gets.
+  struct End {
+    std::string how;
+    std::string_view reason = kWorkerDied;
+  };
+  // Waits for the process's end. killed_before: KilledForMemory() when it was started.
+  End Await(pid_t pid, int64_t killed_before);
+  void ReleaseJobs(const std::string& worker_id, const End& end);
 
   const std::vector<std::string> arguments_;
   const std::string device_;

@@ -126,10 +126,13 @@ class JobStore {
   // Ends every attempt whose lease has run out: QUEUED again, FAILED with ATTEMPTS_EXHAUSTED where
   // this was the last attempt, CANCELLED where it was CANCELLING. Returns how many.
   virtual absl::StatusOr<int> ExpireLeases() = 0;
-  // The same at once for all leases of workers whose id begins with worker_prefix; why goes into
-  // the attempt's error.
+  // The same at once for all leases of workers whose id begins with worker_prefix; reason and why
+  // go into the attempt's error. A job whose worker was killed for want of memory
+  // (HOST_OUT_OF_MEMORY) pauses before its next attempt, and FAILS with that reason the second
+  // time: a third attempt would end in the same place.
   virtual absl::StatusOr<int> ReleaseWorkers(const std::string& worker_prefix,
-                                             const std::string& why) = 0;
+                                             const std::string& why,
+                                             std::string_view reason = kWorkerDied) = 0;
 };
 
 struct SqliteStoreOptions {

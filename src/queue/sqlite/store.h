@@ -39,8 +39,8 @@ class SqliteJobStore : public JobStore {
   absl::StatusOr<JobState> Finish(const Lease& lease, const Outcome& outcome) override;
   absl::Status Release(const Lease& lease) override;
   absl::StatusOr<int> ExpireLeases() override;
-  absl::StatusOr<int> ReleaseWorkers(const std::string& worker_prefix,
-                                     const std::string& why) override;
+  absl::StatusOr<int> ReleaseWorkers(const std::string& worker_prefix, const std::string& why,
+                                     std::string_view reason) override;
 
  private:
   // A connection and the lock that serialises its use.
@@ -56,7 +56,8 @@ class SqliteJobStore : public JobStore {
   template <typename Function>
   absl::Status Write(const Function& change);
   absl::StatusOr<int> EndLostAttempts(SqliteDb& db, const std::string& condition,
-                                      const std::string& parameter, const std::string& why);
+                                      const std::string& parameter, const std::string& why,
+                                      std::string_view reason);
 
   SqliteStoreOptions options_;
   Connection write_;
