@@ -31,7 +31,7 @@ std::string Layers(const v1::Progress& progress) {
 }
 
 std::string Eta(const v1::Progress& progress) {
-  return progress.has_eta() ? absl::StrCat("  ETA ", Seconds(progress.eta())) : "";
+  return progress.has_eta() ? absl::StrCat("  ETA ", Duration(progress.eta())) : "";
 }
 
 std::string PlainLine(const v1::Progress& progress) {
@@ -113,7 +113,7 @@ void ProgressView::Show(const v1::JobEvent& event) {
     case v1::JobEvent::kArtifact:
       Say(event.artifact().keep_ratio() > 0
               ? absl::StrCat("published ", event.artifact().uri(), " (keep ratio ",
-                             Real(event.artifact().keep_ratio()), ", ",
+                             event.artifact().keep_ratio(), ", ",
                              Bytes(event.artifact().weight_bytes()), ")")
               : absl::StrCat("published ", event.artifact().uri()));
       break;

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 
 namespace svdllm {
 namespace {
@@ -25,16 +24,6 @@ size_t SequenceLength(std::string_view text) {
                        (code < 0xd800 || code > 0xdfff) && (code & 0xfffe) != 0xfffe &&
                        (code < 0x80 || code > 0x9f);
   return allowed ? length : 0;
-}
-
-std::string Scaled(double value, double unit, std::initializer_list<const char*> names) {
-  const char* name = *names.begin();
-  for (const char* next : names) {
-    name = next;
-    if (value < 1000 * unit || next == *(names.end() - 1)) break;
-    value /= 1000;
-  }
-  return fmt::format("{:.{}f} {}", value, value < 10 ? 2 : 1, name);
 }
 
 }  // namespace
@@ -61,33 +50,6 @@ std::string Escape(std::string_view text) {
     text.remove_prefix(std::max<size_t>(length, 1));
   }
   return safe;
-}
-
-std::string Number(double value, int digits) {
-  return std::isfinite(value) ? fmt::format("{:.{}g}", value, digits) : "–";
-}
-
-std::string Rate(double a_second) {
-  if (!std::isfinite(a_second)) return "–";
-  return a_second < 999.5 ? fmt::format("{:.3g}", a_second) : fmt::format("{:.0f}", a_second);
-}
-
-std::string Count(int64_t count) {
-  return Scaled(static_cast<double>(count) / 1e3, 1, {"k", "M", "G"});
-}
-std::string Bytes(int64_t bytes) {
-  return Scaled(static_cast<double>(bytes) / 1e6, 1, {"MB", "GB"});
-}
-
-std::string Seconds(double seconds) {
-  if (seconds < 100) return fmt::format("{:.{}f} s", seconds, seconds < 10 ? 2 : 1);
-  const auto whole = static_cast<int64_t>(std::lround(seconds));
-  if (whole < 6000) return fmt::format("{} min {:02} s", whole / 60, whole % 60);
-  return fmt::format("{} h {:02} min", whole / 3600, whole / 60 % 60);
-}
-
-std::string Change(double before, double after) {
-  return before > 0 ? fmt::format("{:+.1f} %", 100 * (after / before - 1)) : "–";
 }
 
 std::string Card(const std::string& name, const std::string& figure, const std::string& detail,
