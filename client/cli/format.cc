@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
+#include "base/utf8.h"
 
 namespace svdllm::cli {
 namespace {
@@ -39,10 +40,6 @@ double Between(const google::protobuf::Timestamp& start, const google::protobuf:
   return absl::ToDoubleSeconds(ToTime(end) - ToTime(start));
 }
 
-size_t Columns(std::string_view text) {
-  return std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; });
-}
-
 std::string Printable(std::string text) {
   for (char& c : text) {
     if (std::iscntrl(static_cast<unsigned char>(c)) && c != '\n' && c != '\t') c = '?';
@@ -53,12 +50,12 @@ std::string Printable(std::string text) {
 std::string Table(const std::vector<std::vector<std::string>>& rows) {
   if (rows.empty()) return "";
   const size_t columns = rows[0].size();
-  std::vector<size_t> widths(columns, 0);
+  std::vector<size_t> widths(columns, 0);  // no wide characters are printed here
   std::vector<bool> right(columns, rows.size() > 1);
   for (size_t row = 0; row < rows.size(); ++row) {
     for (size_t i = 0; i < columns; ++i) {
       const std::string& cell = rows[row][i];
-      widths[i] = std::max(widths[i], Columns(cell));
+      widths[i] = std::max(widths[i], CountCharacters(cell));
       if (row > 0 && cell != "-" && cell != "dense" &&
           (cell.empty() || !std::isdigit(static_cast<unsigned char>(cell[0])))) {
         right[i] = false;
@@ -69,7 +66,7 @@ std::string Table(const std::vector<std::vector<std::string>>& rows) {
   for (const std::vector<std::string>& row : rows) {
     std::string line;
     for (size_t i = 0; i < columns; ++i) {
-      const std::string padding(widths[i] - Columns(row[i]), ' ');
+      const std::string padding(widths[i] - CountCharacters(row[i]), ' ');
       absl::StrAppend(&line, i == 0 ? "" : "  ", right[i] ? padding : "", row[i],
                       right[i] ? "" : padding);
     }

@@ -23,8 +23,6 @@ double Between(const google::protobuf::Timestamp& start, const google::protobuf:
 // Columns as wide as their widest cell, two spaces apart, rows of equal length. A column whose
 // cells below the first row all begin with a digit is aligned to the right.
 std::string Table(const std::vector<std::vector<std::string>>& rows);
-// What a terminal shows of UTF-8 text: code points. (No wide characters are printed here.)
-size_t Columns(std::string_view text);
 // With '?' for control characters other than newline and tab: names from a model's files end up in
 // messages, and must not reach the terminal as commands.
 std::string Printable(std::string text);

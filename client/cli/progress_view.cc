@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/utf8.h"
 #include "client/cli/format.h"
 
 namespace svdllm::cli {
@@ -64,10 +65,11 @@ std::string ProgressBar(const v1::Progress& progress, size_t columns) {
   const std::string rest = absl::StrCat(percent, Layers(progress));
   std::string text =
       absl::StrCat(absl::StrFormat("%-9s ", progress.stage()), bar, rest, module, Eta(progress));
-  if (Columns(text) > columns) {
+  if (CountCharacters(text) > columns) {
     text = absl::StrCat(absl::StrFormat("%-9s ", progress.stage()), bar, rest, Eta(progress));
   }
-  if (Columns(text) > columns) text = absl::StrCat(progress.stage(), " ", rest, Eta(progress));
+  if (CountCharacters(text) > columns)
+    text = absl::StrCat(progress.stage(), " ", rest, Eta(progress));
   if (text.size() > columns) text.resize(columns);
   return text;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/files.h"
+#include "base/utf8.h"
 #include "tasks/csv.h"
 #include "tasks/text.h"
 
