@@ -62,8 +62,7 @@ absl::StatusOr<int64_t> ParsePageToken(const ListQuery& query) {
   if (dash == std::string::npos || query.page_token.substr(dash + 1) != FilterDigest(query) ||
       number.empty() || number.size() > 18 ||
       number.find_first_not_of("0123456789") != std::string::npos) {
-    return MakeError(absl::StatusCode::kInvalidArgument, kInvalidField,
-                     "page_token: not one of a list with these filters");
+    return InvalidField("page_token: not one of a list with these filters");
   }
   return std::stoll(number);
 }
