@@ -1,6 +1,5 @@
 #include "queue/sqlite/store.h"
 
-#include <chrono>
 #include <utility>
 
 #include "base/digest.h"
@@ -85,12 +84,7 @@ absl::Status SqliteJobStore::OpenConnection(Connection& connection) {
 }
 
 absl::Status SqliteJobStore::Open() {
-  if (!options_.now_ms) {
-    options_.now_ms = [] {
-      const auto now = std::chrono::system_clock::now().time_since_epoch();
-      return int64_t{std::chrono::duration_cast<std::chrono::milliseconds>(now).count()};
-    };
-  }
+  if (!options_.now_ms) options_.now_ms = WallMs;
   RETURN_IF_ERROR(OpenConnection(write_));
   RETURN_IF_ERROR(MigrateSchema(*write_.db));
   RETURN_IF_ERROR(OpenConnection(read_));
