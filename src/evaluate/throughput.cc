@@ -17,8 +17,6 @@ constexpr uint64_t kSeed = 7;
 // Of all sequences: they are computed at once.
 constexpr int64_t kMostPromptTokens = int64_t{1} << 20;
 
-double Real(int64_t x) { return static_cast<double>(x); }
-
 double SecondsBetween(std::chrono::steady_clock::time_point start,
                       std::chrono::steady_clock::time_point end) {
   return std::chrono::duration<double>(end - start).count();
