@@ -2,10 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <utility>
@@ -15,22 +12,13 @@
 #include "checkpoint/architecture.h"
 #include "checkpoint/parse_config.h"
 #include "tests/support/safetensors_bytes.h"
+#include "tests/support/temp_dir.h"
 
 namespace svdllm::testing {
 namespace {
 
 using nlohmann::json;
 using Options = TinyCheckpointOptions;
-
-void WriteOrDie(const std::string& path, const std::string& content) {
-  std::ofstream out(path, std::ios::binary | std::ios::trunc);
-  out.write(content.data(), static_cast<std::streamsize>(content.size()));
-  out.close();
-  if (!out) {
-    std::perror(path.c_str());
-    std::abort();
-  }
-}
 
 // Numbers that are the same on every machine, which the standard's distributions are not.
 class Random {
