@@ -15,6 +15,9 @@ inline constexpr char kGgufRopeFactors[] = "rope_freqs.weight";
 // what config.json could not say exactly; INVALID_ARGUMENT with MODEL_CORRUPT for missing keys.
 absl::StatusOr<std::string> GgufConfigText(const GgufFile& file);
 
+// UNIMPLEMENTED with UNSUPPORTED_ARCHITECTURE and the file's path.
+absl::Status UnsupportedGguf(const GgufFile& file, const std::string& what);
+
 // Heads of queries, or of keys and values.
 absl::StatusOr<int64_t> GgufHeads(const GgufFile& file, bool of_keys);
 

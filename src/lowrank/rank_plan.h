@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,9 @@ struct AllocationItem {
   // AllocateByError.
   double weight = 1;
 };
+
+// Which of the items are in each group: groups["q_proj"] has the index of every q_proj.
+std::map<std::string, std::vector<size_t>> GroupsOf(const std::vector<AllocationItem>& items);
 
 // One of the choices that an allocation has for a matrix.
 struct RankOption {
