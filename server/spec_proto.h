@@ -1,6 +1,6 @@
 // Requests as messages, and as what the pipeline takes. A request is resolved once, when it is
-// submitted: checked, defaults filled in, URIs in canonical form. What is stored, shown and run is
-// the resolved request.
+// submitted: it is checked, defaults are filled in, and URIs get their canonical form. The resolved
+// request is what is stored, shown and run.
 #pragma once
 
 #include <string>
@@ -18,18 +18,18 @@ inline constexpr int kMaxTexts = 16;  // of a calibration; of a report's evaluat
 inline constexpr int kMaxLabels = 32;
 inline constexpr int kMaxLabelBytes = 128;
 inline constexpr int kMaxFewshot = 64;
-// What the figure of ReportEvaluation.text is called.
+// The name of the figure of ReportEvaluation.text.
 inline constexpr char kTextName[] = "perplexity";
 
-// Resolve in place. All violations are reported at once (status_proto.h). A seq_len of 0 stays 0:
-// what it means depends on the model. An output_uri that is empty becomes default_output.
+// Resolves a request in place. All violations are reported at once (status_proto.h). A seq_len of 0
+// stays 0, because what it means depends on the model. An empty output_uri becomes default_output.
 absl::Status ResolveRequest(const ArtifactStore& store, const std::string& default_output,
                             v1::CompressModelRequest& request);
 absl::Status ResolveRequest(const ArtifactStore& store, const std::string& default_output,
                             v1::EvaluateRequest& request);
 
-// A resolved request as the pipeline takes it, its inputs fetched: scratch_dir takes what has to be
-// copied. Errors name what is missing, with MODEL_NOT_FOUND, CALIBRATION_INVALID or
+// Turns a resolved request into what the pipeline takes, and fetches its inputs. scratch_dir takes
+// what has to be copied. Errors name what is missing, with MODEL_NOT_FOUND, CALIBRATION_INVALID or
 // DATASET_INVALID.
 absl::StatusOr<CompressSpec> ToSpec(const v1::CompressModelRequest& request,
                                     const ArtifactStore& store, const std::string& scratch_dir);

@@ -16,11 +16,11 @@ struct FieldViolation {
   std::string description;
 };
 
-// One error for all violations at once; code is INVALID_ARGUMENT unless said otherwise.
+// Makes one error for all violations at once.
 absl::Status InvalidFields(const std::vector<FieldViolation>& violations,
                            absl::StatusCode code = absl::StatusCode::kInvalidArgument);
 
-// The serialized google.rpc.Status of an error, for grpc-status-details-bin.
+// Returns the serialized google.rpc.Status of an error, for grpc-status-details-bin.
 std::string ErrorDetails(const absl::Status& status);
 
 }  // namespace svdllm

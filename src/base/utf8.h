@@ -13,19 +13,19 @@ inline bool IsValidUtf8(std::string_view text) { return FirstInvalidUtf8(text) =
 // errors="replace" does. Valid text is returned as it is.
 std::string ToValidUtf8(std::string_view text);
 
-// Bytes of the character that starts with this byte of valid UTF-8.
+// Returns how many bytes the character has that starts with this byte of valid UTF-8.
 inline size_t CharLength(char lead) {
   const auto byte = static_cast<unsigned char>(lead);
   return byte < 0x80 ? 1 : byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4;
 }
-// The character at text[pos]; text is valid UTF-8 and pos a character's first byte.
+// Returns the character at text[pos]. text is valid UTF-8, and pos is a character's first byte.
 char32_t DecodeChar(std::string_view text, size_t pos);
-// First byte of the character that ends just before pos > 0.
+// Returns the first byte of the character that ends just before pos > 0.
 size_t PreviousChar(std::string_view text, size_t pos);
 void AppendUtf8(char32_t c, std::string* out);
 size_t CountCharacters(std::string_view text);
 
-// The Unicode property White_Space.
+// Whether c has the Unicode property White_Space.
 bool IsWhiteSpace(char32_t c);
 // What Python's str.isspace takes for it: the separators U+001C to U+001F too.
 bool IsPythonSpace(char32_t c);

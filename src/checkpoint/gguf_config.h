@@ -11,8 +11,9 @@ namespace svdllm {
 // The tensor that holds LLaMA 3's scaling of rotary frequencies, worked out.
 inline constexpr char kGgufRopeFactors[] = "rope_freqs.weight";
 
-// For a file of architecture llama. UNIMPLEMENTED with UNSUPPORTED_ARCHITECTURE naming the key for
-// what config.json could not say exactly; INVALID_ARGUMENT with MODEL_CORRUPT for missing keys.
+// Returns it for a file of architecture llama. UNIMPLEMENTED with UNSUPPORTED_ARCHITECTURE, naming
+// the key, for what config.json could not say exactly; INVALID_ARGUMENT with MODEL_CORRUPT for
+// missing keys.
 absl::StatusOr<std::string> GgufConfigText(const GgufFile& file);
 
 // UNIMPLEMENTED with UNSUPPORTED_ARCHITECTURE and the file's path.

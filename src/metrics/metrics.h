@@ -1,9 +1,9 @@
-// Every metric name in one place. Base units; counters end in _total; no job id, model or URI is
-// ever a label.
+// Every metric name in one place. Units are base units, and counters end in _total. No job id,
+// model or URI is ever a label.
 //
-// Workers are processes of their own, so what they count goes through the job store: a counter is a
-// row whose key is the metric's name and label value, "svdllm_job_attempts_total|lost". The process
-// that serves /metrics reads the rows at each scrape; so the figures also outlive a restart.
+// Workers are processes of their own, so what they count goes through the job store. A counter is a
+// row whose key is the metric's name and label value: "svdllm_job_attempts_total|lost". The process
+// that serves /metrics reads the rows at each scrape, so the figures also outlive a restart.
 #pragma once
 
 #include <array>
@@ -42,7 +42,7 @@ inline constexpr std::array<double, 12> kStageBuckets = {0.1, 0.5,  1,    5,    
 
 // The row of a counter with one label.
 std::string CounterKey(std::string_view metric, std::string_view label_value);
-// Adds one observation of a stage's duration to counters (a histogram kept as rows).
+// Adds one observation of a stage's duration to counters: a histogram that is kept as rows.
 void CountStage(std::string_view stage, double seconds, std::map<std::string, double>& counters);
 
 }  // namespace svdllm

@@ -1,4 +1,4 @@
-// Turns what the job store counts into metric families, afresh at every scrape.
+// Turns the job store's counts into metric families, afresh at every scrape.
 #pragma once
 
 #include <prometheus/collectable.h>
@@ -22,8 +22,8 @@ struct StoreSample {
 
 class StoreCollector : public prometheus::Collectable {
  public:
-  // read is called at each scrape, from any thread; false: the store cannot be read, and its
-  // metrics are left out rather than shown as zero.
+  // `read` is called at each scrape, from any thread. Where it returns false the store cannot be
+  // read, and its metrics are left out rather than shown as zero.
   explicit StoreCollector(std::function<bool(StoreSample&)> read) : read_(std::move(read)) {}
   std::vector<prometheus::MetricFamily> Collect() const override;
 

@@ -1,4 +1,4 @@
-// Text as Python's str has it: lm-evaluation-harness cleans, cuts and measures with these. Texts
+// Text as Python's str treats it: lm-evaluation-harness cleans, cuts and measures with these. Texts
 // are valid UTF-8.
 #pragma once
 
@@ -11,9 +11,9 @@ namespace svdllm {
 // Without the white space (Python's) at both ends, or at the right one.
 std::string_view StripSpace(std::string_view text);
 std::string_view StripSpaceRight(std::string_view text);
-// What stands between white space.
+// Returns the parts between white space.
 std::vector<std::string_view> SplitAtSpace(std::string_view text);
-// What stands between separators, empty parts included.
+// Returns the parts between separators, empty ones included.
 std::vector<std::string_view> SplitAt(std::string_view text, char separator);
 
 // Characters that have one other case change it.
