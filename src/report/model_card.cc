@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/format.h"
 #include "report/compression_json.h"
-#include "report/html.h"
 
 namespace svdllm {
 namespace {

@@ -1,5 +1,5 @@
-// report.html: what a job measured, for people to look at. One file with style and figures in it:
-// no script, nothing fetched, well-formed XML behind the doctype. Every string is escaped.
+// What a job measured, for people to look at: report.html. Texts and layout are the templates of
+// assets/.
 #pragma once
 
 #include <string>
@@ -9,10 +9,11 @@
 
 namespace svdllm {
 
-// Of one artifact of a compression.
+// Of one artifact of a compression, and of an evaluation with or without a baseline.
+// One file with style and figures in it: no script, nothing fetched, well-formed XML behind the
+// doctype. Every string is escaped.
 std::string CompressionHtml(const CompressSpec& spec, const CompressResult& job,
                             const ArtifactResult& artifact);
-// Of an evaluation, with or without a baseline.
 std::string EvaluationHtml(const EvaluateSpec& spec, const EvaluateResult& result);
 
 }  // namespace svdllm

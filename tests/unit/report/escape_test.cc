@@ -1,0 +1,24 @@
+#include "report/escape.h"
+
+#include <gtest/gtest.h>
+
+namespace svdllm {
+namespace {
+
+const std::string kReplacement = "\xef\xbf\xbd";
+
+TEST(Escape, KeepsTextAndNothingElse) {
+  EXPECT_EQ(Escape("größer <a href=\"x\">"), "größer &lt;a href=&quot;x&quot;&gt;");
+  EXPECT_EQ(Escape("AT&T's"), "AT&amp;T&#39;s");
+  EXPECT_EQ(Escape("日本 😀\n\t"), "日本 😀\n\t");
+  EXPECT_EQ(Escape(std::string("a\0b", 3)), "a" + kReplacement + "b");
+  EXPECT_EQ(Escape("\xc2\x85"), kReplacement);      // a control character
+  EXPECT_EQ(Escape("\xef\xbf\xbf"), kReplacement);  // no character
+  EXPECT_EQ(Escape("\xff\x80"), kReplacement + kReplacement);
+  EXPECT_EQ(Escape("\xc0\xaf"), kReplacement + kReplacement);                     // overlong
+  EXPECT_EQ(Escape("\xed\xa0\x80"), kReplacement + kReplacement + kReplacement);  // a surrogate
+  EXPECT_EQ(Escape("\xe2\x82"), kReplacement);                                    // cut short
+}
+
+}  // namespace
+}  // namespace svdllm
