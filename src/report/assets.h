@@ -8,5 +8,6 @@ extern const char kReportTemplate[];      // report.html.mustache
 extern const char kEvaluationTemplate[];  // evaluation.html.mustache
 extern const char kHeadPartial[];         // head.html.mustache: {{> head}}
 extern const char kMeasuredPartial[];     // measured.html.mustache: {{> measured}}
+extern const char kCardTemplate[];        // model_card.md.mustache
 
 }  // namespace svdllm

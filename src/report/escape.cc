@@ -1,5 +1,8 @@
 #include "report/escape.h"
 
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
 #include "base/utf8.h"
 
 namespace svdllm {
@@ -27,6 +30,11 @@ std::string EachCharacter(std::string_view text, const Function& shown) {
   return safe;
 }
 
+std::string OneLine(std::string_view text) {
+  return EachCharacter(
+      text, [](std::string_view c) { return std::string(c == "\n" || c == "\t" ? " " : c); });
+}
+
 }  // namespace
 
 std::string Escape(std::string_view text) {
@@ -46,6 +54,40 @@ std::string Escape(std::string_view text) {
         return std::string(c);
     }
   });
+}
+
+std::string EscapeMarkdown(std::string_view text) {
+  std::string safe;
+  for (const char c : OneLine(text)) {
+    if (std::string_view("\\`*[]<&|").find(c) != std::string_view::npos) safe += '\\';
+    safe += c;
+  }
+  return safe;
+}
+
+std::string CodeSpan(std::string_view text) {
+  const std::string code = OneLine(text);
+  // Code ends at as many backticks as it began with: one more than stand together in the text.
+  size_t longest = 0, run = 0;
+  for (const char c : code) {
+    run = c == '`' ? run + 1 : 0;
+    longest = std::max(longest, run);
+  }
+  const std::string fence(longest + 1, '`');
+  const bool touches = !code.empty() && (code.front() == '`' || code.back() == '`');
+  const char* gap = touches ? " " : "";
+  return fence + gap + code + gap + fence;
+}
+
+std::string YamlScalar(std::string_view text) {
+  const auto plain = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
+  };
+  const std::string line = OneLine(text);
+  // A string of JSON is one of YAML.
+  const bool bare = std::all_of(line.begin(), line.end(), plain) && line[0] != '-';
+  return bare ? line : nlohmann::json(line).dump();
 }
 
 }  // namespace svdllm

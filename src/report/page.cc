@@ -1,6 +1,7 @@
 #include "report/page.h"
 
 #include "report/assets.h"
+#include "report/card_data.h"
 #include "report/page_data.h"
 #include "report/template.h"
 
@@ -13,6 +14,11 @@ std::string CompressionHtml(const CompressSpec& spec, const CompressResult& job,
 
 std::string EvaluationHtml(const EvaluateSpec& spec, const EvaluateResult& result) {
   return RenderHtml(kEvaluationTemplate, EvaluationData(spec, result));
+}
+
+std::string ModelCard(const Checkpoint& source, const CompressSpec& spec, const CompressResult& job,
+                      const ArtifactResult& artifact) {
+  return RenderMarkdown(kCardTemplate, CardData(source, spec, job, artifact));
 }
 
 }  // namespace svdllm

@@ -52,4 +52,8 @@ std::string RenderHtml(const char* text, const Data& data, std::vector<std::stri
   return Render(text, data, Escape, problems);
 }
 
+std::string RenderMarkdown(const char* text, const Data& data, std::vector<std::string>* problems) {
+  return Render(text, data, EscapeMarkdown, problems);
+}
+
 }  // namespace svdllm

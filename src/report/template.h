@@ -18,10 +18,12 @@ using DataList = kainjow::mustache::list;
 // itself out would make it look like a mistake of the template.
 inline Data Nothing() { return Data(false); }
 
-// A template with its data. {{name}} is escaped; {{{name}}} is markup
+// A template with its data. {{name}} is escaped, for HTML or for Markdown; {{{name}}} is markup
 // that C++ has made. problems, where given, gets what is wrong with the template: a tag that does
 // not end, a name that is not set. Rendering passes over both.
 std::string RenderHtml(const char* text, const Data& data,
                        std::vector<std::string>* problems = nullptr);
+std::string RenderMarkdown(const char* text, const Data& data,
+                           std::vector<std::string>* problems = nullptr);
 
 }  // namespace svdllm

@@ -6,10 +6,15 @@
 
 #include <algorithm>
 #include <regex>
+#include <sstream>
 
 #include "base/utf8.h"
 #include "report/assets.h"
+#include "report/card_data.h"
 #include "report/page_data.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_checkpoint.h"
 #include "tests/unit/report/report_cases.h"
 
 namespace svdllm {
@@ -17,6 +22,7 @@ namespace {
 
 using testing::Artifact;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::Job;
 using ::testing::Not;
@@ -28,6 +34,7 @@ TEST(Render, FillsInAndEscapes) {
   std::vector<std::string> problems;
   EXPECT_EQ(RenderHtml("{{name}} {{{name}}}{{#nothing}} more{{/nothing}}", data, &problems),
             "&lt;a|b&gt; <a|b>");
+  EXPECT_EQ(RenderMarkdown("{{name}} {{{name}}}", data, &problems), "\\<a\\|b> <a|b>");
   EXPECT_THAT(problems, IsEmpty());
 }
 
@@ -127,6 +134,85 @@ TEST(EvaluationTemplate, HasASectionForEverythingAndNoNameTooMany) {
   for (const std::string& html : RenderAll(kEvaluationTemplate, RenderHtml, cases)) {
     EXPECT_EQ(XmlError(html), "");
   }
+}
+
+class CardTemplate : public ::testing::Test {
+ protected:
+  void SetUp() override { testing::WriteTinyCheckpoint(dir_.path()); }
+  Data DataOf(const Compression& m) {
+    absl::StatusOr<Checkpoint> source = Checkpoint::Open(dir_.path());
+    EXPECT_OK(source);
+    return CardData(*source, m.spec, m.job, m.artifact);
+  }
+  testing::TempDir dir_;
+};
+
+// Every row of a table has as many cells as its head, and none stands outside of a table.
+void ExpectWholeTables(const std::string& card) {
+  size_t columns = 0;
+  std::istringstream lines(card);
+  for (std::string line; std::getline(lines, line);) {
+    const std::string cells = std::regex_replace(line, std::regex(R"(\\\|)"), "");
+    const auto bars = static_cast<size_t>(std::count(cells.begin(), cells.end(), '|'));
+    if (line.rfind("| |", 0) == 0 || line.rfind("| batch size", 0) == 0) {
+      columns = bars;
+    } else if (line.rfind('|', 0) == 0) {
+      EXPECT_EQ(bars, columns) << line;
+    } else {
+      EXPECT_EQ(bars, 0u) << line;
+      columns = 0;
+    }
+  }
+}
+
+TEST_F(CardTemplate, HasASectionForEverythingAndNoNameTooMany) {
+  std::vector<Data> cases;
+  for (const Compression& m : Compressions()) cases.push_back(DataOf(m));
+  dir_.Write("README.md", "---\nlicense: apache-2.0\n---\n");
+  cases.push_back(DataOf({}));
+  const std::vector<std::string> cards = RenderAll(kCardTemplate, RenderMarkdown, cases);
+  for (const std::string& card : cards) ExpectWholeTables(card);
+  EXPECT_THAT(cards.front(), HasSubstr("\nlicense: other\n"));
+  EXPECT_THAT(cards.front(), HasSubstr("declares no licence"));
+  EXPECT_THAT(cards.back(), HasSubstr("\nlicense: apache-2.0\n"));
+  EXPECT_THAT(cards.back(), Not(HasSubstr("declares no licence")));
+}
+
+TEST_F(CardTemplate, ShowsWhatWasMeasured) {
+  Compression m;
+  m.spec.calibration.sources = {{{"/data/wiki.txt"}, false, 3}, {{}, true, 1}};
+  const std::string card = RenderMarkdown(kCardTemplate, DataOf(m));
+  for (const char* shown :
+       {"---\nbase_model: some-model\n", "# some-model, 80 % of its linear layers' parameters kept",
+        "| parameters | 134.52 M | 113.00 M | -16.0 % |\n| of the compressed linears | ",
+        "| -16.0 % |\n| wikitext (4 windows, 8188 tokens predicted) | 12.25 | 14.5 | × 1.184 |\n"
+        "| piqa, acc (1838 questions) | 0.680 ± 0.011 | 0.610 ± 0.011 | -0.070 |\n",
+        "-0.070 |\n\n## Speed\n\n| batch size | | before | after | change "
+        "|\n|---|---|---|---|---|\n"
+        "| 1 | prefill, tokens per second | 2000 | 2346 | × 1.17 |\n",
+        "| 1 | peak memory | 800.0 MB | 400.0 MB | -50.0 % |\n\nOn cpu, 2 threads, by svdllm's",
+        "- ranks `uniform`: the same keep ratio for every matrix\n- factors plain: two factors per "
+        "matrix\n- calibrated on 256 sequences of up to 2048 tokens, seed 3: 75 % `wiki.txt` and "
+        "25 % the model's own samples\n- largest relative loss of a matrix: 0.1, "
+        "`model.layers.0.self_attn.q_proj`\n- computed on cpu, 2 threads\n\n[report.html]"}) {
+    EXPECT_THAT(card, HasSubstr(shown));
+  }
+}
+
+TEST_F(CardTemplate, EscapesNames) {
+  const std::string evil = "a`b|c\n# <script>[x](y)\xff";
+  Compression m;
+  m.spec.model_uri = m.spec.calibration.sources[0].text.path = m.job.device = evil;
+  m.job.before.perplexities[0].name = m.job.before.tasks[0].name = evil;
+  m.artifact.matrices[0].name = evil;
+  m.artifact.matrices[0].relative_loss = 1;
+  const std::string card = RenderMarkdown(kCardTemplate, DataOf(m));
+  EXPECT_THAT(card, HasSubstr("\nbase_model: \"a`b|c # <script>[x](y)\xef\xbf\xbd\"\n"));
+  EXPECT_THAT(card, HasSubstr("\n# a\\`b\\|c # \\<script>\\[x\\](y)\xef\xbf\xbd, 80 %"));
+  EXPECT_THAT(card, HasSubstr("Made from ``a`b|c # <script>[x](y)\xef\xbf\xbd`` by"));
+  EXPECT_THAT(card, HasSubstr("| a\\`b\\|c # \\<script>\\[x\\](y)\xef\xbf\xbd (4 windows"));
+  EXPECT_THAT(card, Not(HasSubstr("\n# <script>")));
+  EXPECT_THAT(card, Not(HasSubstr("\xff")));
 }
 
 }  // namespace
