@@ -16,6 +16,7 @@ find_package(SQLite3 REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
 find_path(LAPACK_INCLUDE_DIR lapack.h REQUIRED)  # the declarations only: OpenBLAS carries LAPACK
+find_path(MUSTACHE_INCLUDE_DIR kainjow/mustache.hpp REQUIRED)
 
 # OpenBLAS built on OpenMP: its threads and our parallel loops are then one pool, and a product
 # called inside a parallel loop runs on one thread, so that pools never nest.
