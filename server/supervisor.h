@@ -40,12 +40,13 @@ class Supervisor {
  private:
   void Run();
   pid_t Spawn(const std::string& worker_id);
-  // How a worker ended: in words, and the reason that its attempt's error gets.
+  // How a worker ended, in words, and the reason that its attempt's error gets.
   struct End {
     std::string how;
     std::string_view reason = kWorkerDied;
   };
-  // Waits for the process's end. killed_before: KilledForMemory() when it was started.
+  // Waits for the process's end and returns how it ended. killed_before is what KilledForMemory()
+  // was when the process was started.
   End Await(pid_t pid, int64_t killed_before);
   void ReleaseJobs(const std::string& worker_id, const End& end);
 

@@ -35,9 +35,9 @@ class MappedFile {
   std::string path_;
 };
 
-// Whether there is something at the path, or where its links lead.
+// Whether there is something at the path, or at the place that its links lead to.
 bool Exists(const std::string& path);
-// The whole file; INVALID_ARGUMENT where it is larger than max_bytes.
+// Returns the whole file. INVALID_ARGUMENT where it is larger than max_bytes.
 absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes = int64_t{1} << 34);
 // Writes a temporary file beside path, syncs it, renames it over path and syncs the directory.
 // After a crash path holds the old content or the new, never a mixture.

@@ -6,11 +6,11 @@
 
 namespace svdllm {
 
-// Where the first byte that is not part of a character stands; npos: all are.
+// Returns where the first byte stands that is not part of a character; npos where all are.
 size_t FirstInvalidUtf8(std::string_view text);
 inline bool IsValidUtf8(std::string_view text) { return FirstInvalidUtf8(text) == text.npos; }
-// Invalid sequences become U+FFFD, one for each maximal valid prefix of a character, as Python's
-// errors="replace" does. Valid text is returned as it is.
+// Replaces invalid sequences by U+FFFD, one for each maximal valid prefix of a character, as
+// Python's errors="replace" does. Valid text is returned as it is.
 std::string ToValidUtf8(std::string_view text);
 
 // Returns how many bytes the character has that starts with this byte of valid UTF-8.
@@ -27,15 +27,17 @@ size_t CountCharacters(std::string_view text);
 
 // Whether c has the Unicode property White_Space.
 bool IsWhiteSpace(char32_t c);
-// What Python's str.isspace takes for it: the separators U+001C to U+001F too.
+// Whether Python's str.isspace takes c for white space: the separators U+001C to U+001F are too.
 bool IsPythonSpace(char32_t c);
-// Where the run of white space that starts at pos ends, and where the one that ends at pos starts.
+// SkipWhiteSpace returns where the run of white space that starts at pos ends; SkipWhiteSpaceBack
+// returns where the run that ends at pos starts.
 using SpacePredicate = bool (*)(char32_t);
 size_t SkipWhiteSpace(std::string_view text, size_t pos, SpacePredicate is_space = IsWhiteSpace);
 size_t SkipWhiteSpaceBack(std::string_view text, size_t pos,
                           SpacePredicate is_space = IsWhiteSpace);
 
-// Every occurrence of from (not empty) in text replaced by to; left to right, none overlapping.
+// Returns text with every occurrence of from, which is not empty, replaced by to, from left to
+// right. None overlap.
 std::string ReplaceAll(std::string_view text, std::string_view from, std::string_view to);
 
 }  // namespace svdllm

@@ -16,10 +16,10 @@ inline constexpr char kGgufRopeFactors[] = "rope_freqs.weight";
 // missing keys.
 absl::StatusOr<std::string> GgufConfigText(const GgufFile& file);
 
-// UNIMPLEMENTED with UNSUPPORTED_ARCHITECTURE and the file's path.
+// Makes UNIMPLEMENTED with UNSUPPORTED_ARCHITECTURE and the file's path.
 absl::Status UnsupportedGguf(const GgufFile& file, const std::string& what);
 
-// Heads of queries, or of keys and values.
+// Returns the number of heads of the queries, or of the keys and values.
 absl::StatusOr<int64_t> GgufHeads(const GgufFile& file, bool of_keys);
 
 }  // namespace svdllm

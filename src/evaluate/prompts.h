@@ -19,7 +19,7 @@ struct EncodedChoice {
   std::vector<int32_t> ids, targets;
 };
 
-// How many ids both begin with.
+// Returns how many ids both begin with.
 size_t SharedBeginning(std::span<const int32_t> a, std::span<const int32_t> b);
 
 // A task, ready to be put to every model with this tokenizer and this many positions.

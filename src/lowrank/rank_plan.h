@@ -40,7 +40,7 @@ struct AllocationItem {
 // Which of the items are in each group: groups["q_proj"] has the index of every q_proj.
 std::map<std::string, std::vector<size_t>> GroupsOf(const std::vector<AllocationItem>& items);
 
-// One of the choices that an allocation has for a matrix.
+// One of the ranks that an allocation may give a matrix.
 struct RankOption {
   int64_t rank = 0;  // 0: dense
   int64_t cost = 0;  // bytes

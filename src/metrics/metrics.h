@@ -36,11 +36,11 @@ inline constexpr char kFencedWrites[] = "svdllm_fenced_writes_total";
 inline constexpr char kArtifactBytes[] = "svdllm_artifact_bytes_total";
 inline constexpr char kStageDuration[] = "svdllm_stage_duration_seconds";  // {stage}
 
-// Upper bounds of the stage histogram in seconds; their order is stored, so only append.
+// The upper bounds of the stage histogram in seconds. Their order is stored, so only append.
 inline constexpr std::array<double, 12> kStageBuckets = {0.1, 0.5,  1,    5,    15,    60,
                                                          300, 1200, 3600, 7200, 21600, 86400};
 
-// The row of a counter with one label.
+// Returns the key of a counter's row with one label.
 std::string CounterKey(std::string_view metric, std::string_view label_value);
 // Adds one observation of a stage's duration to counters: a histogram that is kept as rows.
 void CountStage(std::string_view stage, double seconds, std::map<std::string, double>& counters);

@@ -6,10 +6,11 @@
 
 namespace svdllm {
 
-// Counts enter a sum of work as reals: products of four sizes pass the range of integers.
+// Counts enter a sum of work as real numbers, because products of four sizes pass the range of
+// integers.
 inline double Real(int64_t count) { return static_cast<double>(count); }
 
-// How much text a job works on: tokens, and how many precede one on average.
+// How much text a job works on: the number of tokens, and how many tokens precede one on average.
 struct Workload {
   double tokens = 0, positions = 0;
 };

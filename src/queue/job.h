@@ -100,10 +100,11 @@ struct Lease {
   int64_t token = 0;
 };
 
-// Now, by the clock that a job's times are of.
+// Returns now, by the clock of a job's times.
 int64_t WallMs();
 
-// A new job's id: sorts by time, unguessable, lower-case letters and digits.
+// Makes a new job's id. Ids sort by time and cannot be guessed; they have lower-case letters and
+// digits.
 std::string NewJobId();
 
 }  // namespace svdllm

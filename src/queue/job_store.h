@@ -134,10 +134,10 @@ class JobStore {
   // QUEUED again, FAILED with ATTEMPTS_EXHAUSTED where this was the last attempt, or CANCELLED
   // where they were CANCELLING.
   virtual absl::StatusOr<int> ExpireLeases() = 0;
-  // The same at once for all leases of workers whose id begins with worker_prefix; reason and why
-  // go into the attempt's error. A job whose worker was killed for want of memory
-  // (HOST_OUT_OF_MEMORY) pauses before its next attempt, and FAILS with that reason the second
-  // time: a third attempt would end in the same place.
+  // Does the same at once for all leases of workers whose id begins with worker_prefix. reason and
+  // why go into the attempt's error. A job whose worker was killed for want of memory
+  // (HOST_OUT_OF_MEMORY) pauses before its next attempt, and becomes FAILED with that reason the
+  // second time: a third attempt would end in the same place.
   virtual absl::StatusOr<int> ReleaseWorkers(const std::string& worker_prefix,
                                              const std::string& why,
                                              std::string_view reason = kWorkerDied) = 0;

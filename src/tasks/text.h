@@ -8,7 +8,7 @@
 
 namespace svdllm {
 
-// Without the white space (Python's) at both ends, or at the right one.
+// Return text without the white space (Python's) at both ends, or at the right end.
 std::string_view StripSpace(std::string_view text);
 std::string_view StripSpaceRight(std::string_view text);
 // Returns the parts between white space.
@@ -16,7 +16,7 @@ std::vector<std::string_view> SplitAtSpace(std::string_view text);
 // Returns the parts between separators, empty ones included.
 std::vector<std::string_view> SplitAt(std::string_view text, char separator);
 
-// Characters that have one other case change it.
+// Returns text in lower case. Characters whose lower case is one character change.
 std::string LowerCase(std::string_view text);
 // The first character in upper case, the others in lower.
 std::string Capitalize(std::string_view text);
