@@ -5,9 +5,10 @@
 //   absl::Status end = client.Watch(job->name(), 0, [](const v1::JobEvent& event) { ... });
 //
 // Errors: a call that the server refused has the server's code and message, and details that
-// client/error.h reads. UNAVAILABLE (no connection, or the server said so itself) is retried with
-// growing pauses until the call's time is up, then returned; DEADLINE_EXCEEDED: connected, no
-// answer in time. Retrying is safe: submissions carry a request_id, the other calls are idempotent.
+// client/error.h reads. UNAVAILABLE means that there is no connection, or that the server said so
+// itself. It is retried with growing pauses until the call's time is up, and returned then.
+// DEADLINE_EXCEEDED means that the client was connected and got no answer in time. Retrying is
+// safe: submissions carry a request_id, and the other calls are idempotent.
 #pragma once
 
 #include <chrono>
@@ -23,25 +24,28 @@
 namespace svdllm {
 
 struct ClientOptions {
-  // What one call may take in all, tries and pauses together. For Watch: to get connected at first.
+  // The time that one call may take in all, tries and pauses together. For Watch: the time to get
+  // connected at first.
   std::chrono::milliseconds call_timeout{30'000};
-  // How long Watch keeps trying to get a stream back that it had.
+  // How long Watch tries to get a stream back that it had.
   std::chrono::milliseconds reconnect_timeout{300'000};
-  // Between pings on an otherwise silent connection; a peer that does not answer one is gone.
+  // The time between pings on an otherwise silent connection. A peer that does not answer one is
+  // gone.
   std::chrono::milliseconds keepalive{15'000};
-  // Once stop is requested, calls, also those under way, end with CANCELLED.
+  // Once stop is requested, all calls end with CANCELLED, also those under way.
   std::stop_token stop = {};
-  // Told of each failed try that will be repeated. Called on the calling thread.
+  // Told about each failed try that will be repeated. Called on the calling thread.
   std::function<void(const absl::Status&)> on_retry = {};
 };
 
-// A random (version 4) UUID.
+// Returns a random (version 4) UUID.
 std::string NewRequestId();
 
-// Thread-safe; calls block. Connects at the first call, and again whenever the connection was lost.
+// Thread-safe; calls block. It connects at the first call, and again whenever the connection was
+// lost.
 class Client {
  public:
-  // address: host:port (7070 where there is no port), or a gRPC target such as unix:/path.
+  // `address` is host:port (7070 where there is no port), or a gRPC target such as unix:/path.
   explicit Client(const std::string& address, ClientOptions options = {});
   ~Client();
   Client(const Client&) = delete;
@@ -49,7 +53,8 @@ class Client {
 
   const std::string& address() const;
 
-  // Where request_id is empty, one is set: a retry can never queue a second job.
+  // Submit a job. Where request_id is empty, one is set, so that a retry can never queue a second
+  // job.
   absl::StatusOr<v1::Job> CompressModel(v1::CompressModelRequest request);
   absl::StatusOr<v1::Job> Evaluate(v1::EvaluateRequest request);
 
@@ -57,14 +62,15 @@ class Client {
   absl::StatusOr<v1::Job> GetJob(const std::string& name);
   absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request);
   absl::StatusOr<v1::Job> CancelJob(const std::string& name);
-  // OK too where the job is gone after an earlier try of this call whose answer was lost.
+  // Also OK where the job is gone because an earlier try of this call succeeded and its answer was
+  // lost.
   absl::Status DeleteJob(const std::string& name);
   absl::StatusOr<v1::ServerInfo> GetServerInfo();
 
-  // Calls on_event, on this thread, for the job's events after after_sequence, first what has
-  // happened, then what happens; returns OK when the job has ended. A lost stream is opened again
-  // after the last event seen: every event is delivered once, in order (but see JobEvent.sequence
-  // for what a slow reader may be spared).
+  // Calls on_event, on this thread, for the job's events after after_sequence: first for what has
+  // happened, then for what happens. Returns OK when the job has ended. A lost stream is opened
+  // again after the last event seen, so every event is delivered once, in order. JobEvent.sequence
+  // says what a slow reader may be spared.
   absl::Status Watch(const std::string& name, int64_t after_sequence,
                      const std::function<void(const v1::JobEvent&)>& on_event);
 

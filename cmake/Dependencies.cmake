@@ -6,7 +6,6 @@ find_package(OpenSSL REQUIRED COMPONENTS Crypto)
 find_package(Protobuf REQUIRED)  # the module: Debian ships no config file; before gRPC, which needs it
 find_package(gRPC CONFIG REQUIRED)
 find_package(absl CONFIG REQUIRED)
-find_package(Eigen3 CONFIG REQUIRED)
 find_package(spdlog CONFIG REQUIRED)
 find_package(fmt CONFIG REQUIRED)
 find_package(nlohmann_json CONFIG REQUIRED)
@@ -17,6 +16,7 @@ find_package(SQLite3 REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
 find_path(LAPACK_INCLUDE_DIR lapack.h REQUIRED)  # the declarations only: OpenBLAS carries LAPACK
+find_path(MUSTACHE_INCLUDE_DIR kainjow/mustache.hpp REQUIRED)
 
 # OpenBLAS built on OpenMP: its threads and our parallel loops are then one pool, and a product
 # called inside a parallel loop runs on one thread, so that pools never nest.
@@ -30,6 +30,7 @@ get_filename_component(OPENBLAS_DIR ${OPENBLAS_LIBRARY} DIRECTORY)
 target_link_options(svdllm_openblas INTERFACE "LINKER:-rpath,${OPENBLAS_DIR}")
 
 if(SVDLLM_BUILD_TESTS)
+  find_package(Eigen3 CONFIG REQUIRED)
   find_package(GTest CONFIG REQUIRED)
 endif()
 if(SVDLLM_BUILD_BENCH)

@@ -12,9 +12,9 @@ struct HostPort {
   std::string port;
 };
 
-// INVALID_ARGUMENT names the address.
+// INVALID_ARGUMENT, naming the address.
 absl::StatusOr<HostPort> ParseAddress(const std::string& address);
-// Whether only this machine can reach it: 127.0.0.0/8, ::1 or "localhost", literally.
+// Whether only this machine can reach the address: 127.0.0.0/8, ::1 or "localhost", literally.
 bool IsLoopback(const HostPort& address);
 
 }  // namespace svdllm

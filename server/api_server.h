@@ -1,5 +1,5 @@
-// The serving half: gRPC with health and reflection, HTTP with metrics and probes, streams, and the
-// watch over leases. Includes no gRPC headers.
+// The serving half of the program: gRPC with health and reflection, HTTP with metrics and probes,
+// streams, and the watch over leases. This header includes no gRPC headers.
 #pragma once
 
 #include <cstdint>
@@ -23,15 +23,15 @@ struct ApiServerOptions {
   int64_t queue_limit = 1000;
   int64_t lease_ms = 30000;
   int64_t max_request_bytes = 4 << 20;
-  // Of the supervised workers; for metrics. Empty: there are none.
+  // The processes and the restarts of the supervised workers, for metrics. Empty: there are none.
   std::function<std::vector<int64_t>()> worker_pids;
   std::function<int64_t()> worker_restarts;
-  std::string nvml_library = kNvmlLibrary;  // what asks CUDA devices for their metrics
+  std::string nvml_library = kNvmlLibrary;  // the library that is asked for CUDA devices' metrics
 };
 
 class ApiServer {
  public:
-  // Serves when it returns. The references outlive the server. Errors name the address.
+  // The server is serving when Start returns. The references outlive it. Errors name the address.
   static absl::StatusOr<std::unique_ptr<ApiServer>> Start(const ApiServerOptions& options,
                                                           JobStore& store, ArtifactStore& artifacts,
                                                           const Engine& engine);
@@ -39,9 +39,9 @@ class ApiServer {
 
   virtual int port() const = 0;
   virtual int http_port() const = 0;  // 0: none
-  // Health and /readyz say so from now on; everything is still served.
+  // From now on health and /readyz say that the server is not ready. Everything is still served.
   virtual void SetNotReady() = 0;
-  // Ends streams with UNAVAILABLE, lets other RPCs finish for a few seconds, stops serving.
+  // Ends streams with UNAVAILABLE, lets other RPCs finish for a few seconds, and stops serving.
   virtual void Shutdown() = 0;
 };
 

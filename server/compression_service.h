@@ -1,5 +1,5 @@
-// The gRPC face of JobApi: adapters, nothing else. Includes generated gRPC code: only server.cc and
-// the .cc of this header include it.
+// The gRPC face of JobApi: adapters and nothing else. It includes generated gRPC code, so only
+// api_server.cc and the .cc of this header include it.
 #pragma once
 
 #include "server/job_api.h"
@@ -11,7 +11,7 @@ namespace svdllm {
 
 class CompressionService final : public v1::CompressionService::CallbackService {
  public:
-  // All outlive the service.
+  // All of them outlive the service.
   CompressionService(JobApi& api, JobStore& store, WatchHub& hub, RpcMetrics& metrics)
       : api_(api), store_(store), hub_(hub), metrics_(metrics) {}
 

@@ -1,4 +1,4 @@
-// The server's settings: flags, each also settable from the environment.
+// The server's settings. They are flags, and each can also be set from the environment.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ namespace svdllm {
 
 enum class Role { kAll, kApi, kWorker };
 
-// The flags' meaning is in flags.cc, where --help reads it.
+// flags.cc explains the flags; --help reads it there.
 struct ServerOptions {
   std::string listen;
   std::string http_listen;
@@ -32,8 +32,9 @@ struct ServerOptions {
   int64_t supervisor_pid = 0;
 };
 
-// The environment's settings first, then the command line's, so that the command line wins. Prints
-// and exits for --help and --version. INVALID_ARGUMENT names the flag and what is wrong with it.
+// Reads the environment's settings first and the command line's then, so that the command line
+// wins. Prints and exits for --help and --version. INVALID_ARGUMENT, naming the flag and what is
+// wrong with it.
 absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv);
 
 }  // namespace svdllm

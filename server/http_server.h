@@ -1,4 +1,4 @@
-// A minimal HTTP/1.1 server for probes and scrapes: GET and HEAD of fixed paths, one request a
+// A minimal HTTP/1.1 server for probes and scrapes: GET and HEAD of fixed paths, one request per
 // connection.
 #pragma once
 
@@ -22,10 +22,11 @@ struct HttpResponse {
 
 class HttpServer {
  public:
-  // Called from several threads.
+  // The answer of each path. Several threads call these functions.
   using Handlers = std::map<std::string, std::function<HttpResponse()>>;
 
-  // address: "127.0.0.1:9464" or "[::1]:9464"; port 0 takes a free one. Errors name the address.
+  // `address` is "127.0.0.1:9464" or "[::1]:9464"; port 0 takes a free one. Errors name the
+  // address.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Start(const std::string& address,
                                                            Handlers handlers);
   ~HttpServer();

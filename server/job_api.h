@@ -1,4 +1,4 @@
-// The RPCs as plain functions of messages: no gRPC. Thread-safe.
+// The RPCs as plain functions of messages, without gRPC. Thread-safe.
 #pragma once
 
 #include <string>
@@ -20,7 +20,7 @@ struct ApiOptions {
 
 class JobApi {
  public:
-  // All outlive the object.
+  // All references outlive the object.
   JobApi(JobStore& store, ArtifactStore& artifacts, const Engine& engine, ApiOptions options);
 
   absl::StatusOr<v1::Job> CompressModel(const v1::CompressModelRequest& request);
@@ -32,7 +32,7 @@ class JobApi {
   v1::ServerInfo GetServerInfo() const;
 
  private:
-  // Checks a resolved request against the world; for compressions, adds the plan to preview.
+  // Checks a resolved request against the world. For compressions, adds the plan to preview.
   absl::Status Check(v1::CompressModelRequest& request, const std::string& id, v1::Job& preview);
   absl::Status Check(v1::EvaluateRequest& request, const std::string& id, v1::Job& preview);
   template <typename Request>

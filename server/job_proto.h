@@ -18,7 +18,7 @@ enum class JobView {
 };
 
 std::string JobName(const std::string& id);  // "jobs/{id}"
-// The id in "jobs/{id}"; INVALID_ARGUMENT names what is wrong.
+// Returns the id in "jobs/{id}". INVALID_ARGUMENT, saying what is wrong with the name.
 absl::StatusOr<std::string> ParseJobName(const std::string& name);
 
 v1::Job ToProto(const Job& job, JobView view = JobView::kFull);

@@ -6,12 +6,14 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <thread>
 
 #include "base/files.h"
 #include "base/logging.h"
+#include "base/machine.h"
 #include "queue/job_store.h"
 #include "queue/worker.h"
 #include "server/api_server.h"
@@ -188,7 +190,21 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
   return absl::OkStatus();
 }
 
+// OpenMP reads its settings when the program is loaded, so they are made before it is loaded anew.
+// Threads: as many as a container's quota pays for, not as its host has; more would wait for each
+// other. Waiting ones sleep: on cores that are shared, spinning keeps those from working that have
+// something to do. What the environment says goes before.
+void SetThreads(char** argv) {
+  constexpr char kPolicy[] = "OMP_WAIT_POLICY", kThreads[] = "OMP_NUM_THREADS";
+  if (getenv(kPolicy) != nullptr && getenv(kThreads) != nullptr) return;
+  setenv(kPolicy, "passive", /*overwrite=*/0);
+  setenv(kThreads, std::to_string(UsableCores()).c_str(), /*overwrite=*/0);
+  execv("/proc/self/exe", argv);
+  // Without /proc it goes on as it was.
+}
+
 int Main(int argc, char** argv) {
+  SetThreads(argv);
   // Before any thread: all inherit it, and only AwaitStopSignal takes these signals.
   const sigset_t signals = StopSignals();
   sigprocmask(SIG_BLOCK, &signals, nullptr);

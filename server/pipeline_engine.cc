@@ -1,13 +1,10 @@
 // Binds the service to the pipeline and the devices that it runs on.
-#include <unistd.h>
-
 #include <algorithm>
 #include <charconv>
-#include <fstream>
 #include <memory>
 #include <string_view>
-#include <thread>
 
+#include "base/machine.h"
 #include "linalg/backend.h"
 #include "linalg/cuda/loader.h"
 #include "linalg/cuda/module_api.h"
@@ -28,24 +25,12 @@ constexpr int kCpu = -1;  // beside the numbers of CUDA devices
 // on is there.
 constexpr int64_t kReservedBytes = int64_t{1280} << 20;
 
-std::string ProcessorName() {
-  std::ifstream cpuinfo("/proc/cpuinfo");
-  for (std::string line; std::getline(cpuinfo, line);) {
-    const size_t colon = line.find(": ");
-    if (line.compare(0, 10, "model name") == 0 && colon != std::string::npos) {
-      return line.substr(colon + 2);
-    }
-  }
-  return "unknown processor";
-}
-
 DeviceInfo DescribeCpu() {
   DeviceInfo device;
   device.name = "cpu";
   device.model = ProcessorName();
-  device.description =
-      device.model + ", " + std::to_string(std::thread::hardware_concurrency()) + " threads";
-  device.memory_bytes = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
+  device.description = device.model + ", " + std::to_string(UsableCores()) + " threads";
+  device.memory_bytes = UsableMemoryBytes();
   return device;
 }
 

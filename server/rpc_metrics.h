@@ -1,4 +1,4 @@
-// Counts and times RPCs under the names that gRPC dashboards know.
+// Counts and times RPCs, under the names that gRPC dashboards know.
 #pragma once
 
 #include <prometheus/counter.h>
@@ -19,7 +19,7 @@ class RpcMetrics {
   // One RPC, from its start to Finish.
   class Call {
    public:
-    // code: "OK", "NOT_FOUND", ...
+    // `code` is "OK", "NOT_FOUND" and so on.
     void Finish(const std::string& code);
 
    private:
@@ -28,7 +28,7 @@ class RpcMetrics {
     std::string type_, method_;
     std::chrono::steady_clock::time_point start_;
   };
-  // type: "unary" or "server_stream".
+  // `type` is "unary" or "server_stream".
   Call Start(const std::string& type, const std::string& method);
 
  private:

@@ -9,8 +9,8 @@
 
 namespace svdllm {
 
-// engine and artifacts outlive the handler. Each attempt works in a directory of its own under
-// work_root, which is gone when the handler returns.
+// Makes the handler. engine and artifacts outlive it. Each attempt works in a directory of its own
+// under work_root, which is gone when the handler returns.
 JobHandler MakeJobHandler(const Engine& engine, ArtifactStore& artifacts,
                           const std::string& work_root);
 

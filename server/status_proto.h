@@ -22,15 +22,15 @@ inline constexpr size_t kMaxMessageBytes = 1024;
 inline constexpr size_t kMaxViolations = 64;
 inline constexpr size_t kMaxViolationBytes = 3072;  // of all fields and descriptions together
 
-// The message of an error as callers get it: valid UTF-8 of at most kMaxMessageBytes.
+// Returns the message of an error as callers get it: valid UTF-8 of at most kMaxMessageBytes.
 std::string ErrorMessage(const absl::Status& status);
 
-// One error for all violations at once; code is INVALID_ARGUMENT unless said otherwise. Where there
-// are more than fit, the first ones are named and the message says how many are not.
+// Makes one error for all violations at once. Where there are more than the bounds allow, it names
+// the first ones, and the message says how many are left out.
 absl::Status InvalidFields(const std::vector<FieldViolation>& violations,
                            absl::StatusCode code = absl::StatusCode::kInvalidArgument);
 
-// The serialized google.rpc.Status of an error, for grpc-status-details-bin.
+// Returns the serialized google.rpc.Status of an error, for grpc-status-details-bin.
 std::string ErrorDetails(const absl::Status& status);
 
 }  // namespace svdllm

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/logging.h"
+#include "base/machine.h"
 
 extern char** environ;
 
@@ -61,14 +62,15 @@ void Supervisor::Run() {
     const std::string worker_id =
         kChildWorkerPrefix + std::to_string(getpid()) + "-" + device_ + "-" + std::to_string(n);
     const auto started = std::chrono::steady_clock::now();
+    const int64_t killed_before = KilledForMemory();
     const pid_t pid = Spawn(worker_id);
     if (pid > 0) {
-      const std::string end = Await(pid);
+      const End end = Await(pid, killed_before);
       std::unique_lock<std::mutex> lock(mutex_);
       const bool stopping = stopping_;
       lock.unlock();
       Log(stopping ? LogLevel::kInfo : LogLevel::kError, "worker ended",
-          {{"worker", worker_id}, {"pid", std::to_string(pid)}, {"how", end}});
+          {{"worker", worker_id}, {"pid", std::to_string(pid)}, {"how", end.how}});
       ReleaseJobs(worker_id, end);
     }
     if (std::chrono::steady_clock::now() - started > kLongestPause) pause = kFirstPause;
@@ -113,7 +115,7 @@ pid_t Supervisor::Spawn(const std::string& worker_id) {
   return pid;
 }
 
-std::string Supervisor::Await(pid_t pid) {
+Supervisor::End Supervisor::Await(pid_t pid, int64_t killed_before) {
   while (true) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -122,23 +124,29 @@ std::string Supervisor::Await(pid_t pid) {
       if (ended != 0) {
         pid_ = 0;
         wake_.notify_all();
-        if (ended < 0) return "cannot be waited for";
-        if (WIFSIGNALED(status)) {
-          return "killed by signal " + std::to_string(WTERMSIG(status)) + " (" +
-                 strsignal(WTERMSIG(status)) + ")";
+        if (ended < 0) return {"cannot be waited for"};
+        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL &&
+            KilledForMemory() > killed_before) {
+          return {"killed by the system for want of memory: it may use " +
+                      std::to_string(UsableMemoryBytes() >> 20) + " MiB",
+                  kHostOutOfMemory};
         }
-        return "exited with status " + std::to_string(WEXITSTATUS(status));
+        if (WIFSIGNALED(status)) {
+          return {"killed by signal " + std::to_string(WTERMSIG(status)) + " (" +
+                  strsignal(WTERMSIG(status)) + ")"};
+        }
+        return {"exited with status " + std::to_string(WEXITSTATUS(status))};
       }
     }
     std::this_thread::sleep_for(kPoll);
   }
 }
 
-void Supervisor::ReleaseJobs(const std::string& worker_id, const std::string& why) {
+void Supervisor::ReleaseJobs(const std::string& worker_id, const End& end) {
   // Retried: the job would otherwise wait for its lease to run out, which is the bound, not the
   // aim.
   for (int i = 0; i < 5; ++i) {
-    const auto released = store_.ReleaseWorkers(worker_id, why);
+    const auto released = store_.ReleaseWorkers(worker_id, end.how, end.reason);
     if (released.ok()) {
       if (*released > 0) Log(LogLevel::kWarning, "a dead worker's job is queued again", {});
       return;

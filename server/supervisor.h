@@ -1,6 +1,6 @@
 // Keeps the worker process of one device running: starts it, gives its job back the moment it dies,
-// starts it again. Workers of several devices have a supervisor each and know nothing of each
-// other.
+// and starts it again. With several devices there are several supervisors, which know nothing of
+// each other.
 #pragma once
 
 #include <sys/types.h>
@@ -17,12 +17,13 @@
 
 namespace svdllm {
 
-// Leases of supervised workers begin with this; after a restart none of them can be alive.
+// The leases of supervised workers begin with this. After a restart none of these workers can be
+// alive.
 inline constexpr char kChildWorkerPrefix[] = "child-";
 
 class Supervisor {
  public:
-  // arguments: this program's own, without argv[0]; the worker gets them, --role=worker and
+  // `arguments` are this program's own, without argv[0]. The worker gets them, --role=worker and
   // --devices=device. store outlives the supervisor.
   Supervisor(std::vector<std::string> arguments, std::string device, JobStore& store);
   // Kills the worker.
@@ -30,23 +31,30 @@ class Supervisor {
 
   // Asks the worker to stop, and starts no other.
   void RequestStop();
-  // Waits for that; kills the worker after grace_ms.
+  // Waits until the worker has stopped. After grace_ms it is killed.
   void Join(int64_t grace_ms);
-  // The living worker; 0: none now.
+  // The process of the living worker. 0: none is alive now.
   pid_t pid() const { return pid_; }
   int64_t restarts() const { return restarts_; }
 
  private:
   void Run();
   pid_t Spawn(const std::string& worker_id);
-  // Waits for the process's end; how it ended, in words.
-  std::string Await(pid_t pid);
-  void ReleaseJobs(const std::string& worker_id, const std::string& why);
+  // How a worker ended, in words, and the reason that its attempt's error gets.
+  struct End {
+    std::string how;
+    std::string_view reason = kWorkerDied;
+  };
+  // Waits for the process's end and returns how it ended. killed_before is what KilledForMemory()
+  // was when the process was started.
+  End Await(pid_t pid, int64_t killed_before);
+  void ReleaseJobs(const std::string& worker_id, const End& end);
 
   const std::vector<std::string> arguments_;
   const std::string device_;
   JobStore& store_;
-  std::mutex mutex_;  // of the signals sent to pid_, so that none goes to a successor of the number
+  // Guards signals to pid_, so that none goes to a later process with the same number.
+  std::mutex mutex_;
   std::condition_variable wake_;
   bool stopping_ = false;
   std::atomic<pid_t> pid_{0};

@@ -1,4 +1,5 @@
-// Wakes the streams that watch jobs whenever the job store has changed, in this process or another.
+// Wakes the streams that watch jobs whenever the job store has changed, in this process or in
+// another.
 #pragma once
 
 #include <condition_variable>
@@ -15,10 +16,10 @@ namespace svdllm {
 class Watcher {
  public:
   virtual ~Watcher() = default;
-  // Something may have changed. Called from the hub's thread, one call at a time, without locks of
-  // the hub.
+  // Something may have changed. The hub's thread calls this, one call at a time, and holds none of
+  // its locks meanwhile.
   virtual void Notify() = 0;
-  // The server goes away: end now.
+  // The server goes away: the watcher has to end now.
   virtual void Shutdown() = 0;
 };
 
@@ -28,9 +29,9 @@ class WatchHub {
   explicit WatchHub(JobStore& store, int64_t poll_ms = 50);
   ~WatchHub();
 
-  // Keeps no watcher alive: one that is gone is forgotten. False after Shutdown.
+  // Adds a watcher without keeping it alive: one that is gone is forgotten. False after Shutdown.
   bool Add(const std::shared_ptr<Watcher>& watcher);
-  // Ends every watcher; later ones are refused.
+  // Ends every watcher. Later ones are refused.
   void Shutdown();
   size_t size() const;
 

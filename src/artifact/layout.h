@@ -1,4 +1,4 @@
-// What an artifact will consist of, before a byte of it is written: plans read their sizes here,
+// What an artifact will consist of, before a byte of it is written. Plans read their sizes here,
 // and the writer its shards.
 #pragma once
 
@@ -24,15 +24,16 @@ struct StoredTensor {
   std::string name;
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;
-  size_t shard = 0;    // index of the file that it is in
-  std::string source;  // the checkpoint's tensor that it is a copy of; empty: what was compressed
+  size_t shard = 0;  // the file that it is in
+  // The checkpoint's tensor that it is a copy of. Empty: it holds what was compressed.
+  std::string source;
 
   int64_t bytes() const;
 };
 
 struct Layout {
   std::vector<StoredTensor> tensors;  // in the order in which they lie in their shards
-  // Parts of a tensor that stays fused (Checkpoint::PartOf) and are copied into it by themselves,
+  // Parts of a fused tensor (Checkpoint::PartOf) that stay dense and are copied by themselves,
   // because another part of it is compressed.
   std::vector<std::string> copied_parts;
   size_t shards = 1;
@@ -44,12 +45,12 @@ struct Layout {
   std::string ShardName(size_t shard) const;
 };
 
-// ranks: one per linear layer, 0 keeps the source's weight. Reads headers only. An error where the
-// checkpoint does not know one of its own tensors.
+// Plans an artifact. `ranks` has one rank per linear layer; 0 keeps the source's weight. Only
+// headers are read. An error where the checkpoint does not know one of its own tensors.
 absl::StatusOr<Layout> LayoutOf(const Checkpoint& checkpoint, std::span<const LinearLayer> linears,
                                 const StorageChoice& choice, std::span<const int64_t> ranks);
 
-// Names of the tensors that stand for linear layer `name` of rank > 0, and for its bias.
+// The names of the tensors that stand for linear layer `name` of rank > 0.
 std::string FactorA(const std::string& name);
 std::string FactorB(const std::string& name);
 std::string FactorOrder(const std::string& name);  // pivoted only

@@ -1,4 +1,5 @@
-// compression_manifest.json: every file of a published directory with its digest, and whose it is.
+// compression_manifest.json: every file of a published directory with its digest, and the job that
+// made it.
 #pragma once
 
 #include <string>
@@ -7,10 +8,11 @@
 
 namespace svdllm {
 
-// Writes it, last, and returns its own SHA-256.
+// Writes it, as the last file, and returns its own SHA-256.
 absl::StatusOr<std::string> WriteManifest(const std::string& dir, const std::string& job_id);
 
-// The SHA-256 of what an earlier attempt of this job published; NOT_FOUND where it did not.
+// Returns the SHA-256 of what an earlier attempt of this job published. NOT_FOUND where it
+// published nothing.
 absl::StatusOr<std::string> OwnManifest(const std::string& dir, const std::string& job_id);
 
 }  // namespace svdllm

@@ -14,28 +14,29 @@
 
 namespace svdllm {
 
-// Use: Create, then one WriteFactors or WriteDense per linear layer with a rank, then
-// FinishWeights. Tensors arrive in any order and go straight to their shard. Not thread-safe;
+// Call Create, then WriteFactors or WriteDense once per linear layer with a rank, then
+// FinishWeights. Tensors arrive in any order and go straight to their shard. Not thread-safe.
 // checkpoint, linears and spec must outlive it.
 class ArtifactWriter {
  public:
-  // ranks: one per linear layer, 0 keeps the source's weight. SCRATCH_FULL where the disk cannot
-  // hold the shards, before anything is computed.
+  // `ranks` has one rank per linear layer; 0 keeps the source's weight. SCRATCH_FULL where the disk
+  // cannot hold the shards, before anything is computed.
   static absl::StatusOr<ArtifactWriter> Create(const Checkpoint& checkpoint,
                                                const std::vector<LinearLayer>& linears,
                                                const CompressSpec& spec, double keep_ratio,
                                                std::vector<int64_t> ranks,
                                                const std::string& staging_dir);
 
-  // linear: its place in the list. a [rank, in], b [out, rank], or [out − rank, rank] where order
-  // [out] says that they are pivoted; in the dtype of the source's weight.
+  // Writes the factors of the linear layer with this place in the list. a is [rank, in] and b [out,
+  // rank], or [out − rank, rank] where an order [out] says that they are pivoted. Both have the
+  // dtype of the source's weight.
   absl::Status WriteFactors(size_t linear, std::span<const std::byte> a,
                             std::span<const std::byte> b, std::span<const int32_t> order);
-  // The reconstructed weight [out, in], for OutputFormat::kDense.
+  // Writes the reconstructed weight [out, in], for OutputFormat::kDense.
   absl::Status WriteDense(size_t linear, std::span<const std::byte> weight);
 
-  // What is copied from the source, the index, config.json, tokenizer and code: from here on the
-  // directory loads as a checkpoint.
+  // Writes what is copied from the source, the index, config.json, the tokenizer and the loader's
+  // code. From then on the directory loads as a checkpoint.
   absl::Status FinishWeights();
 
   const std::string& dir() const { return dir_; }

@@ -9,7 +9,7 @@
 namespace svdllm {
 
 std::string Sha256(std::string_view bytes);
-// Of a file's content.
+// The digest of a file's content.
 absl::StatusOr<std::string> Sha256OfFile(const std::string& path);
 
 }  // namespace svdllm

@@ -11,10 +11,11 @@
 
 namespace svdllm {
 
-// A read-only memory map of a whole file. Movable; unmaps on destruction. Thread-safe to read.
+// A read-only memory map of a whole file, unmapped by the destructor. Movable. Several threads may
+// read it.
 class MappedFile {
  public:
-  // NOT_FOUND where there is no such file, else the system's error with the path in it.
+  // NOT_FOUND where there is no such file; otherwise the system's error with the path in it.
   static absl::StatusOr<MappedFile> Open(const std::string& path);
   MappedFile() = default;
   MappedFile(MappedFile&& other) noexcept;
@@ -25,7 +26,7 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::string& path() const { return path_; }
-  // Asks the system to read these bytes ahead; a view into the map.
+  // Asks the system to read these bytes ahead. They are a view into a map.
   static void WillNeed(std::span<const std::byte> bytes);
 
  private:
@@ -34,17 +35,19 @@ class MappedFile {
   std::string path_;
 };
 
-// The whole file; INVALID_ARGUMENT where it is larger than max_bytes.
+// Whether there is something at the path, or at the place that its links lead to.
+bool Exists(const std::string& path);
+// Returns the whole file. INVALID_ARGUMENT where it is larger than max_bytes.
 absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes = int64_t{1} << 34);
-// Writes a temporary file beside path, syncs it, renames it over path and syncs the directory:
-// after a crash path holds the old content or the new, never a mixture.
+// Writes a temporary file beside path, syncs it, renames it over path and syncs the directory.
+// After a crash path holds the old content or the new, never a mixture.
 absl::Status WriteFileAtomic(const std::string& path, std::string_view content);
 // Copies bytes and syncs the copy.
 absl::Status CopyFile(const std::string& from, const std::string& to);
-// fsync of a file or of a directory (which makes renames inside it durable).
+// Syncs a file or a directory with fsync. For a directory this makes renames inside it durable.
 absl::Status SyncPath(const std::string& path);
-// The status for the current errno: NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED with reason
-// SCRATCH_FULL (no space left), or INTERNAL; "what path: strerror".
+// Returns the status for an errno: NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED with reason
+// SCRATCH_FULL (no space left), or INTERNAL. Its message is "what path: strerror".
 absl::Status ErrnoToStatus(int error, std::string_view what, std::string_view path);
 
 }  // namespace svdllm

@@ -1,4 +1,4 @@
-// Parsing JSON that others wrote: whatever it holds, a value or a Status.
+// Parsing JSON that others wrote. Whatever the text holds, the result is a value or a Status.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -9,14 +9,15 @@
 
 namespace svdllm {
 
-// No file that a checkpoint's metadata is read from is deeper.
+// The deepest nesting that is read. No file of a checkpoint's metadata is deeper.
 inline constexpr int kMaxJsonDepth = 64;
 
-// The value of a whole text. INVALID_ARGUMENT, saying where, for anything that is not JSON in UTF-8
-// or is nested deeper than kMaxJsonDepth. Of equal keys the last one counts.
+// Returns the value of a whole text. INVALID_ARGUMENT, saying where, for anything that is not JSON
+// in UTF-8 or is nested deeper than kMaxJsonDepth. Of equal keys the last one counts.
 absl::StatusOr<nlohmann::json> ParseJson(std::string_view text);
 
-// text for an error message: shortened, and with what is not printable ASCII replaced by '?'.
+// Returns text for an error message: shortened, with '?' for everything that is not printable
+// ASCII.
 std::string Printable(std::string_view text);
 
 }  // namespace svdllm

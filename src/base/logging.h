@@ -1,5 +1,5 @@
-// Logs: one JSON object a line on standard error, with time, level, message and fields. No weights,
-// no prompts, no credentials. Thread-safe.
+// Logs: one JSON object per line on standard error, with time, level, message and fields. They hold
+// no weights, no prompts and no credentials. Thread-safe.
 #pragma once
 
 #include <string>
@@ -13,7 +13,7 @@ enum class LogLevel { kDebug, kInfo, kWarning, kError };
 
 using LogFields = std::vector<std::pair<std::string, std::string>>;
 
-// Fields that every later line of this process carries, e.g. {"role", "worker"}.
+// Sets fields that every later line of this process carries, for example {"role", "worker"}.
 void SetLogContext(LogFields fields);
 void SetLogLevel(LogLevel level);
 void Log(LogLevel level, std::string_view message, const LogFields& fields = {});

@@ -1,4 +1,5 @@
-// Random numbers that are the same on every platform, which the standard's distributions are not.
+// Random numbers that are the same on every platform. Those of the standard's distributions are
+// not.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,7 @@ class Random {
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
     return z ^ (z >> 31);
   }
-  // In [0, bound), every value as likely; bound > 0.
+  // Returns a number in [0, bound), every value as likely. bound > 0.
   uint64_t Below(uint64_t bound) {
     const uint64_t limit = bound * (UINT64_MAX / bound);
     uint64_t value;
@@ -24,7 +25,7 @@ class Random {
     while (value >= limit);
     return value % bound;
   }
-  // In [0, 1).
+  // Returns a number in [0, 1).
   double Uniform() { return static_cast<double>(Next() >> 11) * 0x1p-53; }
 
  private:

@@ -29,8 +29,8 @@
 
 namespace svdllm {
 
-// The stable reasons of the API (ErrorInfo.reason); docs in proto/svdllm/v1/compression.proto.
-// An error that is the caller's to understand carries one as a payload of its status.
+// The stable reasons of the API (ErrorInfo.reason). proto/svdllm/v1/compression.proto explains
+// them. An error that callers of the API should understand carries one as a payload of its status.
 inline constexpr std::string_view kModelNotFound = "MODEL_NOT_FOUND";
 inline constexpr std::string_view kModelCorrupt = "MODEL_CORRUPT";
 inline constexpr std::string_view kUnsupportedArchitecture = "UNSUPPORTED_ARCHITECTURE";
@@ -53,11 +53,13 @@ inline constexpr std::string_view kRequestIdReused = "REQUEST_ID_REUSED";
 inline constexpr std::string_view kInvalidField = "INVALID_FIELD";
 inline constexpr std::string_view kJobNotFound = "JOB_NOT_FOUND";
 
-// A status with a reason from the list above.
+// Makes a status with a reason from the list above.
 absl::Status MakeError(absl::StatusCode code, std::string_view reason, std::string_view message);
-// The reason carried by a status; empty where none was set.
+// Makes INVALID_ARGUMENT for a field of a request: "calibration.samples: must be at least 1".
+absl::Status InvalidField(std::string_view message);
+// Returns the reason that a status carries, or an empty text where none was set.
 std::string ErrorReason(const absl::Status& status);
-// "context: message", with the code and the payloads kept. OK stays OK.
+// Returns "context: message", with the code and the payloads kept. OK stays OK.
 absl::Status Annotate(const absl::Status& status, std::string_view context);
 
 }  // namespace svdllm

@@ -33,7 +33,7 @@ struct RopeConfig {
   std::vector<double> short_factor, long_factor;         // longrope: dim/2 of each
 };
 
-// What low_rank_config of one of our artifacts says; see docs/formats.md.
+// A module in low_rank_config of one of our artifacts; see docs/formats.md.
 struct LowRankModule {
   std::string name;  // module path: "model.layers.0.self_attn.q_proj"
   int64_t rank = 0;
@@ -44,7 +44,7 @@ struct ModelConfig {
   std::string family;      // the architecture table's row: "llama"
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
-  int64_t embedding_size = 0;  // of a token in the embedding and the head; mostly hidden_size
+  int64_t embedding_size = 0;  // of a token in the embedding and the head; mostly it is hidden_size
   int64_t intermediate_size = 0;
   int64_t num_layers = 0;
   int64_t num_heads = 0;
@@ -61,22 +61,22 @@ struct ModelConfig {
   bool norms_behind = false;
   bool final_norm = true;
   double embedding_scale = 1;
-  double attention_scale = 0;    // AttentionShape's
-  double attention_softcap = 0;  // likewise
+  double attention_scale = 0;    // AttentionShape::scale
+  double attention_softcap = 0;  // AttentionShape::softcap
   double logit_softcap = 0;      // logits become cap · tanh(logit / cap); 0: they stay
   RopeConfig rope;
-  std::optional<RopeConfig> local_rope;  // of the sliding layers, where it is another one
-  int64_t sliding_window = 0;            // of the sliding layers: AttentionShape's window
-  std::vector<bool> sliding_layers;      // empty, or one a layer
+  std::optional<RopeConfig> local_rope;  // that of the sliding layers, where they have another
+  int64_t sliding_window = 0;            // that of the sliding layers: AttentionShape::window
+  std::vector<bool> sliding_layers;      // empty, or one per layer
 
-  DType dtype = DType::kF32;            // torch_dtype / dtype; what it says, the tensors decide
+  DType dtype = DType::kF32;  // torch_dtype or dtype of the file; the tensors themselves decide
   std::vector<LowRankModule> low_rank;  // empty for a dense checkpoint
   bool pivoted = false;                 // how they are stored: encoding "pivoted", not "plain"
 
   bool Slides(int64_t layer) const {
     return !sliding_layers.empty() && sliding_layers[static_cast<size_t>(layer)];
   }
-  // Keys that a query of this layer sees at most; 0: all.
+  // The most keys that a query of this layer sees. 0: all of them.
   int64_t Window(int64_t layer) const { return Slides(layer) ? sliding_window : 0; }
   bool is_low_rank() const { return !low_rank.empty() || model_type.rfind("lowrank_", 0) == 0; }
 };

@@ -21,13 +21,13 @@ inline constexpr int64_t kMaxVocab = int64_t{1} << 24;
 inline constexpr int64_t kMaxLayers = 4096;
 inline constexpr int64_t kMaxPositions = int64_t{1} << 31;
 
-// "config.json: KEY: WHAT".
+// The errors "config.json: KEY: WHAT". Unsupported also lists the known families.
 absl::Status Corrupt(std::string_view key, std::string_view what);
-absl::Status Unsupported(std::string_view key, std::string_view what);  // and the known families
+absl::Status Unsupported(std::string_view key, std::string_view what);
 std::string Dump(const json& value);
 
-// The values of one object, each checked. A null counts as absent, as Hugging Face writes it. The
-// first error stays; values read after it are defaults.
+// Reads the values of one object and checks each. A null counts as absent, as Hugging Face writes
+// it. The first error stays; values read after it are defaults.
 class Reader {
  public:
   explicit Reader(const json& object, std::string prefix = "")
@@ -42,12 +42,13 @@ class Reader {
     return it != object_.end() && it->is_null();
   }
 
-  // Between 1 and max; an error where it is absent and there is no fallback.
+  // Returns a number between 1 and max. It is an error where the key is absent and there is no
+  // fallback.
   int64_t Size(const char* key, std::optional<int64_t> fallback, int64_t max);
   double Positive(const char* key, std::optional<double> fallback);
   bool Bool(const char* key, bool fallback);
   std::string String(const char* key, std::optional<std::string> fallback);
-  // As many positive numbers.
+  // Returns `count` positive numbers.
   std::vector<double> Positives(const char* key, int64_t count);
 
   std::string Path(const char* key) const { return prefix_ + key; }
@@ -67,7 +68,7 @@ class Reader {
   absl::Status status_;
 };
 
-// How a family spells and fills what all families have, and what it has beside.
+// How a family spells and fills the keys that all families have, and what it has beside them.
 struct FamilyRow {
   std::string_view family;
   int64_t kv_heads = 0;  // where not given; 0: as many as query heads
@@ -83,7 +84,7 @@ struct FamilyRow {
 };
 const FamilyRow& FamilyRowOf(std::string_view family);
 
-// Rotary positions of a family that has them; config's sizes are read.
+// Reads the rotary positions of a family that has them. config's sizes are read already.
 absl::Status ReadRope(const json& root, ModelConfig& config);
 
 }  // namespace svdllm::config

@@ -17,11 +17,6 @@ using nlohmann::json;
 constexpr int64_t kMost = int64_t{1} << 31;  // of anything that the configuration counts
 constexpr int64_t kMostHeadDim = 1 << 16;
 
-absl::Status Unsupported(const GgufFile& file, const std::string& what) {
-  return MakeError(absl::StatusCode::kUnimplemented, kUnsupportedArchitecture,
-                   file.path() + ": " + what);
-}
-
 // A number, or an array that has the same one for every layer.
 absl::StatusOr<std::optional<int64_t>> OneInt(const GgufFile& file, const std::string& key) {
   const auto it = file.metadata().find(key);
@@ -31,7 +26,7 @@ absl::StatusOr<std::optional<int64_t>> OneInt(const GgufFile& file, const std::s
   const auto& values = std::get<std::vector<int64_t>>(it->second);
   if (values.empty()) return file.Corrupt(key + ": empty");
   if (std::any_of(values.begin(), values.end(), [&](int64_t v) { return v != values[0]; })) {
-    return Unsupported(file, key + ": differs between layers");
+    return UnsupportedGguf(file, key + ": differs between layers");
   }
   return std::optional(values[0]);
 }
@@ -65,7 +60,7 @@ absl::Status RefuseForeign(const GgufFile& file) {
     ASSIGN_OR_RETURN(const auto value, file.Double(key));
     const bool one_file = std::string_view(key) == "split.count" && value == 1;
     if (value && *value != neutral && !one_file) {
-      return Unsupported(file, std::string(key) + ": not supported in GGUF files");
+      return UnsupportedGguf(file, std::string(key) + ": not supported in GGUF files");
     }
   }
   return absl::OkStatus();
@@ -112,7 +107,7 @@ absl::StatusOr<json> RecoverLlama3(const GgufFile& file, const GgufTensor& tenso
                 {"high_freq_factor", 4.0},
                 {"original_max_position_embeddings", original}};
   }
-  return Unsupported(file, name + ": not the factors of a llama3 scaling");
+  return UnsupportedGguf(file, name + ": not the factors of a llama3 scaling");
 }
 
 // null: frequencies are not scaled.
@@ -124,7 +119,7 @@ absl::StatusOr<json> RopeScaling(const GgufFile& file, const Rope& rope) {
   ASSIGN_OR_RETURN(const auto old_factor, file.Double("llama.rope.scale_linear"));
   if (!factor) factor = old_factor;
   if (type && *type != "none" && *type != "linear") {
-    return Unsupported(file, "llama.rope.scaling.type: " + Printable(*type));
+    return UnsupportedGguf(file, "llama.rope.scaling.type: " + Printable(*type));
   }
   if (type == "none" || !factor || *factor == 0 || *factor == 1) return json();
   return json{{"rope_type", "linear"}, {"factor", *factor}};
@@ -148,6 +143,11 @@ const char* StoredType(const GgufFile& file) {
 }
 
 }  // namespace
+
+absl::Status UnsupportedGguf(const GgufFile& file, const std::string& what) {
+  return MakeError(absl::StatusCode::kUnimplemented, kUnsupportedArchitecture,
+                   file.path() + ": " + what);
+}
 
 absl::StatusOr<int64_t> GgufHeads(const GgufFile& file, bool of_keys) {
   if (of_keys) {
@@ -185,8 +185,8 @@ absl::StatusOr<std::string> GgufConfigText(const GgufFile& file) {
   for (const auto& [key, length] : {std::pair("llama.attention.value_length", value_length),
                                     std::pair("llama.rope.dimension_count", turned)}) {
     if (length && *length != head_dim) {
-      return Unsupported(file, std::string(key) + ": " + std::to_string(*length) +
-                                   " differs from the keys' " + std::to_string(head_dim));
+      return UnsupportedGguf(file, std::string(key) + ": " + std::to_string(*length) +
+                                       " differs from the keys' " + std::to_string(head_dim));
     }
   }
   rope.dim = head_dim;

@@ -11,11 +11,15 @@ namespace svdllm {
 // The tensor that holds LLaMA 3's scaling of rotary frequencies, worked out.
 inline constexpr char kGgufRopeFactors[] = "rope_freqs.weight";
 
-// For a file of architecture llama. UNIMPLEMENTED with UNSUPPORTED_ARCHITECTURE naming the key for
-// what config.json could not say exactly; INVALID_ARGUMENT with MODEL_CORRUPT for missing keys.
+// Returns it for a file of architecture llama. UNIMPLEMENTED with UNSUPPORTED_ARCHITECTURE, naming
+// the key, for what config.json could not say exactly; INVALID_ARGUMENT with MODEL_CORRUPT for
+// missing keys.
 absl::StatusOr<std::string> GgufConfigText(const GgufFile& file);
 
-// Heads of queries, or of keys and values.
+// Makes UNIMPLEMENTED with UNSUPPORTED_ARCHITECTURE and the file's path.
+absl::Status UnsupportedGguf(const GgufFile& file, const std::string& what);
+
+// Returns the number of heads of the queries, or of the keys and values.
 absl::StatusOr<int64_t> GgufHeads(const GgufFile& file, bool of_keys);
 
 }  // namespace svdllm

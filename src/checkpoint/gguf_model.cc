@@ -14,11 +14,6 @@
 namespace svdllm {
 namespace {
 
-absl::Status Unsupported(const GgufFile& file, const std::string& what) {
-  return MakeError(absl::StatusCode::kUnimplemented, kUnsupportedArchitecture,
-                   file.path() + ": " + what);
-}
-
 constexpr std::pair<std::string_view, std::string_view> kTopTensors[] = {
     {"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"}, {"output", "lm_head"}};
 
@@ -69,10 +64,10 @@ absl::StatusOr<GgufModel> GgufModel::Open(const std::string& path) {
   GgufModel model(std::move(file));
   ASSIGN_OR_RETURN(const auto architecture, model.file_.String("general.architecture"));
   if (architecture != "llama") {
-    return Unsupported(model.file_, "general.architecture " +
-                                        Printable(architecture.value_or("(none)")) +
-                                        " is not supported in GGUF files (supported: llama); use "
-                                        "the Hugging Face directory");
+    return UnsupportedGguf(model.file_,
+                           "general.architecture " + Printable(architecture.value_or("(none)")) +
+                               " is not supported in GGUF files (supported: llama); use "
+                               "the Hugging Face directory");
   }
   RETURN_IF_ERROR(model.MapTensors());
   ASSIGN_OR_RETURN(model.config_text_, GgufConfigText(model.file_));
@@ -83,11 +78,11 @@ absl::Status GgufModel::MapTensors() {
   for (const auto& [name, tensor] : file_.tensors()) {
     if (name == kGgufRopeFactors) continue;  // part of the configuration
     if (FindGgmlType(tensor.type) == nullptr) {
-      return Unsupported(file_, Printable(name) + ": ggml type " + std::to_string(tensor.type) +
-                                    " is not supported (supported: " + KnownGgmlTypes() + ")");
+      return UnsupportedGguf(file_, Printable(name) + ": ggml type " + std::to_string(tensor.type) +
+                                        " is not supported (supported: " + KnownGgmlTypes() + ")");
     }
     if (FindGgmlType(tensor.type)->dequantize != nullptr && tensor.shape.size() != 2) {
-      return Unsupported(file_, Printable(name) + ": quantised, but no matrix");
+      return UnsupportedGguf(file_, Printable(name) + ": quantised, but no matrix");
     }
     RETURN_IF_ERROR(MapTensor(name, tensor));
   }
@@ -116,7 +111,7 @@ absl::Status GgufModel::MapTensor(const std::string& name, const GgufTensor& ten
     }
   }
   if (mapped.empty() || (suffix != ".weight" && suffix != ".bias")) {
-    return Unsupported(file_, Printable(name) + ": a tensor that a LLaMA does not have");
+    return UnsupportedGguf(file_, Printable(name) + ": a tensor that a LLaMA does not have");
   }
   if (source.interleaved_heads > 0 &&
       (tensor.shape.empty() || tensor.shape[0] % (2 * source.interleaved_heads) != 0)) {

@@ -1,4 +1,4 @@
-// Which rank every matrix of a model gets.
+// Decides which rank every matrix of a model gets.
 #pragma once
 
 #include <vector>
@@ -7,8 +7,9 @@
 
 namespace svdllm {
 
-// From the shapes alone, or, for an allocation that needs spectra, from a pass of its own over the
-// dense model. ranks[1][17] is that of the second keep ratio's eighteenth linear layer.
+// Ranks come from the shapes alone or, for an allocation that needs spectra, from a pass of its own
+// over the dense model. ranks[1][17] is the rank of the second keep ratio's eighteenth linear
+// layer.
 absl::StatusOr<std::vector<std::vector<int64_t>>> AllocateRanks(const CompressRun& run);
 
 }  // namespace svdllm

@@ -1,7 +1,8 @@
-// The anchored method's way through a block (lowrank/anchored.h): two activation streams, the dense
-// model's and, for every keep ratio, that of the model compressed so far, in the true order of the
-// block: q, k and v are compressed before o's inputs are looked at, gate and up before down's. A
-// block whose inputs were all taken beforehand would make up for the same loss twice.
+// The anchored method's way through a block (lowrank/anchored.h). There are two kinds of activation
+// streams: the dense model's and, per keep ratio, that of the model compressed so far. They follow
+// the true order of the block: q, k and v are compressed before o's inputs are looked at, gate and
+// up before down's. A block whose inputs were all taken beforehand would make up for the same loss
+// twice.
 #pragma once
 
 #include <span>
@@ -15,8 +16,8 @@
 
 namespace svdllm {
 
-// Use: Start, then CompressLayer for layers 0, 1, … Memory beside the streams: for every keep ratio
-// one H of the order of the site's inputs and one drift. Not thread-safe.
+// Call Start, then CompressLayer for layers 0, 1, … Beside the streams, memory holds one H of the
+// order of the site's inputs and one drift per keep ratio. Not thread-safe.
 class AnchoredLayers {
  public:
   explicit AnchoredLayers(const CompressRun& run);
@@ -26,7 +27,7 @@ class AnchoredLayers {
                              MatrixReports& reports);
 
  private:
-  // One compressed model.
+  // One compressed model, that is, one keep ratio.
   struct Stream {
     ResidualStream x;
     Block block;   // the current block as far as it is compressed
@@ -36,10 +37,10 @@ class AnchoredLayers {
     Matrix kept;  // F32 [tokens, n]: the inputs of o or down, where they are kept
   };
 
-  // The linear layers that read a site, by their places in the list.
+  // Returns the linear layers that read a site, by their places in the list.
   std::vector<size_t> Readers(int64_t layer, Site site) const;
-  // H and the drift of every stream at a site. Where the site ends a half of the block, the dense
-  // stream is advanced behind it.
+  // Gathers H and the drift of every stream at a site. Where the site ends a half of the block, the
+  // dense stream is advanced behind that half.
   absl::Status Gather(int64_t layer, Site site);
   absl::Status GatherBatch(const Batch& batch, Site site);
   absl::Status Compress(int64_t layer, Site site, Stream& stream, const FactorSink& sink,
@@ -56,7 +57,7 @@ class AnchoredLayers {
   const std::vector<Batch> batches_;
   BlockReader reader_;
   ResidualStream dense_;
-  // While a site's statistics are gathered.
+  // These two are in use while a site's statistics are gathered.
   Matrix drift_;         // F32 [largest batch, n]: X − X′ of a batch
   Matrix drift_output_;  // F32 [largest batch, m]: W (X − X′) of it
   Block block_;

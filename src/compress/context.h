@@ -14,14 +14,15 @@
 
 namespace svdllm {
 
-// Where a compression's data lie and what is under way at a time. Results do not depend on it.
+// Where a compression's data lie, and what runs at the same time. Results do not depend on it.
 struct Placement {
   bool host_streams = false;  // residual streams lie in the host's memory
   bool overlap = false;       // a layer's eigenproblems run beside the next layer's calibration
   bool one_matrix = false;    // a layer's matrices are decomposed one after the other
 };
 
-// What all layers of one compression share. References: the owner outlives the call.
+// What all layers of one compression share. The members are references: their owners outlive the
+// call.
 struct CompressRun {
   const CompressSpec& spec;  // resolved
   const Checkpoint& checkpoint;
@@ -42,24 +43,26 @@ struct StoredFactors {
 
 // Where the factors of one keep ratio go.
 struct FactorSink {
-  // One per linear layer; 0: it stays dense, and nothing is written for it.
+  // One rank per linear layer. 0 means that the layer stays dense and nothing is written for it.
   std::vector<int64_t> ranks;
-  // Called once per linear layer with a rank, layer by layer. Empty: nothing is kept, as where only
-  // memory is counted.
+  // Called once per linear layer with a rank, layer by layer. Where it is empty, nothing is kept:
+  // so it is where only memory is counted.
   std::function<absl::Status(size_t linear, const StoredFactors& factors)> write;
 };
 
-// reports[1][17]: what the second keep ratio made of the eighteenth linear layer.
+// reports[1][17] says what the second keep ratio made of the eighteenth linear layer.
 using MatrixReports = std::vector<std::vector<MatrixReport>>;
 
-// The linear layers of a decoder layer, by their places in the list, in groups that are decomposed
-// together.
+// Returns the linear layers of a decoder layer in groups that are decomposed together, by their
+// places in the list. Where a layer is decomposed at once, groups[0] has all seven of it; with
+// Placement::one_matrix, groups[2] holds one place, that of the layer's third linear.
 std::vector<std::vector<size_t>> DecompositionGroups(const CompressRun& run, int64_t layer);
 
-// Tells whoever looks on that a layer has been factorised.
+// Reports to the job's watchers that a layer has been factorised.
 absl::Status LayerDone(const CompressRun& run, int64_t layer);
 
-// What went wrong while a layer's matrices were decomposed, with the layer's number.
+// Returns the error that decomposing a layer's matrices ended with, with the layer's number in
+// front.
 absl::Status LayerError(const absl::Status& status, int64_t layer);
 
 }  // namespace svdllm

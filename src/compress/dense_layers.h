@@ -1,5 +1,5 @@
-// The way of the methods that decompose the dense model's layers. Those that refit look at the
-// compressed prefix beside it.
+// The way through the layers of those methods that decompose the dense model's layers. Methods that
+// refit look at the compressed prefix as well.
 #pragma once
 
 #include <optional>
@@ -14,7 +14,7 @@
 
 namespace svdllm {
 
-// Use: Start, then CompressLayer for layers 0, 1, … Not thread-safe.
+// Call Start, then CompressLayer for layers 0, 1, … Not thread-safe.
 class DenseLayers {
  public:
   explicit DenseLayers(const CompressRun& run);
@@ -30,7 +30,7 @@ class DenseLayers {
     BlockStatistics statistics;
     std::optional<PendingDecompositions> pending;  // of all its linears that are wanted
   };
-  // A layer on its way into one artifact.
+  // A layer on its way into one artifact, that is, for one keep ratio.
   struct Half {
     Block block;
     std::optional<BlockStatistics> own;  // behind the compressed prefix
@@ -49,8 +49,8 @@ class DenseLayers {
   const bool refits_;
   Forward forward_;
   DensePass pass_;
-  std::vector<ResidualStream> compressed_;  // of each compressed prefix
-  std::optional<Calibrated> previous_;      // with overlap: its decompositions are under way
+  std::vector<ResidualStream> compressed_;  // one per keep ratio, where the method refits
+  std::optional<Calibrated> previous_;      // with overlap: its decompositions are still running
 };
 
 }  // namespace svdllm

@@ -10,7 +10,7 @@
 
 namespace svdllm {
 
-// Use: Start, then Calibrate for layers 0, 1, … Not thread-safe.
+// Call Start, then Calibrate for layers 0, 1, … Not thread-safe.
 class DensePass {
  public:
   explicit DensePass(const CompressRun& run)
@@ -21,16 +21,16 @@ class DensePass {
         reader_(run.checkpoint, run.backend, run.placement.overlap) {}
 
   absl::Status Start();
-  // Loads the block and gathers its statistics over the stream, which is advanced.
+  // Loads the block and gathers its statistics over the stream, which is advanced behind it.
   absl::Status Calibrate(int64_t layer);
 
   const std::vector<Batch>& batches() const { return batches_; }
-  // The residual streams behind the last block that was calibrated; empty where the method needs no
-  // activations.
+  // The residual streams behind the last block that was calibrated. It is empty where the method
+  // needs no activations.
   const ResidualStream& stream() const { return stream_; }
   const Block& block() const { return block_; }
   const BlockStatistics& statistics() const { return statistics_; }
-  // Leaves none behind.
+  // Hands over the statistics of the last block and leaves none behind.
   BlockStatistics TakeStatistics() { return std::move(statistics_); }
   absl::StatusOr<BlockStatistics> NewStatistics() const;
 
@@ -46,7 +46,8 @@ class DensePass {
   BlockStatistics statistics_;
 };
 
-// Begins the decompositions of some linear layers of a block, by their places in the list.
+// Begins the decompositions of the given linear layers of a block. `linears` are their places in
+// the list.
 absl::StatusOr<PendingDecompositions> StartDecompositions(const CompressRun& run,
                                                           const Block& block,
                                                           const BlockStatistics& statistics,

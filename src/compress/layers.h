@@ -16,16 +16,17 @@ struct LayerWay {
   Prefix prefix;
   // Factorises every linear layer for every sink and hands the factors over, layer by layer.
   absl::StatusOr<MatrixReports> (*run)(const CompressRun& run, std::span<const FactorSink> sinks);
-  // The work of run, in the unit of model/cost.h, over so much calibration text.
+  // The work of `run` over that much calibration text, in the unit of model/cost.h.
   double (*flops)(const CompressSpec& spec, const Checkpoint& checkpoint,
                   const Workload& calibration);
-  // Residual streams beside the dense model's, per keep ratio.
+  // How many residual streams there are per keep ratio, beside the dense model's.
   int64_t streams_per_ratio;
 };
 
 const LayerWay& WayOf(Method method);
 
-// The way of the run's method. Returns a report per linear layer for each sink.
+// Goes the way of the run's method. reports[1][17] is about the second sink's eighteenth linear
+// layer.
 absl::StatusOr<MatrixReports> CompressLayers(const CompressRun& run,
                                              std::span<const FactorSink> sinks);
 

@@ -1,4 +1,4 @@
-// What a specification says of ranks.
+// What a specification says about ranks.
 #pragma once
 
 #include <vector>
@@ -8,16 +8,17 @@
 
 namespace svdllm {
 
-// Whether the statistics of the dense model may be output Grams where these are smaller: factors
-// that are refitted after rounding take the Gram matrix of the inputs.
+// Whether the statistics of the dense model may be output Grams where these are smaller. Factors
+// that are refitted after rounding need the Gram matrix of the inputs instead.
 inline bool WantsOutputGrams(const CompressSpec& spec) {
   return RowOf(spec.encoding).refit == nullptr;
 }
 
-// What bounds the ranks of one artifact.
+// What bounds the ranks of the artifact with this keep ratio.
 RankRules RulesOf(const CompressSpec& spec, double keep_ratio);
 
-// The uniform ranks: ranks[1][17] is that of the second keep ratio's eighteenth linear layer.
+// Returns the uniform ranks: ranks[1][17] is that of the second keep ratio's eighteenth linear
+// layer.
 std::vector<std::vector<int64_t>> UniformRanks(const CompressSpec& spec,
                                                const std::vector<LinearLayer>& linears);
 

@@ -1,4 +1,4 @@
-// What calibration gathers about one block: at most one accumulator a site.
+// What calibration gathers about one block: at most one accumulator per site.
 #pragma once
 
 #include <array>
@@ -11,29 +11,31 @@
 namespace svdllm {
 
 // Linears that read the same activation share one Gram matrix. Where the only reader of a site is
-// wide (out < in), its output Gram W G Wᵀ is smaller and is what its eigenproblem needs: it is
-// gathered instead, with some rows of the input beside it to measure what rounding costs.
+// wide (out < in), the Gram matrix of its outputs, W G Wᵀ, is smaller and all that its eigenproblem
+// needs. It is gathered instead, with some rows of the input beside it to measure what rounding
+// costs.
 class BlockStatistics {
  public:
-  // output_grams false: input Gram matrices everywhere.
+  // With output_grams false, every site gets the Gram matrix of its inputs.
   static absl::StatusOr<BlockStatistics> Create(const ModelConfig& config, const Architecture& arch,
                                                 Statistic statistic, bool output_grams,
                                                 Backend& backend);
 
-  // Adds what passes through RunBlock; Grams are products in the block's precision. Must not
-  // outlive this object, nor be used after a move.
+  // Returns the observer that adds what passes through RunBlock. Grams are products in the block's
+  // precision. The observer must not outlive this object, nor be used after a move.
   BlockObserver Observer(DType precision);
-  // To be called once, after the last token. NUMERICAL_FAILURE "calibrate: <layer> <site>: …" where
-  // a statistic is not finite. asvd_alpha: the exponent of the channel scales.
+  // Call it once, after the last token. A statistic that is not finite is NUMERICAL_FAILURE
+  // "calibrate: <layer> <site>: …". asvd_alpha is the exponent of the channel scales.
   absl::Status Finish(const std::string& layer, double asvd_alpha);
 
-  // Of a finished object: views, valid while it lives.
+  // The metric of a linear, of a finished object. It is a view, valid while this object lives.
   Metric MetricOf(LinearId id) const;
-  // Rows of the inputs of this linear, F32 [rows, in]; no rows where its metric is not an output
-  // Gram.
+  // Some rows of the inputs of this linear, F32 [rows, in]. There are none where its metric is not
+  // an output Gram.
   MatrixRef SampleOf(LinearId id) const;
 
-  // Whether the site has one reader only, a wide one. *reader becomes one of its readers.
+  // Whether the site has one reader only, and a wide one. *reader becomes one of the site's
+  // readers.
   static bool UsesOutputGram(const ModelConfig& config, const Architecture& arch, Site site,
                              LinearId* reader);
 

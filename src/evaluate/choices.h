@@ -11,23 +11,26 @@
 
 namespace svdllm {
 
-// The choices of some items as sequences: what an item's choices begin with is computed once, as
+// The choices of some items as sequences. What an item's choices begin with is computed once, as
 // the parent of what differs. Choices that are the same are computed once, so that they tie.
 struct ChoiceLayout {
   Sequences sequences;
-  // Predictions, one computed choice after the other: this row's token is followed by that target.
+  // The predictions, one computed choice after the other: targets[i] is to be predicted at row
+  // rows[i].
   std::vector<int64_t> rows;
   std::vector<int32_t> targets;
-  std::vector<size_t> ends;      // of each computed choice, in rows
-  std::vector<size_t> computed;  // of each choice, item by item: which computed one it is
+  std::vector<size_t> ends;  // where the predictions of each computed choice end in rows
+  // For every choice, item by item, the computed one that it is. Two items of four choices with one
+  // repeated: computed is {0, 1, 2, 3, 4, 5, 4, 6}.
+  std::vector<size_t> computed;
 
   void Append(const std::vector<EncodedChoice>& item, const ModelConfig& config);
 };
 
-// Σ log p(target | what precedes it) of each choice, natural logarithm, item by item. The model is
-// streamed a block at a time over groups of items, so memory is bounded. NUMERICAL_FAILURE, naming
-// the question, where one is not finite. Advances progress by ChoiceFlops. tokens: how many were
-// computed.
+// Returns Σ log p(target | what precedes it), natural logarithm: result[1][2] is that of the second
+// item's third choice. The model is streamed a block at a time over groups of items, so memory is
+// bounded. NUMERICAL_FAILURE, naming the question, where one is not finite. Advances progress by
+// ChoiceFlops. *tokens becomes the number of tokens that were computed.
 absl::StatusOr<std::vector<std::vector<double>>> LogLikelihoods(const Checkpoint& checkpoint,
                                                                 const TaskData& data,
                                                                 Backend& backend,

@@ -25,7 +25,7 @@ struct MeasureJob {
 struct Answer {
   std::vector<double> log_likelihoods;  // multiple choice
   std::string text;                     // generation
-  std::vector<double> scores;           // one a metric of the task
+  std::vector<double> scores;           // one per metric of the task
 };
 
 struct Measured {
@@ -34,12 +34,12 @@ struct Measured {
       answers;  // answers[1][2]: of the second task, the third question
 };
 
-// Reads and encodes the texts and the questions. spec: resolved for this model.
+// Reads and encodes the texts and the questions. `spec` is resolved for this model.
 absl::StatusOr<MeasureJob> LoadMeasureJob(const MeasureSpec& spec, const Tokenizer& tokenizer,
                                           const ModelConfig& config);
 
-// what: loaded with a tokenizer that gives the model's own ids. Advances progress by MeasureFlops.
-// The backend's peak is reset on the way where speed is measured.
+// Measures a model. `what` was loaded with a tokenizer that gives the model's own ids. Advances
+// progress by MeasureFlops. Where speed is measured the backend's peak is reset on the way.
 absl::StatusOr<Measured> Measure(const Checkpoint& checkpoint, const Tokenizer& tokenizer,
                                  const MeasureJob& what, Backend& backend, Progress& progress);
 double MeasureFlops(const Checkpoint& checkpoint, const MeasureJob& what);

@@ -1,6 +1,8 @@
 // A task's questions as token ids, exactly as lm-evaluation-harness feeds them to a causal model.
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -11,31 +13,36 @@
 
 namespace svdllm {
 
-// A choice: ids are its context and its continuation but for the last token; its last
-// targets.size() rows predict the continuation, targets.
+// One choice. ids are its context and its continuation without the last token. Its last
+// targets.size() rows predict the continuation, whose ids are targets.
 struct EncodedChoice {
   std::vector<int32_t> ids, targets;
 };
+
+// Returns how many ids both begin with.
+size_t SharedBeginning(std::span<const int32_t> a, std::span<const int32_t> b);
 
 // A task, ready to be put to every model with this tokenizer and this many positions.
 struct TaskData {
   TaskSpec spec;
   const TaskRow* task = nullptr;
   std::vector<TaskItem> items;
-  std::vector<std::vector<EncodedChoice>> choices;  // item by item; empty for a generation
-  std::vector<std::vector<int32_t>> prompts;        // item by item, of a generation
-  int64_t new_tokens = 0;                           // that a generation may have at most
+  // choices[1][2] is the third choice of the second item. Empty for a generation.
+  std::vector<std::vector<EncodedChoice>> choices;
+  std::vector<std::vector<int32_t>>
+      prompts;             // of a generation: prompts[1] is that of the second item
+  int64_t new_tokens = 0;  // the most that a generation may have
 };
 
-// Whether the task exists, and its files are there and hold what they should as far as the first
-// question. INVALID_FIELD or DATASET_INVALID, with the task's name in front.
+// Checks that the task exists, and that its files are there and hold what they should as far as the
+// first question. INVALID_FIELD or DATASET_INVALID, with the task's name in front.
 absl::Status CheckTask(const TaskSpec& spec);
 
-// Reads and encodes. Special tokens are those that the tokenizer adds by itself (usually a BOS),
-// but none where the text begins with a BOS written out; spaces at the end of a context go over to
-// the continuation, whose ids are those of the whole behind as many as the context alone has; an
-// empty context is a BOS, or an EOS where there is none. What exceeds the model's positions is cut
-// off on the left.
+// Reads and encodes a task. Special tokens are those that the tokenizer adds by itself (usually a
+// BOS); there are none where the text begins with a BOS that is written out. Spaces at the end of a
+// context go over to the continuation. The continuation's ids are the ids of the whole text behind
+// as many as the context alone has. An empty context is a BOS, or an EOS where there is none. What
+// exceeds the model's positions is cut off on the left.
 absl::StatusOr<TaskData> LoadTask(const TaskSpec& spec, const Tokenizer& tokenizer,
                                   const ModelConfig& config);
 

@@ -9,11 +9,12 @@
 
 namespace svdllm {
 
-// 0 becomes the default for this model; a length beyond the model's positions is INVALID_ARGUMENT.
+// Returns the length; 0 becomes the default for this model. A length beyond the model's positions
+// is INVALID_ARGUMENT, with `what` in the message.
 absl::StatusOr<int64_t> ResolveSeqLen(int64_t seq_len, const ModelConfig& config,
                                       const std::string& what);
 
-// The same for every text of an evaluation.
+// Does that for every text of an evaluation.
 absl::StatusOr<std::vector<PerplexitySpec>> ResolveSeqLens(std::vector<PerplexitySpec> texts,
                                                            const ModelConfig& config);
 

@@ -12,29 +12,29 @@
 
 namespace svdllm {
 
-// With what a prompt length of 0 means for the model, and batch sizes ascending. INVALID_ARGUMENT
-// names the member of the field, such as "throughput", that the model, or any, cannot be measured
-// with.
+// Fills in what a prompt length of 0 means for the model, and sorts the batch sizes.
+// INVALID_ARGUMENT where the model, or any model, cannot be measured with these; the message names
+// the member below `field`, such as "throughput".
 absl::StatusOr<ThroughputSpec> ResolveThroughput(const ThroughputSpec& spec,
                                                  const ModelConfig& config,
                                                  const std::string& field);
 
-// Tokens a second, of all sequences together.
+// Tokens per second, of all sequences together.
 struct ThroughputRound {
   double prefill = 0, decode = 0;
 };
-// Times one round: every sequence has its own prompt, the same in every call. Tokens are chosen on
-// the host, which is counted. prompt_tokens >= 1, new_tokens >= 2. NUMERICAL_FAILURE where a logit
-// is not finite.
+// Times one round. Every sequence has its own prompt, the same in every call. Tokens are chosen on
+// the host, and that is counted. prompt_tokens >= 1, new_tokens >= 2. NUMERICAL_FAILURE where a
+// logit is not finite.
 absl::StatusOr<ThroughputRound> RunThroughputRound(Decoder& decoder, const ModelConfig& config,
                                                    int64_t batch_size, int64_t prompt_tokens,
                                                    int64_t new_tokens);
-// Of at least one.
+// Summarizes the rates of at least one round.
 RateSummary SummarizeRates(std::vector<double> rates);
 
-// One result a batch size, each behind a round that warms up. spec: resolved. Advances progress by
-// ThroughputFlops and resets the backend's peak. What goes wrong with a batch size names it, above
-// all HOST_OUT_OF_MEMORY and DEVICE_OUT_OF_MEMORY.
+// Returns one result per batch size, each measured after a round that warms up. `spec` is resolved.
+// Advances progress by ThroughputFlops and resets the backend's peak. An error names its batch
+// size; above all these are HOST_OUT_OF_MEMORY and DEVICE_OUT_OF_MEMORY.
 absl::StatusOr<std::vector<ThroughputResult>> MeasureThroughput(const Checkpoint& checkpoint,
                                                                 const ThroughputSpec& spec,
                                                                 Backend& backend,

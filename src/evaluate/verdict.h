@@ -6,8 +6,8 @@
 
 namespace svdllm {
 
-// Whether the model keeps to the threshold beside its baseline; figures with the same name are
-// compared. A figure that is not finite does not.
+// Returns whether the model keeps to the threshold beside its baseline. Figures with the same name
+// are compared. A figure that is not finite does not keep to it.
 Verdict Judge(const AcceptanceThreshold& threshold, const ModelResult& model,
               const ModelResult& baseline);
 

@@ -16,7 +16,8 @@
 
 namespace svdllm {
 
-// Whole numbers and truth values are int64_t. Arrays of arrays are read over: monostate.
+// A metadata value. Whole numbers and truth values are int64_t. Arrays of arrays are read over and
+// become monostate.
 using GgufValue = std::variant<std::monostate, int64_t, double, std::string, std::vector<int64_t>,
                                std::vector<double>, std::vector<std::string>>;
 
@@ -27,7 +28,7 @@ struct GgufTensor {
   std::span<const std::byte> bytes;  // empty where the type is not known
 };
 
-// A file opened for reading. Immutable, thread-safe.
+// A file opened for reading. Immutable and thread-safe.
 //
 // Open checks everything before it hands out a byte: counts and lengths against what is left of the
 // file, value types, that names are unique, that rows are whole blocks of the type, and that every
@@ -41,17 +42,17 @@ class GgufFile {
   const std::map<std::string, GgufTensor>& tensors() const { return tensors_; }
   const std::map<std::string, GgufValue>& metadata() const { return metadata_; }
 
-  // A metadata value. None where there is no such key; INVALID_ARGUMENT with MODEL_CORRUPT naming
-  // the key where its type is another (for doubles, whole numbers are taken too).
+  // A metadata value. None where there is no such key. INVALID_ARGUMENT with MODEL_CORRUPT, naming
+  // the key, where its type is another; Double takes whole numbers too.
   absl::StatusOr<std::optional<int64_t>> Int(const std::string& key) const;
   absl::StatusOr<std::optional<double>> Double(const std::string& key) const;
   absl::StatusOr<std::optional<std::string>> String(const std::string& key) const;
-  // nullptr where there is no such key.
+  // Metadata arrays. nullptr where there is no such key.
   absl::StatusOr<const std::vector<std::string>*> Strings(const std::string& key) const;
   absl::StatusOr<const std::vector<int64_t>*> Ints(const std::string& key) const;
   absl::StatusOr<const std::vector<double>*> Doubles(const std::string& key) const;
 
-  // "file: what", MODEL_CORRUPT.
+  // Makes the error "file: what" with MODEL_CORRUPT.
   absl::Status Corrupt(std::string_view what) const;
 
  private:
@@ -61,9 +62,9 @@ class GgufFile {
   std::map<std::string, GgufTensor> tensors_;
 };
 
-// The GGUF file that a model's path means: the path itself where it ends in .gguf, or the only
-// .gguf file of a directory without config.json. None for any other path; INVALID_ARGUMENT with
-// MODEL_CORRUPT where such a directory has several.
+// Returns the GGUF file that a model's path means: the path itself where it ends in .gguf, or the
+// only .gguf file of a directory without config.json. None for any other path. INVALID_ARGUMENT
+// with MODEL_CORRUPT where such a directory has several.
 absl::StatusOr<std::optional<std::string>> GgufPathOf(const std::string& model_path);
 
 }  // namespace svdllm

@@ -16,12 +16,12 @@
 namespace svdllm {
 
 // A tensor of an open file: a view into its memory map, row-major, little-endian. The format does
-// not align data: read it with ConvertElements or memcpy, not through a pointer to its type.
+// not align data, so read it with ConvertElements or memcpy, not through a pointer to its type.
 struct TensorView {
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;
   std::span<const std::byte> bytes;
-  // Keeps bytes where they are not the file's but made for this view; copies share them.
+  // Owns bytes where they are not the file's but made for this view. Copies share them.
   std::shared_ptr<const void> owner = nullptr;
 
   int64_t elements() const {
@@ -31,20 +31,19 @@ struct TensorView {
   }
 };
 
-// A file opened for reading. Immutable, thread-safe.
+// A file opened for reading. Immutable and thread-safe.
 //
 // Open checks everything before it hands out a byte: the header's length against the file and
 // against 100 MB, the JSON (no duplicate names, bounded nesting), every dtype, that shapes multiply
 // without overflow to the extent that the offsets give, and that the extents cover the data section
-// without gap or overlap.
-// Anything else is INVALID_ARGUMENT with reason MODEL_CORRUPT and "file: tensor: what".
-// A tensor of an unknown dtype or of an integer one other than I32 is listed by name and refused
-// when asked for.
+// without gap or overlap. Anything else is INVALID_ARGUMENT with reason MODEL_CORRUPT and "file:
+// tensor: what". A tensor of an unknown dtype or of an integer one other than I32 is listed by name
+// and refused when asked for.
 class SafetensorsFile {
  public:
   static absl::StatusOr<SafetensorsFile> Open(const std::string& path);
 
-  // NOT_FOUND with the tensor's name in it.
+  // Returns a tensor. NOT_FOUND, with its name, where there is none.
   absl::StatusOr<TensorView> Get(const std::string& name) const;
   bool Has(const std::string& name) const { return entries_.count(name) > 0; }
   std::vector<std::string> Names() const;  // sorted
@@ -74,9 +73,8 @@ struct TensorSpec {
 };
 
 // Writes a file whose tensors are known beforehand and arrive one by one, in any order. Data starts
-// 8-byte aligned, tensors lie in the order given: the format allows no padding, so mixed dtypes are
-// best given widest first. A file that is not finished is removed by the destructor. Not
-// thread-safe.
+// 8-byte aligned, and tensors lie in the order given. The format allows no padding, so mixed dtypes
+// are best given widest first. The destructor removes a file that is not finished. Not thread-safe.
 class SafetensorsWriter {
  public:
   // Creates the file at its full size: a disk that cannot hold it says so now (SCRATCH_FULL). An
@@ -87,11 +85,12 @@ class SafetensorsWriter {
   SafetensorsWriter& operator=(SafetensorsWriter&&) noexcept;
   ~SafetensorsWriter();
 
-  // bytes: the whole tensor in its declared dtype. INVALID_ARGUMENT for an unknown name or a wrong
+  // Writes a whole tensor in its declared dtype. INVALID_ARGUMENT for an unknown name or a wrong
   // length, FAILED_PRECONDITION for a name written before.
   absl::Status Write(const std::string& name, std::span<const std::byte> bytes);
-  // Some of a tensor's bytes, from offset on. Parts must not overlap. INVALID_ARGUMENT for an
-  // unknown name or what reaches past the end, FAILED_PRECONDITION for more bytes than it has.
+  // Writes some of a tensor's bytes, from offset on. Parts must not overlap. INVALID_ARGUMENT for
+  // an unknown name or for what reaches past the end, FAILED_PRECONDITION for more bytes than the
+  // tensor has.
   absl::Status WritePart(const std::string& name, int64_t offset, std::span<const std::byte> bytes);
   // Checks that every tensor was written, syncs and closes.
   absl::Status Finish();

@@ -9,10 +9,11 @@ namespace svdllm {
 
 // What a worker computes on.
 struct DeviceBudget {
-  bool on_device = false;    // its memory is another than the host's
-  int64_t memory_bytes = 0;  // that a job may take of it; 0: as much as it likes
-  bool exact = false;        // weights are held and multiplied as F32, whatever they are stored as
-  bool bf16 = true;          // otherwise BF16 ones are, for want of such products
+  bool on_device = false;    // its memory is not the host's
+  int64_t memory_bytes = 0;  // what a job may take of it; 0: as much as it likes
+  bool exact = false;  // all weights are held and multiplied as F32, whatever they are stored as
+  bool bf16 =
+      true;  // false: BF16 weights are held as F32, because the device does not multiply BF16
 };
 
 struct MatrixPlan {
@@ -30,9 +31,10 @@ struct ArtifactPlan {
 
 // What a compression would do, without doing it.
 struct CompressPlan {
-  int64_t calibration_seq_len = 0;     // what a seq_len of 0 means for this model
-  std::vector<int64_t> text_seq_lens;  // likewise, one per text of the spec
-  int64_t prompt_tokens = 0;           // likewise, of the throughput
+  int64_t calibration_seq_len = 0;  // what a seq_len of 0 means for this model
+  // The same for the texts, one number per text of the spec: text_seq_lens[1] is that of texts[1].
+  std::vector<int64_t> text_seq_lens;
+  int64_t prompt_tokens = 0;  // what 0 prompt tokens of the throughput mean
   int64_t parameters = 0;
   int64_t target_parameters = 0;
   int64_t weight_bytes = 0;
@@ -47,7 +49,7 @@ struct CompressPlan {
 // What an evaluation would take.
 struct EvaluatePlan {
   int64_t parameters = 0, weight_bytes = 0;                    // of the model
-  int64_t baseline_parameters = 0, baseline_weight_bytes = 0;  // where there is one
+  int64_t baseline_parameters = 0, baseline_weight_bytes = 0;  // 0 where there is none
   int64_t peak_host_bytes = 0;
   int64_t peak_device_bytes = 0;
 };

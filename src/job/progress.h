@@ -1,4 +1,5 @@
-// What every step of a job goes through: the check for cancellation, progress, times by stage.
+// What every step of a job goes through: the check for cancellation, the progress, the times per
+// stage.
 #pragma once
 
 #include <chrono>
@@ -26,43 +27,44 @@ struct ProgressEvent {
   std::string message;  // for people: "layer 3/30: loss 0.021"
 };
 
-// How a running job talks to what runs it. All are called from the thread that runs the job.
+// How a running job talks to the code that runs it. All functions are called from the job's thread.
 struct RunHooks {
   std::function<void(const ProgressEvent&)> on_progress;
-  // Called at least once a matrix step; a non-OK status (CANCELLED, ABORTED for a lost lease,
-  // DEADLINE_EXCEEDED) ends the job with that status, nothing published.
+  // Called at least once per matrix step. A status that is not OK (CANCELLED, ABORTED for a lost
+  // lease, DEADLINE_EXCEEDED) ends the job with that status, and nothing is published.
   std::function<absl::Status()> check;
-  // Called once, before the first artifact becomes visible: OK means that this attempt still holds
+  // Called once, before the first artifact becomes visible. OK means that this attempt still holds
   // its lease and that no cancellation can come in between any more.
   std::function<absl::Status()> begin_publish;
 };
 
-// Not thread-safe: belongs to the thread that runs the job.
+// Not thread-safe: it belongs to the thread that runs the job.
 class Progress {
  public:
-  // total_work is in any unit, as long as Step's work is in the same. Peak memory counts from here,
-  // that of a device where the job runs on a backend with one, which outlives this object.
+  // total_work may be in any unit, as long as Step's work is in the same one. Peak memory counts
+  // from here. A device's peak counts where the job runs on a backend with one, which outlives this
+  // object.
   Progress(const RunHooks& hooks, double total_work, int64_t layers_total,
            Backend* backend = nullptr);
 
-  // What total_work turns out to be: until the inputs are read it is a guess.
+  // Says what total_work turns out to be. Until the inputs are read it is a guess.
   void Expect(double total_work);
-  // Time from here on counts for this stage.
+  // Begins a stage: the time from here on counts for it.
   void Enter(const std::string& stage);
-  // Reports that so much more work is done; returns what the hooks' check says.
+  // Reports that this much more work is done. Returns what the hooks' check says.
   absl::Status Step(double work, const std::string& module = "", const std::string& message = "");
-  // Only the check.
+  // Only asks the hooks' check.
   absl::Status Check() const;
   void LayerDone() { ++progress_.layers_done; }
 
   std::vector<StageTime> Stages();
-  // The most that was in use on the device; 0 where memory is the host's.
+  // The most memory that was in use on the device. 0 where the backend's memory is the host's.
   int64_t PeakDeviceBytes();
 
  private:
   using Clock = std::chrono::steady_clock;
   const RunHooks& hooks_;
-  Backend* const backend_;  // nullptr: on no device
+  Backend* const backend_;  // nullptr: the job runs on no device
   double total_work_;
   double done_work_ = 0;
   ProgressEvent progress_;

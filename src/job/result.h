@@ -18,12 +18,14 @@ struct MatrixReport {
   std::string name;  // "model.layers.0.self_attn.q_proj"
   int64_t rows = 0, cols = 0;
   int64_t rank = 0;  // 0: stays dense
-  // ‖(W−W′)X‖ / ‖W X‖ from the eigenvalue tail; kAnchored: of the target W* on X′.
+  // ‖(W−W′)X‖ / ‖W X‖, from the tail of the eigenvalues. For methods whose prefix is
+  // Prefix::kTarget, it is that of the target W* on X′.
   double relative_loss = 0;
   double optimum_loss = 0;  // (Σ_{j>k} λ_j)^{1/2}, absolute; whitened methods only
   double rounding_excess = 0;  // ‖(W−W″)X‖²/‖(W−W′)X‖² − 1, W″ being what is stored
-  // ‖tail‖ / ‖all‖ of the spectrum that the ranks are cut from, at kSpectrumPoints ranks spread
-  // evenly from 0 to min(rows, cols); empty where nothing was decomposed.
+  // ‖tail‖ / ‖all‖ of the spectrum that the ranks are cut from, at kSpectrumPoints ranks that are
+  // spread evenly from 0 to min(rows, cols): spectrum[0] is 1, and spectrum[16] is what half of the
+  // ranks leave. Empty where nothing was decomposed.
   std::vector<float> spectrum = {};
 };
 inline constexpr int kSpectrumPoints = 33;
@@ -36,8 +38,8 @@ struct PerplexityResult {
   int64_t leftover_tokens = 0;  // behind the last whole window, not scored
   double seconds = 0;
   double tokens_per_second = 0;  // prefill: tokens of the windows / seconds
-  // In domain: of windows of a calibration text that calibration did not use. Otherwise of a text
-  // that the caller chose.
+  // Whether it is in domain: measured on windows of a calibration text that calibration did not
+  // use. Otherwise it is of a text that the caller chose.
   bool held_out = false;
 };
 
@@ -56,7 +58,7 @@ struct TaskResult {
   double seconds = 0;
 };
 
-// Of several rounds.
+// The rates of several rounds.
 struct RateSummary {
   double median = 0, least = 0, largest = 0;
 };
@@ -65,13 +67,13 @@ struct ThroughputResult {
   int64_t batch_size = 0;
   int64_t prompt_tokens = 0, new_tokens = 0;  // of each sequence
   int64_t repetitions = 0;
-  RateSummary prefill;  // prompt tokens a second, of all sequences, up to their first new token
-  RateSummary decode;   // new tokens a second, of all sequences, from the second on
+  RateSummary prefill;  // prompt tokens per second, of all sequences, up to their first new token
+  RateSummary decode;   // new tokens per second, of all sequences, from the second on
   int64_t peak_memory_bytes = 0;  // of the backend, weights included, once warm
   double seconds = 0;             // of all rounds, warm-up included
 };
 
-// What was measured of one model, in the order of the MeasureSpec that asked for it; held-out
+// What was measured of one model, in the order of the MeasureSpec that asked for it. Held-out
 // perplexities come first.
 struct Figures {
   std::vector<PerplexityResult> perplexities;
@@ -127,7 +129,7 @@ struct EvaluateResult {
   std::string device;
 };
 
-// The result of this name; nullptr where there is none.
+// Returns the result of this name. nullptr where there is none.
 template <typename Result>
 const Result* FindNamed(const std::vector<Result>& results, const std::string& name) {
   for (const Result& result : results) {

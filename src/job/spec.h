@@ -1,5 +1,5 @@
-// What a job is asked to do, as plain values. With result.h, plan.h and progress.h this is the
-// pipeline's whole interface to the layers above it: no protobuf, no gRPC.
+// What a job is asked to do, as plain values. Together with result.h, plan.h and progress.h it is
+// the pipeline's whole interface to the layers above it. It has no protobuf and no gRPC.
 #pragma once
 
 #include <cstdint>
@@ -15,9 +15,9 @@
 namespace svdllm {
 
 enum class OutputFormat { kFactored, kDense };
-// How text becomes sequences. kConcatenated: documents joined by a blank line, tokenised as one
-// text (special tokens once, in front) and cut. kDocuments: each document is one sequence (special
-// tokens in front of each), cut at seq_len.
+// How text becomes sequences. kConcatenated: documents are joined by a blank line, tokenised as one
+// text (special tokens once, in front) and cut. kDocuments: each document is one sequence, with
+// special tokens in front of it, cut at seq_len.
 enum class Packing { kConcatenated, kDocuments };
 
 struct PackingRow {
@@ -31,35 +31,35 @@ std::string PackingName(Packing packing);
 
 struct OutputFormatRow {
   OutputFormat format;
-  // "factored"; in capitals, behind OUTPUT_FORMAT_, the API's value.
+  // "factored". In capitals and behind OUTPUT_FORMAT_ it is the API's value.
   std::string_view name;
 };
 std::span<const OutputFormatRow> OutputFormats();
 // "factored", "dense"
 std::string OutputFormatName(OutputFormat format);
 
-// What of a plain file is a document: all of it, or every line, as the benchmarks that the papers
-// report have it. kWikiTextRows: with its line break, or empty where it is blank. kStrippedRows:
-// without the white space around it.
+// Which parts of a plain file are documents: all of it, or every line, as the benchmarks have it
+// that papers report. kWikiTextRows keeps a line's break and makes a blank line empty.
+// kStrippedRows takes off the white space around a line.
 enum class TextRows { kWhole, kWikiTextRows, kStrippedRows };
 
-// A text: a file (one document), a .jsonl file (a document a line: a string, or an object's
+// A text: a file (one document), a .jsonl file (one document per line: a string, or an object's
 // text_field) or a .json file (an array of the same).
 struct TextSource {
   std::string path;
   std::string text_field = "text";
   Packing packing = Packing::kConcatenated;
   TextRows rows = TextRows::kWhole;
-  int64_t max_documents = 0;  // what follows is left out; 0: nothing
+  int64_t max_documents = 0;  // documents after these are left out; 0: none is
 };
 
-// One of the texts that calibrate: its share of the sequences is weight / Σ weights.
+// One of the texts to calibrate on. Its share of the sequences is weight / Σ weights.
 struct CalibrationSource {
   TextSource text;
-  // Not a text: sequences that the model itself writes, sampled at temperature 1 from its
-  // beginning-of-text token. text is then empty.
+  // Set where it is no text but sequences that the model itself writes, sampled at temperature 1
+  // from its beginning-of-text token. `text` is then empty.
   bool model_samples = false;
-  double weight = 1;  // above 0, at most kMaxSourceWeight
+  double weight = 1;  // above 0 and at most kMaxSourceWeight
 };
 
 inline constexpr double kMaxSourceWeight = 1e6;
@@ -67,20 +67,20 @@ inline constexpr double kMaxSourceWeight = 1e6;
 struct CalibrationSpec {
   std::vector<CalibrationSource> sources;  // at least one
   int64_t samples = 256;                   // sequences, of all sources together
-  int64_t seq_len = 0;  // tokens; 0: 2048, or as many as the model has positions where fewer
+  int64_t seq_len = 0;  // tokens; 0: 2048, or the model's positions where those are fewer
   uint64_t seed = 3;    // draws the sequences; documents are taken in order where packing says so
-  int64_t first_document = 0;  // of every source, documents before this one are passed over
-                               // (kDocuments)
+  // Documents of every source that are passed over (kDocuments only).
+  int64_t first_document = 0;
 };
 
 // Perplexity: non-overlapping windows of seq_len tokens, each predicted from its own start.
 struct PerplexitySpec {
-  // What the figure is called in reports, e.g. "perplexity"; unique in a job. In a compression it
-  // must not begin with kHeldOutName.
+  // What the figure is called in reports, for example "perplexity". Unique in a job. In a
+  // compression it must not begin with kHeldOutName.
   std::string name;
   TextSource text;
   int64_t seq_len = 0;  // tokens; 0: as for calibration
-  int64_t limit = 0;    // windows (or documents) at most; 0: all
+  int64_t limit = 0;    // the most windows (or documents); 0: all
 };
 
 // Questions with known answers, asked and scored as lm-evaluation-harness does.
@@ -88,22 +88,25 @@ struct TaskSpec {
   std::string task;  // a row of tasks/task_table.h: "openbookqa", "gsm8k", …
   std::string name;  // what its figures are called in reports; unique in a job
   std::string path;  // the dataset's published file, or the generic JSONL of docs/tasks.md
-  // Where the dataset publishes its answers in a file of their own (PIQA, WinoGrande); else empty.
+  // The file of the answers, for datasets that publish them in a file of their own (PIQA,
+  // WinoGrande); else empty.
   std::string labels_path;
-  // Solved examples in front of every question: the first num_fewshot of a file like path.
+  // Solved examples to put in front of every question: the first num_fewshot of this file, which is
+  // like path.
   std::string fewshot_path;
   int64_t num_fewshot = 0;
-  int64_t limit = 0;  // items at most; 0: all
+  int64_t limit = 0;  // the most items; 0: all
 };
 
-// Speed: prompts of random tokens are computed (prefill), then continued greedily from a cache, a
+// Speed: prompts of random tokens are computed (prefill), then continued greedily from a cache, one
 // token of every sequence at a time (decode).
 struct ThroughputSpec {
   std::vector<int64_t> batch_sizes;  // sequences at a time; empty: speed is not measured
-  int64_t prompt_tokens = 0;         // of a sequence; 0: kDefaultPromptTokens, or what positions
-                                     // the model has beside new_tokens where those are fewer
-  int64_t new_tokens = 32;           // of a sequence; prefill gives the first
-  int64_t repetitions = 3;           // behind one round that warms up
+  // Per sequence. 0: kDefaultPromptTokens, or what positions the model has beside new_tokens where
+  // those are fewer.
+  int64_t prompt_tokens = 0;
+  int64_t new_tokens = 32;  // of a sequence; prefill gives the first
+  int64_t repetitions = 3;  // after one round that warms up
 
   bool any() const { return !batch_sizes.empty(); }
 };
@@ -130,51 +133,53 @@ struct CompressSpec {
   std::vector<double> keep_ratios;  // each in (0, 1], strictly decreasing after resolution
   Encoding encoding = Encoding::kPlain;
   Allocation allocation = Allocation::kUniform;
-  // Ranks are multiples of this (but for those below one multiple): what a device's tiles like.
+  // Ranks are multiples of this, which devices' tiles like. Those below one multiple are as they
+  // are.
   int64_t rank_multiple = 1;
-  // kDRank, kRelativeTails, kKlProbe: no rank is below the largest that fits this share of the
-  // matrix's numbers. At most the least keep ratio.
+  // For allocations with a floor (AllocationRow::has_floor): no rank is below the largest that fits
+  // this share of the matrix's numbers. At most the smallest keep ratio.
   double min_keep_ratio = 0.1;
   CalibrationSpec calibration;
   OutputFormat output_format = OutputFormat::kFactored;
   double asvd_alpha = 0.5;
-  // kAnchored: β of the target (1 − β) W X′ + β W X.
+  // β of the target (1 − β) W X′ + β W X, for methods with Prefix::kTarget.
   double anchor_blend = 0.5;
-  // kAnchored: the ridge μ, as a share of the mean diagonal of H = X′X′ᵀ.
+  // The ridge μ, as a share of the mean diagonal of H = X′X′ᵀ, for methods with Prefix::kTarget.
   double anchor_ridge = 1e-6;
   // Where artifacts go: output_uri for one keep ratio, output_uri/keep-0.80 and so on for several.
   std::string output_uri;
   std::string work_dir;  // scratch of this attempt; emptied by the caller afterwards
-  // Measured before and after, for the report and the model card.
+  // What is measured before and after, for the report and the model card.
   MeasureSpec measure;
-  // Besides, the perplexity of windows of the calibration texts that calibration does not use,
-  // where there are any (in domain).
+  // Whether the perplexity is measured besides on windows of the calibration texts that calibration
+  // does not use, where there are any (in domain).
   bool evaluate_held_out = true;
 };
 
-// A setting that only some methods read (MethodRow::settings), a share in [0, 1].
+// A setting that only some methods read (MethodRow::settings). It is a share in [0, 1].
 struct MethodSetting {
   std::string_view name;  // as in the API: "asvd_alpha"
   double CompressSpec::*value;
 };
 std::span<const MethodSetting> MethodSettings();
-// nullptr where there is none of this name.
+// Returns nullptr where there is none of this name.
 const MethodSetting* FindSetting(std::string_view name);
 
-// Where the artifacts go, in the order of spec.keep_ratios: the output itself for one keep ratio;
-// keep-0.80 and so on below it for several.
+// Returns where the artifacts go, in the order of spec.keep_ratios: the output itself for one keep
+// ratio; keep-0.80 and so on below it for several.
 std::vector<std::string> OutputUris(const CompressSpec& spec);
 
-// The windows of each text that calibration leaves out for evaluate_held_out, and what their
-// perplexity is called; with several texts followed by _ and a text's file name without its ending.
+// kHeldOutWindows is the number of windows of each text that calibration leaves out for
+// evaluate_held_out. kHeldOutName is what their perplexity is called; with several texts, _ and a
+// text's file name without its ending follow.
 inline constexpr int64_t kHeldOutWindows = 8;
 inline constexpr char kHeldOutName[] = "held_out_perplexity";
 
 // What a model may lose against its baseline.
 struct AcceptanceThreshold {
-  // Of each task's first metric, which is a share: 0.02 allows 0.40 to become 0.38.
+  // For each task's first metric, which is a share: 0.02 allows 0.40 to become 0.38.
   std::optional<double> max_accuracy_drop;
-  // Of each perplexity, relative: 0.1 allows 10 to become 11.
+  // For each perplexity, relative: 0.1 allows 10 to become 11.
   std::optional<double> max_perplexity_increase;
 
   bool any() const { return max_accuracy_drop || max_perplexity_increase; }
@@ -185,7 +190,7 @@ struct EvaluateSpec {
   int64_t attempt = 1;  // as in CompressSpec
   std::string model_dir;
   std::string model_uri;
-  std::string baseline_dir;  // a second model, measured beside; empty: none
+  std::string baseline_dir;  // a second model that is measured as well; empty: none
   std::string baseline_uri;
   MeasureSpec measure;
   AcceptanceThreshold threshold;  // needs a baseline

@@ -1,5 +1,6 @@
-// What every Backend checks of its operands before it computes (backend.h has the contracts).
-// INTERNAL, naming the operation and the shapes: what does not fit is the caller's bug.
+// What every Backend checks about its operands before it computes (backend.h has the contracts).
+// What does not fit is a mistake in the calling code: INTERNAL, naming the operation and the
+// shapes.
 #pragma once
 
 #include <cstdint>
@@ -44,7 +45,7 @@ absl::Status CrossEntropy(MatrixRef logits, std::span<const int32_t> targets);
 absl::Status KlDivergence(MatrixRef reference, MatrixRef logits);
 absl::Status AllFinite(MatrixRef x);
 
-// keys, or where there are none each sequence's own rows.
+// Returns keys or, where there are none, the range of each sequence's own rows.
 std::vector<KeyRange> KeysOf(std::span<const int64_t> offsets, std::span<const KeyRange> keys);
 
 }  // namespace svdllm::checks

@@ -33,13 +33,14 @@ constexpr std::string_view DTypeName(DType dtype) {
   return "?";
 }
 
-// Converts count elements between F16, BF16, F32 and F64 (rounded once, to nearest even; NaN stays
-// NaN, overflow becomes infinity). Buffers do not overlap and need no alignment. Large counts use
-// OpenMP's threads. I32 converts to itself only; anything else is a bug of the caller's and aborts.
+// Converts count elements between F16, BF16, F32 and F64. They are rounded once, to nearest even;
+// NaN stays NaN, and overflow becomes infinity. Buffers do not overlap and need no alignment. Large
+// counts use OpenMP's threads. I32 converts to itself only; any other use of it is a mistake in the
+// calling code and aborts.
 void ConvertElements(const void* from, DType from_dtype, void* to, DType to_dtype, size_t count);
 
-// Whether none of count floating-point elements is NaN or infinite. No alignment is needed; large
-// counts use OpenMP's threads.
+// Whether none of count floating-point elements is NaN or infinite. The elements need no alignment.
+// Large counts use OpenMP's threads.
 bool AllFiniteElements(const void* elements, DType dtype, size_t count);
 
 }  // namespace svdllm

@@ -9,7 +9,8 @@
 
 namespace svdllm {
 
-// A view: element (i, j) stands at data[i * stride + j]. Does not own; valid while its owner lives.
+// A view: element (i, j) stands at data[i * stride + j]. It does not own its memory and is valid
+// while the owner lives.
 struct MatrixRef {
   void* data = nullptr;
   int64_t rows = 0;
@@ -27,7 +28,7 @@ struct MatrixRef {
   }
   int64_t size() const { return rows * cols; }
   bool contiguous() const { return stride == cols || rows <= 1; }
-  // Rows [begin, begin + count), and columns likewise.
+  // A view of rows, or of columns, [begin, begin + count).
   MatrixRef Rows(int64_t begin, int64_t count) const {
     return {Offset(begin * stride), count, cols, stride, dtype};
   }
@@ -41,8 +42,8 @@ struct MatrixRef {
   }
 };
 
-// Owns its memory; contiguous unless narrowed. Movable. Comes from Backend::New, which must outlive
-// it.
+// Owns its memory. Contiguous unless narrowed; movable. It comes from Backend::New, and the backend
+// must outlive it.
 class Matrix {
  public:
   Matrix() = default;
@@ -54,7 +55,7 @@ class Matrix {
   int64_t cols() const { return ref_.cols; }
   DType dtype() const { return ref_.dtype; }
   bool empty() const { return ref_.data == nullptr; }
-  // Its first columns, with all of its memory.
+  // The matrix of its first columns. It keeps all of the memory.
   Matrix Narrowed(int64_t cols) && { return {ref_.Cols(0, cols), std::move(memory_)}; }
   template <typename T>
   T* as() const {

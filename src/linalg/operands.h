@@ -1,5 +1,5 @@
-// What the operations of a Backend take beside matrices. Free of heavy headers, for CUDA's
-// compiler.
+// What the operations of a Backend take beside matrices. This header is free of heavy ones, for
+// CUDA's compiler.
 #pragma once
 
 #include <cstdint>
@@ -15,13 +15,14 @@ struct AttentionShape {
   int64_t head_dim = 0;
   double scale = 0;    // of a score; 0: 1 / sqrt(head_dim)
   double softcap = 0;  // a scaled score becomes softcap · tanh(score / softcap); 0: it stays
-  int64_t window = 0;  // a query sees itself and window − 1 keys in front of it; 0: all of them
-  // F16, BF16: q, k, v and the softmax's weights may be rounded to it, for products on tensor
-  // cores.
+  int64_t window = 0;  // a query sees itself and the window − 1 keys in front of it; 0: all of them
+  // With F16 or BF16, q, k, v and the softmax's weights may be rounded to it, for products on
+  // tensor cores.
   DType precision = DType::kF32;
 };
 
-// The rows of k and v that one sequence's queries see: those in front of them, and their own.
+// The rows of k and v that one sequence's queries see: rows [first, first + count), those in front
+// of the queries and their own.
 struct KeyRange {
   int64_t first = 0;
   int64_t count = 0;

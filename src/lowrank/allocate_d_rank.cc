@@ -1,17 +1,10 @@
 #include <algorithm>
 #include <cmath>
-#include <map>
 
 #include "lowrank/allocation.h"
 
 namespace svdllm {
 namespace {
-
-std::map<std::string, std::vector<size_t>> GroupsOf(const std::vector<AllocationItem>& items) {
-  std::map<std::string, std::vector<size_t>> groups;
-  for (size_t i = 0; i < items.size(); ++i) groups[items[i].group].push_back(i);
-  return groups;
-}
 
 // exp of the entropy of the singular values' shares: how many of them carry the matrix.
 double EffectiveRank(const std::vector<double>& spectrum) {

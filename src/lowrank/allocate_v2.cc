@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <numbers>
 
 #include "lowrank/allocation.h"
@@ -43,12 +42,6 @@ std::vector<double> SharesWithMean(const std::vector<double>& weights, double me
     }
   }
   return shares;
-}
-
-std::map<std::string, std::vector<size_t>> GroupsOf(const std::vector<AllocationItem>& items) {
-  std::map<std::string, std::vector<size_t>> groups;
-  for (size_t i = 0; i < items.size(); ++i) groups[items[i].group].push_back(i);
-  return groups;
 }
 
 }  // namespace

@@ -15,20 +15,20 @@ enum class Encoding { kPlain, kPivoted };
 
 struct EncodingRow {
   Encoding encoding;
-  // "plain"; in capitals, behind ENCODING_, the API's value.
+  // "plain". In capitals and behind ENCODING_ it is the API's value.
   std::string_view name;
-  // What it is, for reports and model cards: a phrase that follows "factors".
+  // What it is, for reports and model cards: a phrase that continues "factors".
   std::string_view explanation;
-  // Whether an order of the rows, one I32 each, is stored beside the factors, which then are
-  // pivoted: a [k, n], b [m − k, k]. Otherwise a [k, n], b [m, k].
+  // Whether an order of the rows, one I32 per row, is stored beside the factors. They are then
+  // pivoted: a [k, n], b [m − k, k]. Otherwise they are a [k, n], b [m, k].
   bool ordered;
-  // Stored numbers of a matrix of rank k ≥ 1; grows with k up to min(m, n). The order counts as
-  // none.
+  // How many numbers a matrix of rank k ≥ 1 stores. It grows with k up to min(m, n). The order
+  // counts as no number.
   int64_t (*numbers)(int64_t rows, int64_t cols, int64_t rank);
-  // What Truncate gives, in this encoding. The errors of Pivot.
+  // Turns what Truncate gives into this encoding. Errors are those of Pivot.
   absl::StatusOr<Factors> (*encode)(Factors factors, Backend& backend);
-  // Fits b anew once a is rounded; null where rounding a is left as it is. Needs the Gram matrix of
-  // the inputs: an output Gram will not do.
+  // Fits b anew after a was rounded. It is null where the rounding of a is left as it is. It needs
+  // the Gram matrix of the inputs; an output Gram will not do.
   absl::Status (*refit)(MatrixRef w, const Metric& metric, Factors& factors, Backend& backend);
 };
 
@@ -37,7 +37,7 @@ const EncodingRow& RowOf(Encoding encoding);
 // "plain", "pivoted"
 std::string EncodingName(Encoding encoding);
 
-// Stored numbers of a rank-k m × n matrix; m n for rank 0, which means dense.
+// Returns how many numbers a rank-k m × n matrix stores: m n for rank 0, which means dense.
 int64_t StoredNumbers(Encoding encoding, int64_t rows, int64_t cols, int64_t rank);
 
 }  // namespace svdllm

@@ -22,34 +22,35 @@
 namespace svdllm {
 
 enum class Method { kSvd, kAsvd, kSvdLlm, kSvdLlmUpdate, kAnchored };
-// What a specification that names none means: the paper's own.
+// The method of a specification that names none: the paper's own.
 inline constexpr Method kPaperMethod = Method::kSvdLlm;
 
-// What a method has to know of a layer's inputs.
+// What a method has to know about a layer's inputs.
 enum class Statistic { kNone, kMeanAbs, kGram };
 
-// What a method takes from the model whose layers in front are compressed already.
+// What a method takes from the model whose earlier layers are compressed already.
 enum class Prefix {
-  kNone,    // nothing: every layer is compressed as the dense model sees it
-  kRefit,   // its inputs, to which the left factor is refitted
-  kTarget,  // its inputs and their difference from the dense model's: what is decomposed is a
-            // target
+  kNone,   // nothing: every layer is compressed as the dense model sees it
+  kRefit,  // its inputs, to which the left factor is refitted
+  // Its inputs, and how they differ from the dense model's. A target made from both is decomposed.
+  kTarget,
 };
 
 struct MethodRow {
   Method method;
-  // "svd_llm"; in capitals, behind METHOD_, the API's value.
+  // "svd_llm". In capitals and behind METHOD_ it is the API's value.
   std::string_view name;
-  // What it is, for reports and model cards: a phrase that follows "with".
+  // What it is, for reports and model cards: a phrase that continues "with".
   std::string_view explanation;
   Statistic statistic;
   Prefix prefix;
-  // From a decomposition to factors of a rank, with the loss that they have in the metric.
+  // Cuts a decomposition to factors of a rank, with the loss that they have in the metric.
   CutFunction cut;
-  // What a request that leaves them open gets.
+  // What a request gets that leaves them open.
   Encoding default_encoding;
   Allocation default_allocation;
-  // The settings of a request that it reads beside everybody's, by their names in the API.
+  // The settings of a request that it reads beside those that every method reads, by their names in
+  // the API.
   std::span<const std::string_view> settings;
 };
 
@@ -57,7 +58,7 @@ std::span<const MethodRow> Methods();
 const MethodRow& RowOf(Method method);
 // "svd_llm"
 std::string MethodName(Method method);
-// What a request that names none gets.
+// The method that a request gets which names none.
 const MethodRow& DefaultMethod();
 
 }  // namespace svdllm

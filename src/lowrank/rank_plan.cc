@@ -20,6 +20,12 @@ int64_t UniformRank(const RankRules& rules, int64_t rows, int64_t cols) {
   return StoredNumbers(rules.encoding, rows, cols, rank) < rows * cols ? rank : 0;
 }
 
+std::map<std::string, std::vector<size_t>> GroupsOf(const std::vector<AllocationItem>& items) {
+  std::map<std::string, std::vector<size_t>> groups;
+  for (size_t i = 0; i < items.size(); ++i) groups[items[i].group].push_back(i);
+  return groups;
+}
+
 std::vector<RankOption> RankOptions(const AllocationItem& item, const RankRules& rules) {
   const int64_t dense = item.rows * item.cols;
   const auto most = static_cast<int64_t>(item.spectrum.size());

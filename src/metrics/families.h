@@ -1,4 +1,4 @@
-// Metric families made afresh at every scrape, for what is read rather than counted.
+// Metric families that are made afresh at every scrape, for what is read rather than counted.
 #pragma once
 
 #include <prometheus/metric_family.h>

@@ -1,11 +1,12 @@
-// Every metric name in one place. Base units; counters end in _total; no job id, model or URI is
-// ever a label.
+// Every metric name in one place. Units are base units, and counters end in _total. No job id,
+// model or URI is ever a label.
 //
-// Workers are processes of their own, so what they count goes through the job store: a counter is a
-// row whose key is the metric's name and label value, "svdllm_job_attempts_total|lost". The process
-// that serves /metrics reads the rows at each scrape; so the figures also outlive a restart.
+// Workers are processes of their own, so what they count goes through the job store. A counter is a
+// row whose key is the metric's name and label value: "svdllm_job_attempts_total|lost". The process
+// that serves /metrics reads the rows at each scrape, so the figures also outlive a restart.
 #pragma once
 
+#include <array>
 #include <map>
 #include <string>
 #include <string_view>
@@ -35,9 +36,13 @@ inline constexpr char kFencedWrites[] = "svdllm_fenced_writes_total";
 inline constexpr char kArtifactBytes[] = "svdllm_artifact_bytes_total";
 inline constexpr char kStageDuration[] = "svdllm_stage_duration_seconds";  // {stage}
 
-// The row of a counter with one label.
+// The upper bounds of the stage histogram in seconds. Their order is stored, so only append.
+inline constexpr std::array<double, 12> kStageBuckets = {0.1, 0.5,  1,    5,    15,    60,
+                                                         300, 1200, 3600, 7200, 21600, 86400};
+
+// Returns the key of a counter's row with one label.
 std::string CounterKey(std::string_view metric, std::string_view label_value);
-// Adds one observation of a stage's duration to counters (a histogram kept as rows).
+// Adds one observation of a stage's duration to counters: a histogram that is kept as rows.
 void CountStage(std::string_view stage, double seconds, std::map<std::string, double>& counters);
 
 }  // namespace svdllm

@@ -1,10 +1,9 @@
-// Turns what the job store counts into metric families, afresh at every scrape.
+// Turns the job store's counts into metric families, afresh at every scrape.
 #pragma once
 
 #include <prometheus/collectable.h>
 #include <prometheus/metric_family.h>
 
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -12,10 +11,6 @@
 #include <vector>
 
 namespace svdllm {
-
-// Upper bounds of the stage histogram in seconds; their order is stored, so only append.
-inline constexpr std::array<double, 12> kStageBuckets = {0.1, 0.5,  1,    5,    15,    60,
-                                                         300, 1200, 3600, 7200, 21600, 86400};
 
 // What a scrape shows of the store.
 struct StoreSample {
@@ -27,8 +22,8 @@ struct StoreSample {
 
 class StoreCollector : public prometheus::Collectable {
  public:
-  // read is called at each scrape, from any thread; false: the store cannot be read, and its
-  // metrics are left out rather than shown as zero.
+  // `read` is called at each scrape, from any thread. Where it returns false the store cannot be
+  // read, and its metrics are left out rather than shown as zero.
   explicit StoreCollector(std::function<bool(StoreSample&)> read) : read_(std::move(read)) {}
   std::vector<prometheus::MetricFamily> Collect() const override;
 

@@ -14,58 +14,61 @@
 
 namespace svdllm {
 
-// What looks on while a block runs. Either may be empty. Views are valid during the call only.
+// What watches a block while it runs. Either function may be empty. The views are valid during the
+// call only.
 struct BlockObserver {
-  // The input of every linear that reads this site: F32 [tokens, in].
+  // Called with the input of every linear that reads this site: F32 [tokens, in].
   std::function<absl::Status(Site site, MatrixRef x)> input;
-  // W x of this linear, without its bias: F32 [tokens, out].
+  // Called with W x of this linear, without its bias: F32 [tokens, out].
   std::function<absl::Status(LinearId id, MatrixRef y)> output;
 };
 
-// The keys and values that a block has seen of a batch's sequences, sequence s from row s·capacity
-// on: F32 [sequences·capacity, kv_heads·head_dim].
+// The keys and values that a block has seen of a batch's sequences. k and v are F32
+// [sequences·capacity, kv_heads·head_dim], and sequence s begins at row s·capacity: with a capacity
+// of 64, row 130 holds the third token of sequence 2.
 struct KvCache {
   Matrix k, v;
 };
 
-// Runs blocks of one model. Keeps its buffers between calls. Not thread-safe; must not outlive the
-// backend.
+// Runs blocks of one model and keeps its buffers between calls. Not thread-safe. It must not
+// outlive the backend.
 class Forward {
  public:
   Forward(const ModelConfig& config, const Architecture& arch, Backend& backend)
       : config_(config), arch_(arch), backend_(backend) {}
 
-  // x F32 [tokens, hidden], the residual stream, is advanced in place. Positions are counted from
-  // a sequence's own start, or on from its parent's. UNIMPLEMENTED where the rotary frequencies of
-  // a sequence would have to differ from its parent's, whose keys are turned already.
+  // Advances x, the residual stream F32 [tokens, hidden], in place. Positions are counted from a
+  // sequence's own start, or on from the end of its parent. UNIMPLEMENTED where a sequence needs
+  // other rotary frequencies than its parent, whose keys are turned already.
   absl::Status RunBlock(const Block& block, const SequenceLayout& layout, MatrixRef x,
                         const BlockObserver& observer = {});
 
-  // RunBlock for sequences that go on. The cache holds lengths[s] tokens of sequence s; x holds the
-  // next ones, any number of each. They are added to the cache, and counted by the caller. Rotary
+  // RunBlock for sequences that go on. The cache holds lengths[s] tokens of sequence s, and x holds
+  // the next ones, any number of each. They are added to the cache; the caller counts them. Rotary
   // frequencies are those of sequences of the cache's capacity.
   absl::Status RunBlock(const Block& block, std::span<const int64_t> offsets, MatrixRef x,
                         const KvCache& cache, std::span<const int64_t> lengths);
 
-  // RunBlock in halves, for who changes a half's linears between its steps. The input of a site's
-  // linears: for kAttnIn and kOIn x is the residual stream in front of the block, for kMlpIn and
-  // kDownIn the one behind attention. x stays as it is; the view is valid until the next call.
+  // RunBlock in halves, for callers that change a half's linears between its steps. SiteInput
+  // returns the input of a site's linears. For kAttnIn and kOIn, x is the residual stream in front
+  // of the block; for kMlpIn and kDownIn, the one behind attention. x stays as it is. The view is
+  // valid until the next call.
   absl::StatusOr<MatrixRef> SiteInput(const Block& block, Site site, const SequenceLayout& layout,
                                       MatrixRef x, const BlockObserver& observer = {}) {
     return InputOf(block, site, layout, x, observer, nullptr);
   }
-  // Adds a half to x, from the input of the linear that ends it: site is kOIn or kDownIn.
+  // Adds a half to x, given the input of the linear that ends it: site is kOIn or kDownIn.
   absl::Status FinishHalf(const Block& block, Site site, MatrixRef input, MatrixRef x,
                           const BlockObserver& observer = {});
 
-  // Sum over the sequences of −log p(ids[t + 1] | ids[..t]), natural logarithm, from the residual
-  // stream x behind the last block; every sequence of length n has n − 1 predictions.
+  // Returns the sum over the sequences of −log p(ids[t + 1] | ids[..t]), natural logarithm, from
+  // the residual stream x behind the last block. A sequence of length n has n − 1 predictions.
   // NUMERICAL_FAILURE where a logit is not finite.
   absl::StatusOr<double> NegativeLogLikelihood(const Head& head, std::span<const int64_t> offsets,
                                                std::span<const int32_t> ids, MatrixRef x);
-  // Gives the buffers back; what SiteInput returned is no longer valid.
+  // Gives the buffers back. What SiteInput returned is no longer valid then.
   void ReleaseBuffers() { buffers_.clear(); }
-  // Logits F32 [tokens, vocab] of rows of x.
+  // Computes the logits F32 [tokens, vocab] of rows of x.
   absl::Status Logits(const Head& head, MatrixRef x, MatrixRef logits);
 
  private:
@@ -75,21 +78,21 @@ class Forward {
   };
   absl::StatusOr<MatrixRef> InputOf(const Block& block, Site site, const SequenceLayout& layout,
                                     MatrixRef x, const BlockObserver& observer, const Past* past);
-  // Turns q and k by their positions and mixes v: attention itself. past: null without a cache.
+  // Turns q and k by their positions and mixes v: attention itself. Without a cache, past is null.
   absl::Status Attend(const Block& block, MatrixRef q, MatrixRef k, MatrixRef v,
                       const SequenceLayout& layout, const Past* past, MatrixRef mixed);
-  // The parents' rows of x in front of their sequences' own, sequence by sequence.
+  // Returns the parents' rows of x in front of their sequences' own rows, sequence by sequence.
   absl::StatusOr<MatrixRef> BehindParents(const char* buffer, MatrixRef x,
                                           const SequenceLayout& layout,
                                           std::span<const KeyRange> ranges);
   absl::Status Apply(const Block& block, LinearId id, MatrixRef x, MatrixRef y,
                      const BlockObserver& observer);
-  // first: each sequence's first position; lengths: with what is in front of it.
+  // `first` has each sequence's first position, `lengths` its length with what is in front of it.
   absl::Status ApplyRope(int64_t layer, int64_t heads, std::span<const int64_t> offsets,
                          std::span<const int64_t> first, std::span<const int64_t> lengths,
                          MatrixRef x);
   absl::Status Normalise(const Norm& norm, MatrixRef x, MatrixRef y);
-  // Memory kept under a name for the next call; its content is whatever was there.
+  // Returns memory that is kept under a name for the next call. It holds whatever was there.
   absl::StatusOr<MatrixRef> Buffer(const char* name, int64_t rows, int64_t cols);
 
   const ModelConfig& config_;

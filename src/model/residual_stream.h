@@ -10,12 +10,14 @@
 
 namespace svdllm {
 
-// The residual streams of the sequences: F32 [tokens, hidden], the embeddings to begin with.
+// Returns the residual streams of the sequences, F32 [tokens, hidden]. To begin with they are the
+// embeddings.
 absl::StatusOr<Matrix> EmbedSequences(const Checkpoint& checkpoint, const Sequences& sequences,
                                       Backend& backend);
 
-// The same, in the backend's memory or, where that is too small, in the host's: then what is worked
-// on is copied there and back. Movable; must not outlive the backend.
+// Residual streams in the backend's memory or, where that is too small, in the host's. In the
+// second case what is worked on is copied to the backend and back. Movable. It must not outlive the
+// backend.
 class ResidualStream {
  public:
   ResidualStream() = default;
@@ -26,16 +28,16 @@ class ResidualStream {
   absl::StatusOr<ResidualStream> Copy() const;
 
   int64_t rows() const { return on_host() ? host_rows_ : device_.rows(); }
-  // The rows of a batch on the backend: to be changed, and handed to Keep then. Valid until the
-  // next call of Rows or CopyOfRows.
+  // Returns the rows of a batch in the backend's memory. They may be changed and are then handed to
+  // Keep. They are valid until the next call of Rows or CopyOfRows.
   absl::StatusOr<MatrixRef> Rows(const Batch& batch);
-  // The same for who changes them without meaning it.
+  // Returns a copy of a batch's rows, for callers that overwrite them without advancing the stream.
   absl::StatusOr<MatrixRef> CopyOfRows(const Batch& batch);
   absl::Status Keep(const Batch& batch, MatrixRef rows);
 
  private:
   bool on_host() const { return device_.empty() && host_rows_ > 0; }
-  // At least so many rows of memory on the backend.
+  // Returns at least `rows` rows of memory on the backend.
   absl::StatusOr<MatrixRef> Window(int64_t rows);
 
   Backend* backend_ = nullptr;
@@ -45,12 +47,12 @@ class ResidualStream {
   Matrix window_;
 };
 
-// What AdvanceStream does between batches while another block is read: goes on only if the job
-// does, and reads a part of block `next`. Both outlive it.
+// Returns what AdvanceStream does between batches while another block is read: it asks check, which
+// ends a job that must not go on, and reads a part of block `next`. Both outlive it.
 std::function<absl::Status()> CheckAndRead(std::function<absl::Status()> check, BlockReader& reader,
                                            int64_t next);
 
-// Runs a block over every batch of x, which is advanced; without keep it stays as it is, and only
+// Runs a block over every batch of x, which is advanced. Without keep, x stays as it is, and only
 // the observer sees what happens.
 absl::Status AdvanceStream(Forward& forward, const Block& block, const std::vector<Batch>& batches,
                            ResidualStream& x, bool keep, const BlockObserver& observer,

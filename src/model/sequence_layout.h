@@ -1,4 +1,4 @@
-// How the sequences of a batch lie.
+// How the sequences of a batch lie in its rows.
 #pragma once
 
 #include <cstdint>
@@ -7,30 +7,32 @@
 
 namespace svdllm {
 
-// Sequences one after the other. A view: the spans' owners outlive it.
+// Sequences one after the other. The members are views: the spans' owners outlive it.
 struct SequenceLayout {
   SequenceLayout(std::span<const int64_t> begins) : offsets(begins) {}     // NOLINT: mostly that
   SequenceLayout(const std::vector<int64_t>& begins) : offsets(begins) {}  // NOLINT: is all
   SequenceLayout(std::span<const int64_t> begins, std::span<const int64_t> of)
       : offsets(begins), parents(of) {}
 
-  // As in Backend: sequence s is rows [offsets[s], offsets[s + 1]).
+  // As in Backend, sequence s is rows [offsets[s], offsets[s + 1]).
   std::span<const int64_t> offsets;
-  // Empty, or one a sequence: sequence s goes on behind sequence parents[s] < s, which has no
-  // parent itself (−1): it sees all of it, and its positions are counted on from there. What
-  // several sequences begin with is computed once that way.
+  // Empty, or one number per sequence. Sequence s goes on behind sequence parents[s] < s, which has
+  // no parent itself: it sees all of it, and its positions are counted on from there. −1 means no
+  // parent. So what several sequences begin with is computed once. With offsets {0, 6, 8, 11} and
+  // parents {−1, 0, 0}, rows 6 and 7 are at positions 6 and 7 behind sequence 0, and rows 8 to 10
+  // are at positions 6 to 8 behind it.
   std::span<const int64_t> parents;
 
   size_t sequences() const { return offsets.size() - 1; }
   int64_t Length(size_t s) const { return offsets[s + 1] - offsets[s]; }
-  // Tokens in front of sequence s.
+  // How many tokens stand in front of sequence s.
   int64_t FirstPosition(size_t s) const {
     return parents.empty() || parents[s] < 0 ? 0 : Length(static_cast<size_t>(parents[s]));
   }
 };
 
-// Every token's position. first: positions of the sequences' first tokens; empty: as the layout
-// says.
+// Returns every token's position. `first` has the positions of the sequences' first tokens; where
+// it is empty the layout says them.
 inline std::vector<int64_t> Positions(const SequenceLayout& layout,
                                       std::span<const int64_t> first = {}) {
   std::vector<int64_t> positions;

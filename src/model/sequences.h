@@ -7,12 +7,13 @@
 
 namespace svdllm {
 
-// Sequences one after the other: sequence s is ids[offsets[s] .. offsets[s + 1]).
+// Sequences one after the other. Sequence s is ids[offsets[s]] to ids[offsets[s + 1] − 1]: with
+// offsets {0, 5, 12}, sequence 1 is ids[5] to ids[11].
 struct Sequences {
   std::vector<int32_t> ids;
   std::vector<int64_t> offsets = {0};
-  // Empty, or one a sequence: the one that it goes on behind (SequenceLayout), or −1. Its parent
-  // and the parent's other children stand side by side.
+  // Empty, or one number per sequence: the sequence that it goes on behind (SequenceLayout), or −1.
+  // A parent and all of its children stand side by side.
   std::vector<int64_t> parents;
 
   int64_t count() const { return static_cast<int64_t>(offsets.size()) - 1; }
@@ -30,11 +31,11 @@ struct Sequences {
 struct Batch {
   int64_t first_row = 0, rows = 0;
   std::vector<int64_t> offsets;  // within the batch
-  std::vector<int64_t> parents;  // likewise, as in Sequences
+  std::vector<int64_t> parents;  // as in Sequences, and within the batch
 };
 
-// Batches of whole sequences, those with one parent and itself together, with at most max_tokens
-// tokens (more where that is more).
+// Makes batches of whole sequences. A parent and its children stay together. A batch has at most
+// max_tokens tokens, or more where one sequence with its family has more.
 std::vector<Batch> MakeBatches(const Sequences& sequences, int64_t max_tokens = 4096);
 
 int64_t LargestBatch(const std::vector<Batch>& batches);  // rows

@@ -7,15 +7,16 @@
 
 namespace svdllm {
 
-// A whole compression, with perplexity before and after over the windows.
+// The work of a whole compression, with perplexity over `windows` before and after it.
 double CompressFlops(const CompressSpec& spec, const Checkpoint& checkpoint,
                      const Workload& calibration, const Workload& windows);
 
-// The same with everything that is measured, guessed where only the texts decide how much that is.
+// The work of a job with everything that it measures. Where only the texts decide how much that is,
+// it is a guess.
 double ExpectedFlops(const CompressJob& job);
 
-// Single-precision products on this machine's processor, FLOP/s; measured once per process, in
-// milliseconds. Thread-safe.
+// How fast this machine's processor multiplies in single precision, in FLOP/s. It is measured once
+// per process and takes milliseconds. Thread-safe.
 double MeasuredRate();
 
 }  // namespace svdllm

@@ -21,13 +21,13 @@
 
 namespace svdllm {
 
-// What a job would cost on a worker with such a device. Reads headers and configuration only:
-// milliseconds, where memory is counted up to a second. DEVICE_OUT_OF_MEMORY or HOST_OUT_OF_MEMORY
-// where it cannot fit.
+// Says what a job would cost on a worker with such a device. It reads headers and configuration
+// only, which takes milliseconds, and up to a second where memory is counted. A job that cannot fit
+// is DEVICE_OUT_OF_MEMORY or HOST_OUT_OF_MEMORY.
 absl::StatusOr<CompressPlan> Plan(const CompressJob& job, const DeviceBudget& budget = {});
 absl::StatusOr<EvaluatePlan> Plan(const EvaluateJob& job, const DeviceBudget& budget = {});
 
-// What a backend leaves a job.
+// What a backend leaves for a job to use.
 DeviceBudget BudgetOf(const Backend& backend);
 
 // Compresses, publishes one artifact per keep ratio and reports. On any error nothing is published.

@@ -6,7 +6,7 @@
 
 namespace svdllm {
 
-// All but the memory, which memory_plan.h counts.
+// Makes the plan without its memory, which memory_plan.h counts.
 absl::StatusOr<CompressPlan> MakePlan(const CompressJob& job);
 
 }  // namespace svdllm

@@ -12,16 +12,18 @@
 
 namespace svdllm {
 
-// What writes the factors of one keep ratio into its artifact. writer outlives it.
+// Makes the sink that writes the factors of one keep ratio into its artifact. The writer outlives
+// it.
 FactorSink SinkOf(ArtifactWriter& writer);
 
-// compression_report.json, README.md, report.html and, last, compression_manifest.json. Fills in
-// what of `artifact` only the files know: the manifest's digest.
+// Writes compression_report.json, README.md, report.html and, last, compression_manifest.json. The
+// manifest's digest, which only the files know, goes into `artifact`.
 absl::Status WriteReports(const Checkpoint& source, const CompressSpec& spec,
                           const std::string& dir, const CompressResult& job,
                           ArtifactResult& artifact);
 
-// NOT_FOUND where local directory dir holds no artifact of this job.
+// Reads what an earlier attempt of this job published in the local directory `dir`. NOT_FOUND where
+// no artifact of this job is there.
 absl::StatusOr<OwnArtifact> ReadOwnArtifact(const std::string& dir, const std::string& job_id);
 
 }  // namespace svdllm

@@ -19,11 +19,12 @@ struct CompressJob {
   std::vector<LinearLayer> linears;  // in scope: all of them
 };
 
-// INVALID_FIELD, naming the field; UNSUPPORTED_ARCHITECTURE for a model that is compressed already;
-// the errors of Checkpoint::Open and of CheckTask.
+// Opens the model, checks the request against it and fills in every default. Errors: INVALID_FIELD,
+// naming the field; UNSUPPORTED_ARCHITECTURE for a model that is compressed already; those of
+// Checkpoint::Open and of CheckTask.
 absl::StatusOr<CompressJob> Resolve(const CompressSpec& spec);
 
-// A model with what is measured of it.
+// A model, opened, with what is to be measured of it.
 struct Subject {
   std::string uri;
   Checkpoint checkpoint;
@@ -39,8 +40,9 @@ struct EvaluateJob {
   const Subject* baseline() const { return models.size() > 1 ? &models[1] : nullptr; }
 };
 
-// Texts get the lengths that each model has; both models are timed with the same prompts, as long
-// as the shorter of them allows. The errors as above; DATASET_INVALID for a text that is not there.
+// Every text gets the window length that each model has positions for. Both models are timed with
+// the same prompts, as long as the shorter of them allows. Errors: those above, and DATASET_INVALID
+// for a text that is not there.
 absl::StatusOr<EvaluateJob> Resolve(const EvaluateSpec& spec);
 
 }  // namespace svdllm

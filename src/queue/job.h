@@ -12,7 +12,7 @@
 
 namespace svdllm {
 
-// Reasons that arise here, beside those of base/status.h.
+// The reasons of errors that arise here, beside those of base/status.h.
 inline constexpr std::string_view kStoreUnavailable = "STORE_UNAVAILABLE";
 inline constexpr std::string_view kJobStateReason = "JOB_STATE";  // the state forbids the call
 inline constexpr std::string_view kWorkerDied = "WORKER_DIED";
@@ -37,7 +37,7 @@ struct JobError {
   std::string reason;
   std::string message;
 };
-// The reason is the status's own, or INTERNAL.
+// Makes an error of a status. Its reason is the status's own, or INTERNAL where it has none.
 JobError ToJobError(const absl::Status& status);
 
 // How an attempt ended.
@@ -55,13 +55,13 @@ struct Attempt {
   std::optional<JobError> error;
 };
 
-// All times are milliseconds since 1970, 0 where the thing has not happened.
+// All times are milliseconds since 1970, and 0 where the thing has not happened.
 struct Job {
   std::string id;
   JobKind kind = JobKind::kCompressModel;
   JobState state = JobState::kQueued;
-  int attempt = 0;          // counted attempts, the running one included
-  bool publishing = false;  // past the point where it can be cancelled
+  int attempt = 0;          // counted attempts, including the running one
+  bool publishing = false;  // it is past the point where it can be cancelled
   std::map<std::string, std::string> labels;
   int64_t create_ms = 0;
   int64_t start_ms = 0;  // of the first attempt
@@ -73,13 +73,13 @@ struct Job {
   std::string progress;  // payload of the latest progress event of this attempt
   std::string result;
   std::optional<JobError> error;
-  std::vector<Attempt> attempts;  // ended ones, oldest first; Get only
+  std::vector<Attempt> attempts;  // those that have ended, the oldest first; filled by Get only
 };
 
 enum class EventKind { kState = 1, kProgress = 2, kArtifact = 3, kLog = 4 };
 
 struct NewEvent {
-  EventKind kind = EventKind::kLog;  // not kState: those the store writes itself
+  EventKind kind = EventKind::kLog;  // not kState: the store writes these itself
   std::string payload;
 };
 
@@ -93,14 +93,18 @@ struct Event {
   std::string payload;                 // the other kinds
 };
 
-// A worker's right to a job. The token grows with every claim in the store, so that whoever holds
-// an older one is told apart from the holder for ever.
+// A worker's right to a job. The token grows with every claim in the store, so that a worker that
+// holds an older one is told apart from the holder for ever.
 struct Lease {
   std::string job_id;
   int64_t token = 0;
 };
 
-// A new job's id: sorts by time, unguessable, lower-case letters and digits.
+// Returns now, by the clock of a job's times.
+int64_t WallMs();
+
+// Makes a new job's id. Ids sort by time and cannot be guessed; they have lower-case letters and
+// digits.
 std::string NewJobId();
 
 }  // namespace svdllm

@@ -32,7 +32,7 @@ namespace svdllm {
 inline constexpr int kMaxAttempts = 3;
 
 struct NewJob {
-  std::string id;  // unique; the caller's, because requests refer to it
+  std::string id;  // unique; the caller makes it, because requests refer to it
   JobKind kind = JobKind::kCompressModel;
   std::string request_id;      // empty: never the same as another
   std::string payload_digest;  // of the request as it was sent
@@ -85,51 +85,62 @@ class JobStore {
  public:
   virtual ~JobStore() = default;
 
-  // A QUEUED job, or the one that request_id made before: INVALID_ARGUMENT with REQUEST_ID_REUSED
-  // where its payload was another. RESOURCE_EXHAUSTED with QUEUE_FULL where max_queued jobs wait.
+  // Creates a QUEUED job, or returns the one that request_id made before: INVALID_ARGUMENT with
+  // REQUEST_ID_REUSED where its payload was another. RESOURCE_EXHAUSTED with QUEUE_FULL where
+  // max_queued jobs wait.
   virtual absl::StatusOr<CreateResult> Create(const NewJob& job, int64_t max_queued) = 0;
-  // The job that request_id made, none, or REQUEST_ID_REUSED as above. Empty ids find none.
+  // Returns the job that request_id made, or none, or REQUEST_ID_REUSED as above. An empty id finds
+  // none.
   virtual absl::StatusOr<std::optional<Job>> FindRequest(const std::string& request_id,
                                                          const std::string& payload_digest) = 0;
-  // NOT_FOUND with JOB_NOT_FOUND, here and below.
+  // Returns a job. NOT_FOUND with JOB_NOT_FOUND where there is none with this id, here and below.
   virtual absl::StatusOr<Job> Get(const std::string& id) = 0;
-  // INVALID_ARGUMENT where the token is not one of a page with these filters.
+  // Returns one page. INVALID_ARGUMENT where the token is not one of a page with these filters.
   virtual absl::StatusOr<ListPage> List(const ListQuery& query) = 0;
-  // QUEUED becomes CANCELLED, RUNNING becomes CANCELLING; both of those stay as they are.
-  // FAILED_PRECONDITION with JOB_STATE where the job is publishing, SUCCEEDED or FAILED.
+  // A QUEUED job becomes CANCELLED, a RUNNING one CANCELLING; jobs in either of these states stay
+  // as they are. FAILED_PRECONDITION with JOB_STATE where the job is publishing, SUCCEEDED or
+  // FAILED.
   virtual absl::StatusOr<Job> Cancel(const std::string& id) = 0;
-  // FAILED_PRECONDITION with JOB_STATE unless the job has ended.
+  // Deletes a job that has ended. FAILED_PRECONDITION with JOB_STATE for any other.
   virtual absl::Status Delete(const std::string& id) = 0;
-  // At most limit events after after_sequence, in order. An unknown job has none.
+  // Returns at most limit events after after_sequence, in order. An unknown job has none.
   virtual absl::StatusOr<std::vector<Event>> Events(const std::string& id, int64_t after_sequence,
                                                     int limit) = 0;
   virtual absl::StatusOr<StoreStats> Stats() = 0;
-  // A number that changes whenever something may have been written; cheap enough to poll.
+  // Returns a number that changes whenever something may have been written. It is cheap enough to
+  // poll.
   virtual absl::StatusOr<int64_t> Version() = 0;
-  // Writes something and takes it back: OK where submissions can be stored.
+  // Writes something and takes it back. OK where submissions can be stored.
   virtual absl::Status CheckWritable() = 0;
 
-  // The longest-waiting job that may run now, which becomes RUNNING under a new lease; or none.
+  // Returns the job that has waited longest and may run now, or none. The job becomes RUNNING under
+  // a new lease.
   virtual absl::StatusOr<std::optional<ClaimedJob>> Claim(const std::string& worker_id,
                                                           int64_t lease_ms) = 0;
-  // Extends the lease to lease_ms from now. True: the job is CANCELLING.
+  // Extends the lease to lease_ms from now. Returns true where the job is CANCELLING.
   virtual absl::StatusOr<bool> Renew(const Lease& lease, int64_t lease_ms) = 0;
-  // Appends events; a progress event is the job's progress from then on.
+  // Appends events. A progress event is the job's progress from then on.
   virtual absl::Status Append(const Lease& lease, std::span<const NewEvent> events) = 0;
   // After OK the job can no longer be cancelled. CANCELLED where it is CANCELLING already.
   virtual absl::Status BeginPublish(const Lease& lease) = 0;
-  // Ends the attempt. A CANCELLING job becomes CANCELLED whatever the outcome. Returns the state.
+  // Ends the attempt and returns the job's state. A CANCELLING job becomes CANCELLED whatever the
+  // outcome is.
   virtual absl::StatusOr<JobState> Finish(const Lease& lease, const Outcome& outcome) = 0;
-  // Gives the job back: QUEUED, the attempt not counted (CANCELLED where it was CANCELLING).
+  // Gives the job back: it is QUEUED and the attempt does not count (CANCELLED where it was
+  // CANCELLING).
   virtual absl::Status Release(const Lease& lease) = 0;
 
-  // Ends every attempt whose lease has run out: QUEUED again, FAILED with ATTEMPTS_EXHAUSTED where
-  // this was the last attempt, CANCELLED where it was CANCELLING. Returns how many.
+  // Ends every attempt whose lease has run out, and returns how many these were. Their jobs become
+  // QUEUED again, FAILED with ATTEMPTS_EXHAUSTED where this was the last attempt, or CANCELLED
+  // where they were CANCELLING.
   virtual absl::StatusOr<int> ExpireLeases() = 0;
-  // The same at once for all leases of workers whose id begins with worker_prefix; why goes into
-  // the attempt's error.
+  // Does the same at once for all leases of workers whose id begins with worker_prefix. reason and
+  // why go into the attempt's error. A job whose worker was killed for want of memory
+  // (HOST_OUT_OF_MEMORY) pauses before its next attempt, and becomes FAILED with that reason the
+  // second time: a third attempt would end in the same place.
   virtual absl::StatusOr<int> ReleaseWorkers(const std::string& worker_prefix,
-                                             const std::string& why) = 0;
+                                             const std::string& why,
+                                             std::string_view reason = kWorkerDied) = 0;
 };
 
 struct SqliteStoreOptions {
@@ -139,8 +150,8 @@ struct SqliteStoreOptions {
   int64_t retry_pause_ms = 2000;  // before the second attempt of a retried failure; then doubled
 };
 
-// A store in one SQLite file (WAL, synchronous=FULL). Creates it where absent; refuses a file that
-// a newer version of this program has written (FAILED_PRECONDITION).
+// Opens a store in one SQLite file (WAL, synchronous=FULL). The file is created where absent. A
+// file that a newer version of this program has written is refused (FAILED_PRECONDITION).
 absl::StatusOr<std::unique_ptr<JobStore>> OpenSqliteJobStore(const SqliteStoreOptions& options);
 
 }  // namespace svdllm

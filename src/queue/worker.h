@@ -1,5 +1,5 @@
-// Runs jobs from a store, one at a time: claim, run the handler, finish. The lease is renewed from
-// a thread of its own, so a long matrix step does not lose it.
+// Runs jobs from a store, one at a time: claim, run the handler, finish. A thread of its own renews
+// the lease, so that a long matrix step does not lose it.
 #pragma once
 
 #include <atomic>
@@ -20,11 +20,11 @@ struct WorkerOptions {
   std::string id;  // unique among living workers
   int64_t lease_ms = 30000;
   int64_t poll_ms = 100;  // how soon new jobs and cancellations are noticed
-  // Called before the first claim: an error ends the worker with no job touched. Empty: there is
+  // Called before the first claim. An error ends the worker, and no job is touched. Empty: there is
   // nothing to prepare.
   std::function<absl::Status()> prepare{};
-  // Called after an attempt has failed, before that is stored: an error says that no job can run in
-  // this process any more. The attempt is then tried again elsewhere, and the worker ends. Empty:
+  // Called after an attempt has failed, before that is stored. An error says that no job can run in
+  // this process any more: the attempt is then tried again elsewhere, and the worker ends. Empty:
   // every job gets its try.
   std::function<absl::Status()> check_after_failure{};
 };
@@ -36,13 +36,14 @@ class JobContext {
 
   const Job& job() const { return claimed_.job; }
   const Lease& lease() const { return claimed_.lease; }
-  // Why the handler should return now, with this status: ABORTED (LEASE_LOST), CANCELLED,
-  // UNAVAILABLE (the worker is being stopped) or DEADLINE_EXCEEDED (JOB_TIMEOUT). Costs nothing.
-  // After BeginPublish only a lost lease counts.
+  // Says why the handler should return now, with this status: ABORTED (LEASE_LOST), CANCELLED,
+  // UNAVAILABLE (the worker is being stopped) or DEADLINE_EXCEEDED (JOB_TIMEOUT). After
+  // BeginPublish only a lost lease counts. It costs nothing.
   absl::Status Check() const;
-  // Stores an event. Trouble with the store is not the handler's: the event is then missing.
+  // Stores an event. Trouble with the store does not concern the handler: the event is then
+  // missing.
   void Report(NewEvent event);
-  // To be called once before anything becomes visible outside; publish only after OK.
+  // Call it once, before anything becomes visible outside. Publish only after OK.
   absl::Status BeginPublish();
 
  private:
@@ -64,28 +65,28 @@ struct HandlerResult {
   std::map<std::string, double> counters;  // added to the store's counters
 };
 
-// Runs one attempt. An UNAVAILABLE error is tried again; every other one fails the job. Exceptions
-// are caught: std::bad_alloc is HOST_OUT_OF_MEMORY, others INTERNAL.
+// Runs one attempt. An UNAVAILABLE error is tried again; every other error fails the job.
+// Exceptions are caught: std::bad_alloc is HOST_OUT_OF_MEMORY, all others are INTERNAL.
 using JobHandler = std::function<absl::StatusOr<HandlerResult>(JobContext&)>;
 
 class Worker {
  public:
   // store outlives the worker.
   Worker(JobStore& store, JobHandler handler, WorkerOptions options);
-  // Claims and runs jobs until Stop, which is OK, or until an error of prepare or
-  // check_after_failure, which is returned. A job that runs when it is stopped is given back at its
-  // next Check.
+  // Claims and runs jobs until Stop, which gives OK, or until an error of prepare or
+  // check_after_failure, which is returned. A job that runs when the worker is stopped is given
+  // back at its next Check.
   absl::Status Run();
-  // From any thread, at any time, for good.
+  // Stops the worker for good. From any thread, at any time.
   void Stop();
 
  private:
-  // OK however the attempt went, or check_after_failure's error.
+  // Returns OK however the attempt went, or check_after_failure's error.
   absl::Status RunJob(ClaimedJob claimed);
   // Keeps the lease and watches for cancellation until the attempt has ended.
   void KeepLease(JobContext& context);
   void EndAttempt(JobContext& context, absl::StatusOr<HandlerResult> result);
-  // Waits; true: stopped meanwhile.
+  // Waits. Returns true where the worker was stopped meanwhile.
   bool Sleep(int64_t ms);
 
   JobStore& store_;

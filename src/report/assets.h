@@ -1,8 +1,13 @@
-// How reports look; the sources are in assets/.
+// How reports look and what they say; the sources are in assets/.
 #pragma once
 
 namespace svdllm {
 
-extern const char kReportCss[];  // report.css
+extern const char kReportCss[];           // report.css
+extern const char kReportTemplate[];      // report.html.mustache
+extern const char kEvaluationTemplate[];  // evaluation.html.mustache
+extern const char kHeadPartial[];         // head.html.mustache: {{> head}}
+extern const char kMeasuredPartial[];     // measured.html.mustache: {{> measured}}
+extern const char kCardTemplate[];        // model_card.md.mustache
 
 }  // namespace svdllm

@@ -7,7 +7,7 @@
 #include <charconv>
 #include <cmath>
 
-#include "report/html.h"
+#include "report/escape.h"
 
 namespace svdllm {
 namespace {

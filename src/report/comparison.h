@@ -1,11 +1,16 @@
-// The parts of report.html that put two models side by side, or show one alone.
+// What templates show of two models side by side, or of one alone.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "job/result.h"
+#include "report/template.h"
 
 namespace svdllm {
+
+// A count or a number of bytes: before, after and change.
+Data SizeData(std::string (*text)(int64_t), int64_t before, int64_t after);
 
 // A model before and after, or a baseline and a model. Where there is one model only, before_name
 // is null and before has no figures. The figures outlive the comparison.
@@ -14,9 +19,7 @@ struct Comparison {
   const Figures &before, &after;
 };
 
-// Empty where there are no results.
-std::string PerplexitySection(const Comparison& comparison);
-std::string TaskSection(const Comparison& comparison);
-std::string SpeedSection(const Comparison& comparison);
+// For the partial "measured": before_name, after_name, perplexity, tasks, speed.
+void SetMeasured(const Comparison& comparison, Data& page);
 
 }  // namespace svdllm

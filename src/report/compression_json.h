@@ -1,4 +1,4 @@
-// compression_report.json and the model card: what a job measured, for programs and for people.
+// compression_report.json: what a job measured, for programs.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -20,9 +20,5 @@ struct OwnArtifact {
 
 // The artifact's part of a report, read back. MODEL_CORRUPT where it is not one of ours.
 absl::StatusOr<OwnArtifact> ArtifactFromReport(const nlohmann::ordered_json& report);
-
-// README.md with the YAML header that model hubs read.
-std::string ModelCard(const Checkpoint& source, const CompressSpec& spec, const CompressResult& job,
-                      const ArtifactResult& artifact);
 
 }  // namespace svdllm

@@ -3,7 +3,8 @@
 
 #include <string>
 
-#include "evaluate/measure.h"
+#include "base/status.h"
+#include "job/result.h"
 #include "job/spec.h"
 
 namespace svdllm {

@@ -8,7 +8,7 @@
 
 namespace svdllm {
 
-// Those of one attempt: discarded unless they were committed.
+// The directories of one attempt. Those that were not committed are discarded by the destructor.
 class Staging {
  public:
   explicit Staging(ArtifactStore& store) : store_(store) {}

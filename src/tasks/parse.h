@@ -1,5 +1,5 @@
-// A record of each dataset, in its published forms, as the question that lm-evaluation-harness
-// makes of it. DATASET_INVALID, naming the field, where it is none.
+// Turn a record of a dataset, in its published forms, into the question that lm-evaluation-harness
+// makes of it. DATASET_INVALID, naming the field, where the record is none.
 #pragma once
 
 #include "tasks/records.h"
@@ -13,7 +13,7 @@ absl::StatusOr<TaskItem> ParseHellaSwag(const Record& record);
 absl::StatusOr<TaskItem> ParseArc(const Record& record);
 absl::StatusOr<TaskItem> ParsePiqa(const Record& record);
 absl::StatusOr<TaskItem> ParseMathQa(const Record& record);
-// {"query", "choices", "gold"} or {"context_options", "continuation", "gold"}.
+// The record is {"query", "choices", "gold"} or {"context_options", "continuation", "gold"}.
 absl::StatusOr<TaskItem> ParseGenericChoice(const Record& record);
 
 absl::StatusOr<TaskItem> ParseTruthfulQa(const Record& record);

@@ -11,21 +11,22 @@
 
 namespace svdllm {
 
-// The first of the largest.
+// Returns the place of the largest value, or of the first of several equal ones.
 int64_t FirstMaximum(std::span<const double> values);
 
-// The choice with the largest log-likelihood; per_character: each divided by the length of its
-// choice in characters, an empty one never wins.
+// Returns the choice with the largest log-likelihood. With per_character, each is divided by the
+// length of its choice in characters first, and an empty choice never wins.
 int64_t Predict(const TaskItem& item, std::span<const double> log_likelihoods, bool per_character);
 
-// Of one item: a number per metric of its task, in the table's order. Multiple choice: 1 for right,
-// 0 for wrong, by Predict (acc) and by Predict per character (acc_norm).
+// Scores one item: one number per metric of its task, in the table's order. A multiple choice gets
+// 1 for right and 0 for wrong, by Predict (acc) and by Predict per character (acc_norm).
 std::vector<double> ScoreChoices(std::span<const std::string_view> metrics, const TaskItem& item,
                                  std::span<const double> log_likelihoods);
-// bleu_acc (whether the best right answer is nearer than the best wrong one), bleu_max and
+// Returns bleu_acc (whether the best right answer is nearer than the best wrong one), bleu_max and
 // bleu_diff.
 std::vector<double> ScoreTruthfulQa(const TaskItem& item, std::string_view text);
-// Whether the number is the right one: the one behind ####, and the last one in the text.
+// Returns whether the number is the right one: first for the number behind ####, then for the last
+// number in the text.
 std::vector<double> ScoreGsm8k(const TaskItem& item, std::string_view text);
 
 struct MeanAndError {

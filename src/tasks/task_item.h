@@ -7,16 +7,17 @@
 
 namespace svdllm {
 
-// One question. A model either weighs given answers, each a continuation of a context, or writes
-// one.
+// One question. A model either weighs given answers, each a continuation of a context, or writes an
+// answer.
 struct TaskItem {
-  // One and several continuations, or several and one: choice i is the two with number i. A
-  // generation has one context, its prompt, and no continuations.
+  // Either one context and several continuations, or several contexts and one continuation: choice
+  // i is made of context(i) and continuation(i). A generation has one context, its prompt, and no
+  // continuations.
   std::vector<std::string> contexts, continuations;
-  // As the dataset has them; acc_norm measures their lengths. One a choice.
+  // One text per choice, as the dataset has it. acc_norm measures their lengths.
   std::vector<std::string> choices;
   int64_t gold = 0;  // the right choice
-  // Generations: what scores well, the first being the answer in full, and what scores ill.
+  // For generations: the texts that score well, the answer in full first, and those that score ill.
   std::vector<std::string> references, wrong_references;
 
   int64_t choice_count() const { return static_cast<int64_t>(choices.size()); }

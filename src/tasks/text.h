@@ -1,31 +1,22 @@
-// Text as Python's str has it: lm-evaluation-harness cleans, cuts and measures with these. Texts
+// Text as Python's str treats it: lm-evaluation-harness cleans, cuts and measures with these. Texts
 // are valid UTF-8.
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace svdllm {
 
-// Where the first byte that is not part of a UTF-8 character stands; npos: all valid.
-size_t FirstInvalidUtf8(std::string_view text);
-
-int64_t CountCharacters(std::string_view text);
-
-// Without the white space (Unicode's) at both ends, or at the right one.
+// Return text without the white space (Python's) at both ends, or at the right end.
 std::string_view StripSpace(std::string_view text);
 std::string_view StripSpaceRight(std::string_view text);
-// What stands between white space.
+// Returns the parts between white space.
 std::vector<std::string_view> SplitAtSpace(std::string_view text);
-// What stands between separators, empty parts included.
+// Returns the parts between separators, empty ones included.
 std::vector<std::string_view> SplitAt(std::string_view text, char separator);
 
-// Left to right, none overlapping.
-std::string ReplaceText(std::string_view text, std::string_view from, std::string_view to);
-
-// Characters that have one other case change it.
+// Returns text in lower case. Characters whose lower case is one character change.
 std::string LowerCase(std::string_view text);
 // The first character in upper case, the others in lower.
 std::string Capitalize(std::string_view text);

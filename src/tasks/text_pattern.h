@@ -8,17 +8,19 @@
 
 namespace svdllm {
 
-// Immutable, thread-safe.
+// Immutable and thread-safe.
 class TextPattern {
  public:
-  // An expression of ours: one that does not compile is a bug, and aborts.
+  // Takes an expression of our own. One that does not compile is a bug, and aborts.
   explicit TextPattern(const char* pattern);
 
-  // Of each match, left to right, none overlapping: the whole and the groups; a group that took no
-  // part is empty. The views are of text.
+  // Returns, for each match from left to right, the whole match and its groups. matches[1][2] is
+  // the second group of the second match, and matches[1][0] is all of that match. None overlap. A
+  // group that took no part is empty. The views are of text.
   std::vector<std::vector<std::string_view>> FindAll(std::string_view text) const;
 
-  // Every match replaced: $1 stands for a group, \L and \U change case from there on.
+  // Returns text with every match replaced: $1 stands for a group, and \L and \U change case from
+  // there on.
   std::string Replace(std::string_view text, const char* replacement) const;
 
  private:

@@ -10,9 +10,9 @@
 namespace svdllm {
 
 // "perplexity" takes any text. The others read a benchmark's published file and join it as the
-// papers on compression do: documents (WikiText-2's and PTB's are lines, C4's are the first 2,000
-// objects of a file) with a blank line in between, tokenised as one text, windows that do not
-// overlap.
+// papers on compression do: documents with a blank line in between, tokenised as one text, with
+// windows that do not overlap. WikiText-2's and PTB's documents are lines; C4's are the first 2,000
+// objects of a file.
 struct TextTask {
   std::string_view name;
   TextRows rows = TextRows::kWhole;
@@ -20,7 +20,7 @@ struct TextTask {
 };
 
 std::span<const TextTask> TextTasks();
-// nullptr for a task that is something else.
+// Returns nullptr for a task that reads no text.
 const TextTask* FindTextTask(std::string_view name);
 
 }  // namespace svdllm

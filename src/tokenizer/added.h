@@ -1,4 +1,4 @@
-// Added tokens: those found in a text as they are written, before the model sees it.
+// Added tokens: they are found in a text as they are written, before the model sees it.
 #pragma once
 
 #include <cstdint>
@@ -13,24 +13,24 @@ struct AddedToken {
   std::string content;
   int32_t id = -1;
   bool single_word = false;  // not where it touches a word character
-  bool lstrip = false;       // takes the white space in front of it with it
-  bool rstrip = false;       // and the white space after it
+  bool lstrip = false;       // takes the white space in front of it along
+  bool rstrip = false;       // takes the white space behind it along
   bool normalized = false;   // looked for in the normalized text
   bool special = false;
-  bool additional = false;  // special, and of no role that has a name
+  bool additional = false;  // special, without a role that has a name
 };
 
-// Finds added tokens in a text. Immutable, thread-safe.
+// Finds added tokens in a text. Immutable and thread-safe.
 class AddedTokenFinder {
  public:
-  // separators_are_spaces: U+001C to U+001F count as white space, as they do in Python.
+  // With separators_are_spaces, U+001C to U+001F count as white space, as they do in Python.
   explicit AddedTokenFinder(bool separators_are_spaces = false)
       : separators_are_spaces_(separators_are_spaces) {}
 
   void Add(const AddedToken& token, std::string_view written);
 
-  // The text cut into parts, in order; id ≥ 0 for an added token, −1 for other text. At each place
-  // the longest token wins.
+  // The text cut into parts, in order. id is ≥ 0 for an added token and −1 for other text. At each
+  // place the longest token wins.
   struct Part {
     std::string_view text;
     int32_t id = -1;
@@ -42,10 +42,9 @@ class AddedTokenFinder {
     std::map<char, size_t> next;
     int token = -1;
   };
-  // The token that text[pos] starts, and where it ends; -1 for none.
+  // Returns the token that starts at text[pos], and sets *end to where it ends. Returns -1 for
+  // none.
   int LongestAt(std::string_view text, size_t pos, size_t* end) const;
-
-  bool IsSpace(char32_t c) const;
 
   bool separators_are_spaces_;
   std::vector<AddedToken> tokens_;

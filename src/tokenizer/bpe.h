@@ -1,4 +1,4 @@
-// Byte-pair encoding of words: the model part of a tokenizer.
+// Byte-pair encoding of words. It is the model part of a tokenizer.
 #pragma once
 
 #include <array>
@@ -16,7 +16,7 @@
 
 namespace svdllm {
 
-// Looks up by std::string_view without making a string.
+// A hash that looks up a std::string_view without making a string.
 struct StringHash {
   using is_transparent = void;
   size_t operator()(std::string_view s) const { return std::hash<std::string_view>()(s); }
@@ -30,24 +30,25 @@ struct BpeOptions {
   std::optional<std::string> unk_token;  // without one, unknown characters vanish
 };
 
-// Immutable, thread-safe.
+// Immutable and thread-safe.
 class BpeModel {
  public:
-  BpeModel() = default;  // of no vocabulary
+  BpeModel() = default;  // it has no vocabulary
 
   using MergeList = std::vector<std::pair<std::string, std::string>>;
 
-  // merges in order of rank, the first merges first; later duplicates win, as in the reference.
-  // INVALID_ARGUMENT naming the token where a merge, its result or unk_token is not in vocabulary.
+  // merges are in order of rank: merges[0] is merged first, and joins merges[0].first with
+  // merges[0].second. Later duplicates win, as in the reference. INVALID_ARGUMENT, naming the
+  // token, where a merge, its result or unk_token is not in the vocabulary.
   static absl::StatusOr<BpeModel> Create(Vocabulary vocabulary, const MergeList& merges,
                                          const BpeOptions& options);
 
-  // For vocabularies without a list of merges: any two tokens merge whose texts together are a
-  // token, the one with the lowest id first; a word of the vocabulary is one token. Tokens are not
+  // For vocabularies without a list of merges. Any two tokens merge whose texts together are a
+  // token, the one with the lowest id first. A word of the vocabulary is one token. No token is
   // empty.
   static BpeModel FromRanks(Vocabulary ranks);
 
-  // What the words of one text share. Not thread-safe; the words must outlive it.
+  // What the words of one text share. Not thread-safe. The words must outlive it.
   struct Scratch {
     struct Symbol {
       int32_t id, previous, next;
@@ -59,12 +60,13 @@ class BpeModel {
     };
     std::vector<Symbol> symbols;
     std::vector<Candidate> heap;
-    // Where in the output a word's tokens are already.
+    // The places [first, second) of a word's tokens in the output, for words that were encoded
+    // already.
     absl::flat_hash_map<std::string_view, std::pair<size_t, size_t>, std::hash<std::string_view>>
         seen;
   };
-  // Appends the tokens of word (valid UTF-8). All calls with one scratch append to the same ids.
-  // O(n log n) for a word of n characters.
+  // Appends the tokens of word, which is valid UTF-8. All calls with one scratch append to the same
+  // ids. A word of n characters takes O(n log n).
   void Encode(std::string_view word, Scratch* scratch, std::vector<int32_t>* ids) const;
 
   std::optional<int32_t> Find(std::string_view token) const;
@@ -84,11 +86,11 @@ class BpeModel {
   void PushCandidate(int32_t pos, Scratch* scratch) const;
 
   Vocabulary vocabulary_;
-  std::vector<int32_t> char_ids_;  // of the characters below U+10000, -1 where there is none
+  std::vector<int32_t> char_ids_;  // by character, those below U+10000; -1 where there is none
   absl::flat_hash_map<uint64_t, Merge> merges_;  // by the pair of ids
-  std::array<int32_t, 256> byte_ids_{};          // of <0xNN>
-  // The pairs of characters that some merge joins, the left token's last and the right one's first.
-  // Between others a long word may be cut and its parts encoded on their own.
+  std::array<int32_t, 256> byte_ids_{};          // by byte: the id of <0xNN>
+  // The pairs of characters that some merge joins: the left token's last one and the right token's
+  // first one. Between any other pair a long word may be cut, and its parts encoded on their own.
   absl::flat_hash_set<uint64_t> joints_;
   bool may_cut_ = true;
   BpeOptions options_;

@@ -9,18 +9,18 @@
 
 namespace svdllm {
 
-// Each token's printable characters become the bytes that they stand for; all tokens become one
-// text, invalid UTF-8 in it U+FFFD.
+// Each token's printable characters become the bytes that they stand for. All tokens become one
+// text, in which invalid UTF-8 is U+FFFD.
 struct BytesOfTokens {};
-// Neighbouring <0xNN> tokens become the text that they spell, or one U+FFFD each.
+// Neighbouring <0xNN> tokens become the text that they spell, or one U+FFFD per token.
 struct BytesOfFallback {};
 struct JoinTokens {};
-// From each token's ends, at most so many times.
+// Takes content off each token's ends: at most `start` times in front and `stop` times behind.
 struct StripTokens {
   std::string content;
   int start = 0, stop = 0;
 };
-// Becomes a space; in the first token nothing where drop_first is set.
+// Turns replacement into a space. In the first token, drop_first turns it into nothing.
 struct SpacesOfTokens {
   std::string replacement;
   bool drop_first = true;
@@ -28,10 +28,10 @@ struct SpacesOfTokens {
 using DecoderStep = std::variant<BytesOfTokens, BytesOfFallback, JoinTokens, StripTokens,
                                  SpacesOfTokens, ReplaceInText>;
 
-// The text of the tokens, all valid UTF-8, after all steps.
+// Returns the text of the tokens after all steps. The tokens are valid UTF-8.
 std::string ApplyDecoder(const std::vector<DecoderStep>& steps, std::vector<std::string> tokens);
 
-// The byte that <0xNN> is written for; -1 for any other token.
+// Returns the byte that <0xNN> is written for, and -1 for any other token.
 int FallbackByte(std::string_view token);
 
 }  // namespace svdllm

@@ -9,8 +9,8 @@
 
 namespace svdllm {
 
-// tokenizer.json, tokenizer_config.json and generation_config.json. UNIMPLEMENTED with
-// UNSUPPORTED_TOKENIZER naming the key for a tokenizer that cannot be matched exactly.
+// Returns tokenizer.json, tokenizer_config.json and generation_config.json by name. UNIMPLEMENTED
+// with UNSUPPORTED_TOKENIZER, naming the key, for a tokenizer that cannot be matched exactly.
 absl::StatusOr<std::map<std::string, std::string>> GgufTokenizerFiles(const GgufFile& file);
 
 }  // namespace svdllm

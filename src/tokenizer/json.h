@@ -10,11 +10,12 @@
 
 namespace svdllm {
 
-// UNIMPLEMENTED with UNSUPPORTED_TOKENIZER naming the component that is not known here;
-// INVALID_ARGUMENT with MODEL_CORRUPT and the file's name for a malformed file.
+// Loads the file at path. UNIMPLEMENTED with UNSUPPORTED_TOKENIZER, naming the component, for one
+// that is not known here; INVALID_ARGUMENT with MODEL_CORRUPT and the file's name for a malformed
+// file.
 absl::StatusOr<TokenizerPipeline> LoadTokenizerJson(const std::string& path,
                                                     const TokenizerConfig& config);
-// The same for a file's text, and for its content; errors name it as given.
+// These do the same for a file's text and for its parsed content. Errors call the file `name`.
 absl::StatusOr<TokenizerPipeline> ParseTokenizerJson(const std::string& text,
                                                      const TokenizerConfig& config,
                                                      const std::string& name);

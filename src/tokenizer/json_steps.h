@@ -15,8 +15,8 @@ namespace svdllm {
 // UNIMPLEMENTED with reason UNSUPPORTED_TOKENIZER: "<part> <type> is not supported".
 absl::Status UnsupportedComponent(std::string_view part, std::string_view type);
 
-// Append the steps of a component, which may be null. Errors: UnsupportedComponent, Regex's. Throw
-// nlohmann::json::exception on missing or wrongly typed fields.
+// Append the steps of a component, which may be null. Errors are UnsupportedComponent and those of
+// Regex. A missing or wrongly typed field throws nlohmann::json::exception.
 absl::Status ParseNormalizer(const nlohmann::json& component, std::vector<NormalizerStep>* steps);
 absl::Status ParsePreTokenizer(const nlohmann::json& component,
                                std::vector<PreTokenizerStep>* steps);

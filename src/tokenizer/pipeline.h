@@ -23,24 +23,25 @@ struct WordTokenizer {
   std::optional<std::vector<DecoderStep>> decoder;  // without one, tokens are joined by spaces
 };
 
-// What is known of an id. Ids that no token has are written as nothing.
+// What is known about an id. Ids that no token has are written as nothing.
 struct TokenInfo {
   std::string text;
   bool exists = false;
-  bool special = false;  // left out where special tokens are
+  bool special = false;  // left out where special tokens are left out
   bool apart = false;    // a LlamaTokenizer puts spaces around it
 };
 
 // Plain data: built once by a loader, immutable from then on.
 struct TokenizerPipeline {
-  // transformers' non-legacy LlamaTokenizer: U+2581 counts as a space, and where the text's first
-  // token is only the space put in front of it and a special token follows, it goes.
+  // Set for transformers' non-legacy LlamaTokenizer. U+2581 then counts as a space. Where a text's
+  // first token is only the space that was put in front of it, and a special token follows, that
+  // token goes.
   bool llama_rewrite = false;
-  bool llama_prefix = false;  // that space is put there
+  bool llama_prefix = false;  // the space is put in front
   int32_t llama_space_id = -1;
   std::vector<int32_t> special_ids;
-  bool llama_legacy = false;  // how special tokens are written between others
-  bool llama_strip = false;   // a text that is decoded loses the space in front
+  bool llama_legacy = false;  // special tokens are written between others in the legacy way
+  bool llama_strip = false;   // a decoded text loses the space in front
 
   AddedTokenFinder added;  // looked for in the text as it is
   std::vector<NormalizerStep> normalizer;
@@ -51,9 +52,9 @@ struct TokenizerPipeline {
   std::vector<TokenInfo> tokens;  // by id
   std::optional<int32_t> bos_id, eos_id;
 
-  // Ids above it are taken for a malformed file.
+  // A file with ids above this is taken for malformed.
   static constexpr int32_t kMaxId = (1 << 22) - 1;
-  // Sets tokens[id], which may be the next or a later one; id is in [0, kMaxId].
+  // Sets tokens[id], which may be the next token or a later one. id is in [0, kMaxId].
   void SetToken(int32_t id, TokenInfo info);
 
   std::vector<int32_t> Encode(std::string_view text, bool add_special_tokens) const;

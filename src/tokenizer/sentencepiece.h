@@ -16,28 +16,29 @@ namespace svdllm {
 
 class SentencePieceProcessor;
 
-// Immutable, thread-safe.
+// Immutable and thread-safe.
 class SentencePieceModel {
  public:
-  // serialized: the file's content. With legacy, the model's own settings decide whether every text
-  // gets a space in front; without, texts are taken as they are. Nothing, and *error, where the
-  // content is not a model, or SentencePiece is not installed.
+  // serialized is the file's content. With legacy, the model's own settings decide whether every
+  // text gets a space in front; without, texts are taken as they are. Returns nothing, and sets
+  // *error, where the content is not a model or SentencePiece is not installed.
   static std::optional<SentencePieceModel> Parse(std::string serialized, bool legacy,
                                                  const std::string& unk_token, std::string* error);
   SentencePieceModel(SentencePieceModel&&) noexcept;
   SentencePieceModel& operator=(SentencePieceModel&&) noexcept;
   ~SentencePieceModel();
 
-  // Where in the output the words seen so far are. One for each output, not thread-safe.
+  // The places [first, second) in the output of the words seen so far. One per output, not
+  // thread-safe.
   using Seen = std::unordered_map<std::string_view, std::pair<size_t, size_t>>;
   // Appends the ids of text, which must outlive seen.
   void Encode(std::string_view text, Seen* seen, std::vector<int32_t>* ids) const;
-  // −1 where there is none.
+  // Returns −1 where there is no such piece.
   int32_t Find(std::string_view piece) const;
   int32_t size() const;
   // id is in [0, size).
   std::string Piece(int32_t id) const;
-  // The text of pieces; those that are not the model's stay as they are.
+  // Returns the text of pieces. Pieces that are not the model's stay as they are.
   std::string Decode(const std::vector<std::string>& pieces) const;
 
  private:
@@ -49,10 +50,10 @@ class SentencePieceModel {
   bool legacy_ = true;
   std::string unk_token_;
   size_t unk_token_length_ = 0;
-  // No piece reaches across the start of a word: words may be encoded one by one, which is many
+  // No piece reaches across the start of a word, so words may be encoded one by one. That is many
   // times faster than SentencePiece's own way with a long text.
   bool by_word_ = false;
-  bool add_dummy_prefix_ = false;  // by us, where by_word_
+  bool add_dummy_prefix_ = false;  // we add it, where by_word_
 };
 
 }  // namespace svdllm

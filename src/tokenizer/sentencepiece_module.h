@@ -1,6 +1,6 @@
-// The C interface between the tokenizer and the module that holds SentencePiece. A module, because
-// the distribution's SentencePiece exports a Protocol Buffers runtime of its own, older than the
-// service's: in one symbol space each breaks the other.
+// The C interface between the tokenizer and the module that holds SentencePiece. It is a module
+// because the distribution's SentencePiece exports a Protocol Buffers runtime of its own, older
+// than the service's: in one symbol space each breaks the other.
 #pragma once
 
 #include <stddef.h>
@@ -10,11 +10,12 @@ namespace svdllm {
 inline constexpr char kSentencePieceModule[] = "svdllm_sentencepiece.so";
 inline constexpr char kSentencePieceSymbol[] = "svdllm_sentencepiece_api";
 
-// Nothing throws. Results are handed to a callback during the call. A loaded processor may be used
-// from several threads at once.
+// Nothing throws. Results are handed to a callback during the call. Several threads may use a
+// loaded processor at once.
 struct SentencePieceApi {
   int version;  // kSentencePieceApiVersion
-  // A processor for a serialized model; nullptr, and the error's text, where it is none.
+  // Returns a processor for a serialized model; or nullptr, after on_error with a text, where it is
+  // no model.
   void* (*load)(const char* serialized, size_t size, void (*on_error)(void*, const char*),
                 void* context);
   void (*destroy)(void* processor);

@@ -1,5 +1,5 @@
-// The steps before the model: normalizers rewrite a text, pre-tokenizers cut it into words. The
-// reference's components are built from these few.
+// The steps before the model: normalizers rewrite a text, and pre-tokenizers cut it into words. The
+// reference's components are built from these few steps.
 #pragma once
 
 #include <array>
@@ -14,7 +14,7 @@
 
 namespace svdllm {
 
-// What to look for: a literal (not empty) or an expression.
+// What to look for: a literal text, which is not empty, or an expression.
 using Pattern = std::variant<std::string, Regex>;
 
 struct PrependToText {
@@ -29,10 +29,10 @@ struct StripText {
 };
 using NormalizerStep = std::variant<NormalForm, PrependToText, ReplaceInText, StripText>;
 
-// text is valid UTF-8; an empty one stays empty.
+// text is valid UTF-8. An empty text stays empty.
 std::string ApplyNormalizer(const std::vector<NormalizerStep>& steps, std::string_view text);
 
-// What becomes of the parts that a pattern matches.
+// What becomes of the parts of a text that a pattern matches.
 enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
 
 struct SplitWords {
@@ -43,23 +43,23 @@ struct SplitWords {
 struct ReplaceInWords {
   std::string from, to;
 };
-// In front of each word that does not start with it.
+// Puts text in front of each word that does not start with it.
 struct PrependToWords {
   std::string text;
   bool only_at_start = false;  // only the word that the whole text starts with
 };
 // Each byte becomes the printable character that byte-level vocabularies write for it.
 struct MapBytes {};
-// Those characters, by byte.
+// These characters, by byte.
 const std::array<std::string, 256>& ByteCharacters();
 using PreTokenizerStep = std::variant<SplitWords, ReplaceInWords, PrependToWords, MapBytes>;
 
-// A part of a text. It lies in the text or in the storage.
+// A part of a text. It lies in the text itself or in the storage.
 struct Word {
   std::string_view text;
   bool at_start = false;  // the whole text starts with it
 };
-// What the words of one text need kept while they are used.
+// Texts that the words of one text need kept while they are used.
 using WordStorage = std::deque<std::string>;
 
 void ApplyPreTokenizer(const PreTokenizerStep& step, std::vector<Word>* words,

@@ -1,4 +1,4 @@
-// Text to token ids, equal id for id to the checkpoint's reference tokenizer.
+// From text to token ids, equal id for id to the checkpoint's reference tokenizer.
 #pragma once
 
 #include <cstdint>
@@ -13,14 +13,14 @@
 
 namespace svdllm {
 
-// A loaded tokenizer. Immutable: Encode may be called from several threads at once.
+// A loaded tokenizer. Immutable: several threads may call Encode at once.
 class Tokenizer {
  public:
   // Reads what a Hugging Face directory holds: tokenizer.json (byte-level BPE, or
   // SentencePiece-like BPE), tokenizer.model (SentencePiece, or LLaMA 3's ranks; also as
   // tokenizer.model.vN) or vocab.json with merges.txt, with tokenizer_config.json,
-  // special_tokens_map.json and added_tokens.json where present; or a GGUF file, named or alone in
-  // the directory, whose metadata holds all that. NOT_FOUND where none is there;
+  // special_tokens_map.json and added_tokens.json where present. Or it reads a GGUF file, named or
+  // alone in the directory, whose metadata holds all of that. NOT_FOUND where none is there.
   // UNIMPLEMENTED with reason UNSUPPORTED_TOKENIZER, naming the component, for one that cannot be
   // matched exactly.
   static absl::StatusOr<Tokenizer> Load(const std::string& model_dir);
@@ -29,23 +29,24 @@ class Tokenizer {
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
 
-  // The ids of text; added and special tokens written out in the text are recognised, as the
-  // reference does. add_special_tokens adds what the reference's post-processor adds (usually one
-  // BOS in front). Invalid UTF-8 is replaced by U+FFFD first.
+  // Returns the ids of text. Added and special tokens that are written out in the text are
+  // recognised, as the reference does. add_special_tokens adds what the reference's post-processor
+  // adds, usually one BOS in front. Invalid UTF-8 is replaced by U+FFFD first.
   std::vector<int32_t> Encode(std::string_view text, bool add_special_tokens) const;
 
-  // The text of ids, as the reference's decode writes it without its clean-up; ids that no token
-  // has are passed over. Valid UTF-8. skip_special_tokens leaves out BOS and the like.
+  // Returns the text of ids, as the reference's decode writes it without its clean-up. It is valid
+  // UTF-8. Ids that no token has are passed over. skip_special_tokens leaves out BOS and the like.
   std::string Decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
 
-  // The id of a token as the vocabulary spells it, such as "</s>"; looks through all of them.
+  // Returns the id of a token as the vocabulary spells it, such as "</s>". It looks through all of
+  // them.
   std::optional<int32_t> IdOf(std::string_view token) const;
-  // Of the tokens that the configuration, or the reference's default for the kind of tokenizer,
-  // names; none where it names none.
+  // The ids of the tokens that the configuration names, or that the reference has by default for
+  // the kind of tokenizer. None where neither names one.
   std::optional<int32_t> bos_id() const;
   std::optional<int32_t> eos_id() const;
 
-  // Number of ids, added tokens included; every id that Encode returns is below it.
+  // The number of ids, added tokens included. Every id that Encode returns is below it.
   int64_t vocab_size() const;
 
  private:

@@ -8,7 +8,8 @@ namespace svdllm {
 
 enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
 
-// text is valid UTF-8. Linear in its length, up to the sorting of runs of combining marks.
+// text is valid UTF-8. The time is linear in its length, up to the sorting of runs of combining
+// marks.
 std::string Normalize(NormalForm form, std::string_view text);
 
 }  // namespace svdllm

@@ -15,16 +15,17 @@ struct Match {
   size_t begin = 0, end = 0;
 };
 
-// A compiled expression. Immutable, thread-safe.
+// A compiled expression. Immutable and thread-safe.
 class Regex {
  public:
   // UNIMPLEMENTED with reason UNSUPPORTED_TOKENIZER, naming the expression, for syntax that is
-  // unknown or means different things to the two libraries.
+  // unknown or that means different things to the two libraries.
   static absl::StatusOr<Regex> Compile(std::string_view oniguruma_pattern);
-  // For our own expressions: PCRE2 syntax, and PCRE2's own view of which characters exist.
+  // For our own expressions, in PCRE2's syntax and with PCRE2's own view of which characters exist.
   static absl::StatusOr<Regex> CompilePcre(const std::string& pattern);
 
-  // Appends the matches in text (valid UTF-8), left to right, none overlapping, none empty.
+  // Appends the matches in text, which is valid UTF-8, from left to right. None overlap and none
+  // are empty.
   void FindAll(std::string_view text, std::vector<Match>* matches) const;
 
  private:
@@ -32,7 +33,7 @@ class Regex {
   bool substitute_ = false;
 };
 
-// The expression in PCRE2's syntax; the errors of Compile.
+// Returns the expression in PCRE2's syntax. Errors are those of Compile.
 absl::StatusOr<std::string> TranslatePattern(std::string_view oniguruma_pattern);
 
 }  // namespace svdllm

@@ -9,8 +9,8 @@
 
 namespace svdllm {
 
-// As transformers reads them for config's tokenizer_class (GPT2Tokenizer where it has none).
-// UNIMPLEMENTED with UNSUPPORTED_TOKENIZER naming another class; INVALID_ARGUMENT with
+// Reads them as transformers does for config's tokenizer_class (GPT2Tokenizer where it has none).
+// UNIMPLEMENTED with UNSUPPORTED_TOKENIZER, naming it, for another class; INVALID_ARGUMENT with
 // MODEL_CORRUPT and the file's name for malformed files.
 absl::StatusOr<TokenizerPipeline> LoadVocabMerges(const std::string& dir,
                                                   const TokenizerConfig& config);

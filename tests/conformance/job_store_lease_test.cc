@@ -185,6 +185,29 @@ TEST_P(JobStoreLeaseTest, DeadWorkersJobsAreQueuedAtOnceThoseOfOthersStay) {
   EXPECT_THAT(job.attempts[0].error->message, HasSubstr("child-1: killed by signal 9"));
 }
 
+TEST_P(JobStoreLeaseTest, TwiceKilledForMemoryIsEnough) {
+  const std::string id = Submit();
+  ClaimOne();
+  ASSERT_EQ(*store_->ReleaseWorkers("w1", "killed for want of memory", kHostOutOfMemory), 1);
+  EXPECT_EQ(Get(id).state, JobState::kQueued);
+  EXPECT_FALSE(store_->Claim("w1", kLeaseMs)->has_value()) << "it pauses";
+  now_ms_ += 60'000;
+  ClaimOne();
+  ASSERT_EQ(*store_->ReleaseWorkers("w1", "killed for want of memory", kHostOutOfMemory), 1);
+  const Job job = Get(id);
+  EXPECT_EQ(job.state, JobState::kFailed);
+  EXPECT_EQ(job.error->reason, kHostOutOfMemory);
+  EXPECT_EQ(job.attempts.size(), 2u);
+  // Other deaths in between do not count.
+  const std::string other = Submit();
+  ClaimOne();
+  ASSERT_EQ(*store_->ReleaseWorkers("w1", "killed for want of memory", kHostOutOfMemory), 1);
+  now_ms_ += 60'000;
+  ClaimOne();
+  ASSERT_EQ(*store_->ReleaseWorkers("w1", "killed"), 1);
+  EXPECT_EQ(Get(other).state, JobState::kQueued);
+}
+
 TEST_P(JobStoreLeaseTest, ThirdLostAttemptFailsTheJobWithEveryError) {
   const std::string id = Submit();
   for (int attempt = 1; attempt <= kMaxAttempts; ++attempt) {

@@ -7,6 +7,7 @@
 #include <cusolverDn.h>
 #include <lapack.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -41,6 +42,11 @@ size_t BytesOf(cudaDataType type) {
   if (type != CUDA_R_16F && type != CUDA_R_16BF) Fault("a product of a type that is not emulated");
   return 2;
 }
+
+// Terms that are summed up in one run. Matrix units add 16 products at a time to a sum; OpenBLAS
+// adds one at a time where it takes its kernels for small matrices (AVX-512), and over 2048 tokens
+// its error is then several times a device's.
+constexpr int64_t kPiece = 128;
 
 // Without gaps. Products of 16-bit numbers are exact in F32, as in the tensor cores.
 std::vector<float> Widened(const void* data, cudaDataType type, const Stored& stored) {
@@ -119,9 +125,13 @@ cublasStatus_t cublasGemmStridedBatchedEx_64(
     for (int64_t i = 0; i < count; ++i) {
       const auto wide_a = Widened(static_cast<const char*>(a) + i * a_step * bytes, a_type, in_a);
       const auto wide_b = Widened(static_cast<const char*>(b) + i * b_step * bytes, b_type, in_b);
-      cblas_sgemm(CblasColMajor, Transposed(op_a), Transposed(op_b), m, n, k, by, wide_a.data(),
-                  in_a.rows, wide_b.data(), in_b.rows, keep, static_cast<float*>(c) + i * c_step,
-                  ldc);
+      for (int64_t at = 0; at < k; at += kPiece) {
+        cblas_sgemm(CblasColMajor, Transposed(op_a), Transposed(op_b), m, n,
+                    std::min(kPiece, k - at), by,
+                    wide_a.data() + at * (op_a == CUBLAS_OP_N ? in_a.rows : 1), in_a.rows,
+                    wide_b.data() + at * (op_b == CUBLAS_OP_N ? 1 : in_b.rows), in_b.rows,
+                    at == 0 ? keep : 1.0f, static_cast<float*>(c) + i * c_step, ldc);
+      }
     }
   });
   return CUBLAS_STATUS_SUCCESS;

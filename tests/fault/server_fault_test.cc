@@ -1,12 +1,10 @@
 // The promises that concern dying: bounded recovery, fencing, poison bound, graceful stop, full
 // disks.
-#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sqlite3.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -18,6 +16,7 @@
 #include "rpc/error_details.pb.h"
 #include "server_process.h"
 #include "svdllm/v1/compression.grpc.pb.h"
+#include "tests/support/http.h"
 
 namespace svdllm {
 namespace {
@@ -115,23 +114,7 @@ class ServerFaultTest : public ::testing::Test {
     });
   }
   std::string Http(const std::string& path) {
-    const int connection = socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<uint16_t>(server_->http_port()));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    std::string reply;
-    if (connect(connection, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0) {
-      const std::string request = "GET " + path + " HTTP/1.1\r\n\r\n";
-      send(connection, request.data(), request.size(), MSG_NOSIGNAL);
-      char buffer[65536];
-      ssize_t size;
-      while ((size = recv(connection, buffer, sizeof(buffer), 0)) > 0) {
-        reply.append(buffer, static_cast<size_t>(size));
-      }
-    }
-    close(connection);
-    return reply;
+    return HttpGet(server_->http_port(), "GET " + path + " HTTP/1.1\r\n\r\n");
   }
   static std::string ReasonOf(const grpc::Status& status) {
     google::rpc::Status rich;

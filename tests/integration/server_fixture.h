@@ -1,10 +1,8 @@
 // The service over real gRPC and HTTP with a pretended pipeline, and a client's calls to it.
 #pragma once
 
-#include <arpa/inet.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -20,6 +18,7 @@
 #include "server/api_server.h"
 #include "server/run_job.h"
 #include "svdllm/v1/compression.grpc.pb.h"
+#include "tests/support/http.h"
 
 namespace svdllm {
 
@@ -27,26 +26,6 @@ inline std::string Uuid(int n) {
   char text[64];
   std::snprintf(text, sizeof(text), "00000000-0000-4000-8000-%012d", n);
   return text;
-}
-
-inline std::string HttpGet(int port, const std::string& request) {
-  const int connection = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  std::string reply;
-  if (connect(connection, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0) {
-    EXPECT_EQ(send(connection, request.data(), request.size(), MSG_NOSIGNAL),
-              static_cast<ssize_t>(request.size()));
-    char buffer[65536];
-    ssize_t size;
-    while ((size = recv(connection, buffer, sizeof(buffer), 0)) > 0) {
-      reply.append(buffer, static_cast<size_t>(size));
-    }
-  }
-  close(connection);
-  return reply;
 }
 
 class ServerTest : public ::testing::Test {

@@ -29,6 +29,11 @@ TempDir::~TempDir() {
 std::string TempDir::Write(std::string_view name, std::string_view content) const {
   const std::string path = File(name);
   fs::create_directories(fs::path(path).parent_path());
+  WriteOrDie(path, content);
+  return path;
+}
+
+void WriteOrDie(const std::string& path, std::string_view content) {
   std::ofstream out(path, std::ios::binary | std::ios::trunc);
   out.write(content.data(), static_cast<std::streamsize>(content.size()));
   out.close();
@@ -36,7 +41,6 @@ std::string TempDir::Write(std::string_view name, std::string_view content) cons
     std::perror(path.c_str());
     std::abort();
   }
-  return path;
 }
 
 bool FileExists(const std::string& path) {

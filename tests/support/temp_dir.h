@@ -23,6 +23,7 @@ class TempDir {
   std::string path_;
 };
 
+void WriteOrDie(const std::string& path, std::string_view content);
 bool FileExists(const std::string& path);
 // Names in a directory, dotted ones too, sorted and separated by blanks.
 std::string ListDir(const std::string& path);

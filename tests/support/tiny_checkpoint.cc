@@ -2,34 +2,23 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <utility>
 #include <vector>
 
+#include "base/utf8.h"
 #include "checkpoint/architecture.h"
 #include "checkpoint/parse_config.h"
 #include "tests/support/safetensors_bytes.h"
+#include "tests/support/temp_dir.h"
 
 namespace svdllm::testing {
 namespace {
 
 using nlohmann::json;
 using Options = TinyCheckpointOptions;
-
-void WriteOrDie(const std::string& path, const std::string& content) {
-  std::ofstream out(path, std::ios::binary | std::ios::trunc);
-  out.write(content.data(), static_cast<std::streamsize>(content.size()));
-  out.close();
-  if (!out) {
-    std::perror(path.c_str());
-    std::abort();
-  }
-}
 
 // Numbers that are the same on every machine, which the standard's distributions are not.
 class Random {
@@ -247,9 +236,9 @@ void WriteWeights(const std::string& dir, const Options& options, const ModelCon
 }
 
 std::string Utf8(int code_point) {
-  if (code_point < 0x80) return std::string(1, static_cast<char>(code_point));
-  return {static_cast<char>(0xc0 | (code_point >> 6)),
-          static_cast<char>(0x80 | (code_point & 0x3f))};
+  std::string text;
+  AppendUtf8(static_cast<char32_t>(code_point), &text);
+  return text;
 }
 
 void WriteTokenizer(const std::string& dir) {

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <numeric>
-#include <thread>
 
+#include "base/machine.h"
 #include "linalg/backend_checks.h"
 #include "linalg/counting/device_scratch.h"
 
@@ -12,7 +12,7 @@ namespace {
 
 // A problem a thread.
 int64_t HostEigenScratch(std::span<const EigenProblem> problems) {
-  const auto threads = static_cast<int64_t>(std::max(std::thread::hardware_concurrency(), 1u));
+  const auto threads = static_cast<int64_t>(UsableCores());
   int64_t bytes = 0;
   for (const EigenProblem& problem : problems) {
     bytes = std::max(bytes, (2 * problem.k.rows + 6) * problem.k.rows * 8);

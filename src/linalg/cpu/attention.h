@@ -8,7 +8,8 @@
 
 namespace svdllm::cpu {
 
-// Backend::Attention (backend.h), its operands checked; keys is one a sequence.
+// Computes Backend::Attention (backend.h) on operands that are checked already. keys holds one
+// range per sequence.
 void Attention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
                std::span<const int64_t> offsets, std::span<const KeyRange> keys, MatrixRef out);
 

@@ -9,7 +9,7 @@
 namespace svdllm::cpu {
 
 absl::Status SymmetricEigen(const EigenProblem& problem);
-// q holds w [m, n] on entry, its orthonormal factor on return.
+// q holds w [m, n] on entry and its orthonormal factor on return.
 absl::Status ThinQr(MatrixRef q, MatrixRef r);
 absl::Status SolveSpd(MatrixRef a, MatrixRef b);
 absl::Status Interpolative(MatrixRef x, std::span<int32_t> pivots, MatrixRef t);

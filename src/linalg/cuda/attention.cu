@@ -14,11 +14,6 @@ namespace {
 constexpr int kSide = 16;
 constexpr int kSoftmaxThreads = 256;
 
-template <typename T>
-Strided<T> At(const MatrixRef& x) {
-  return {x.as<T>(), x.stride};
-}
-
 template <typename Op>
 __device__ float HalfWarp(float value, Op op) {
   for (int offset = kSide / 2; offset > 0; offset /= 2) {
@@ -63,65 +58,56 @@ __device__ void LoadTile(const Strided<float>& x, int64_t row, int64_t column, i
   }
 }
 
-// kQueries query rows against kKeys keys at a time, with the softmax carried along: what a row has
-// summed up so far is rescaled when a larger score turns up. Scores exist a tile at a time. kDim is
-// head_dim rounded up; tiles have 4 floats more a row, so that reads of 4 hit different banks.
+// A block's kQueries query rows against kKeys keys at a time. kDim is head_dim rounded up; tiles
+// have 4 floats more a row, so that reads of 4 hit different banks. A thread has kRows rows (those
+// from ty · kRows), of a tile's keys tx, tx + kSide …, of the features fours, likewise from 4 · tx.
 template <int kQueries, int kKeys, int kDim>
-__global__ void __launch_bounds__(kSide* kSide) AttentionKernel(AttentionArguments a) {
-  constexpr int kPitch = kDim + 4, kScorePitch = kKeys + 4;
-  constexpr int kRowsEach = kQueries / kSide, kKeysEach = kKeys / kSide,
-                kFours = kDim / (4 * kSide);
-  float* const queries = DynamicShared<float>();
-  float* const keys = queries + kQueries * kPitch;  // and the values after them
-  float* const scores = keys + kKeys * kPitch;
+struct AttentionBlock {
+  static constexpr int kPitch = kDim + 4, kScorePitch = kKeys + 4;
+  static constexpr int kRows = kQueries / kSide, kColumns = kKeys / kSide,
+                       kFours = kDim / (4 * kSide);
 
-  const int64_t of_head = a.blocks * a.sequences;  // blocks
-  const int64_t sequence = blockIdx.x % of_head / a.blocks;
-  // The last rows have the most keys: they start first.
-  const int64_t first = (a.blocks - 1 - blockIdx.x % a.blocks) * kQueries;
-  const int64_t begin = a.offsets[sequence], length = a.offsets[sequence + 1] - begin;
-  if (first >= length) return;
-  const int64_t head = blockIdx.x / of_head;
-  const int64_t query_column = head * a.head_dim, key_column = head / a.group * a.head_dim;
-  const int tx = static_cast<int>(threadIdx.x), ty = static_cast<int>(threadIdx.y);
+  // In shared memory: the queries, the tile's keys and behind them its values, its scores' weights.
+  float *queries, *keys, *scores;
+  int tx, ty;
+  float4 sums[kRows][kFours] = {};
+  float largest[kRows], weight[kRows] = {};
 
-  const KeyRange range = a.keys[sequence];
-  const int64_t past = range.count - length;  // query i is behind past + i keys
-  LoadTile<kQueries, kDim, kPitch>(a.q, begin + first, query_column, length - first, a.head_dim,
-                                   queries);
-  float4 sums[kRowsEach][kFours];
-  float largest[kRowsEach], weight[kRowsEach];
-  for (int r = 0; r < kRowsEach; ++r) {
-    for (int f = 0; f < kFours; ++f) sums[r][f] = make_float4(0, 0, 0, 0);
-    largest[r] = -INFINITY;
-    weight[r] = 0;
+  __device__ __forceinline__ AttentionBlock(float* shared)
+      : queries(shared),
+        keys(queries + kQueries * kPitch),
+        scores(keys + kKeys * kPitch),
+        tx(static_cast<int>(threadIdx.x)),
+        ty(static_cast<int>(threadIdx.y)) {
+    for (int r = 0; r < kRows; ++r) largest[r] = -INFINITY;
   }
-  const int64_t visible = past + (first + kQueries < length ? first + kQueries : length);
-  for (int64_t key = FirstKey(past + first, a.window); key < visible; key += kKeys) {
-    __syncthreads();  // the values of the last tile have been read
-    LoadTile<kKeys, kDim, kPitch>(a.k, range.first + key, key_column, range.count - key, a.head_dim,
-                                  keys);
-    __syncthreads();
-    float score[kRowsEach][kKeysEach] = {};
+
+  __device__ __forceinline__ void Multiply(float (&score)[kRows][kColumns]) const {
 #pragma unroll 4
     for (int d = 0; d < kDim; d += 4) {
-      float4 column[kKeysEach];
-      for (int c = 0; c < kKeysEach; ++c) column[c] = Load4(keys + (tx + kSide * c) * kPitch + d);
-      for (int r = 0; r < kRowsEach; ++r) {
-        const float4 row = Load4(queries + (ty * kRowsEach + r) * kPitch + d);
-        for (int c = 0; c < kKeysEach; ++c) {
+      float4 column[kColumns];
+      for (int c = 0; c < kColumns; ++c) column[c] = Load4(keys + (tx + kSide * c) * kPitch + d);
+      for (int r = 0; r < kRows; ++r) {
+        const float4 row = Load4(queries + (ty * kRows + r) * kPitch + d);
+        for (int c = 0; c < kColumns; ++c) {
           score[r][c] +=
               row.x * column[c].x + row.y * column[c].y + row.z * column[c].z + row.w * column[c].w;
         }
       }
     }
-    for (int r = 0; r < kRowsEach; ++r) {
-      const int64_t before = past + first + ty * kRowsEach + r;
+  }
+
+  // The softmax, carried along: what a row has summed up so far is rescaled when a larger score
+  // turns up. key: the tile's first; the block's first row is behind `past` keys of count.
+  __device__ __forceinline__ void Weigh(const AttentionArguments& a, int64_t past, int64_t key,
+                                        int64_t count, float (&score)[kRows][kColumns]) {
+    for (int r = 0; r < kRows; ++r) {
+      const int64_t before = past + ty * kRows + r;
       const int64_t first_key = FirstKey(before, a.window);
       float tile_largest = -INFINITY;
-      for (int c = 0; c < kKeysEach; ++c) {
+      for (int c = 0; c < kColumns; ++c) {
         const int64_t at = key + tx + kSide * c;
-        score[r][c] = at >= first_key && at <= before && at < range.count
+        score[r][c] = at >= first_key && at <= before && at < count
                           ? Score(score[r][c], a.scale, a.softcap)
                           : -INFINITY;
         tile_largest = fmaxf(tile_largest, score[r][c]);
@@ -133,9 +119,9 @@ __global__ void __launch_bounds__(kSide* kSide) AttentionKernel(AttentionArgumen
       const float now = largest[r] == -INFINITY ? 0.0f : largest[r];
       const float rescale = expf(before_tile - now);
       float tile_weight = 0;
-      for (int c = 0; c < kKeysEach; ++c) {
+      for (int c = 0; c < kColumns; ++c) {
         const float p = expf(score[r][c] - now);
-        scores[(ty * kRowsEach + r) * kScorePitch + tx + kSide * c] = p;
+        scores[(ty * kRows + r) * kScorePitch + tx + kSide * c] = p;
         tile_weight += p;
       }
       tile_weight = HalfWarp(tile_weight, [](float x, float y) { return x + y; });
@@ -147,15 +133,14 @@ __global__ void __launch_bounds__(kSide* kSide) AttentionKernel(AttentionArgumen
         sums[r][f].w *= rescale;
       }
     }
-    __syncthreads();  // the keys have been read, the scores written
-    LoadTile<kKeys, kDim, kPitch>(a.v, range.first + key, key_column, range.count - key, a.head_dim,
-                                  keys);
-    __syncthreads();
+  }
+
+  __device__ __forceinline__ void AddValues() {
     for (int t = 0; t < kKeys; ++t) {
       float4 value[kFours];
       for (int f = 0; f < kFours; ++f) value[f] = Load4(keys + t * kPitch + 4 * (tx + kSide * f));
-      for (int r = 0; r < kRowsEach; ++r) {
-        const float p = scores[(ty * kRowsEach + r) * kScorePitch + t];
+      for (int r = 0; r < kRows; ++r) {
+        const float p = scores[(ty * kRows + r) * kScorePitch + t];
         for (int f = 0; f < kFours; ++f) {
           sums[r][f].x += p * value[f].x;
           sums[r][f].y += p * value[f].y;
@@ -165,19 +150,58 @@ __global__ void __launch_bounds__(kSide* kSide) AttentionKernel(AttentionArgumen
       }
     }
   }
-  for (int r = 0; r < kRowsEach; ++r) {
-    const int64_t query = first + ty * kRowsEach + r;
-    if (query >= length) continue;
-    float* out = a.out.row(begin + query) + query_column;
-    const float by = 1.0f / weight[r];
-    for (int f = 0; f < kFours; ++f) {
-      const int d = 4 * (tx + kSide * f);
-      const float four[4] = {sums[r][f].x, sums[r][f].y, sums[r][f].z, sums[r][f].w};
-      for (int e = 0; e < 4; ++e) {
-        if (d + e < a.head_dim) out[d + e] = four[e] * by;
+
+  // Rows from `row` on, of which there are count.
+  __device__ __forceinline__ void Write(const AttentionArguments& a, int64_t row, int64_t column,
+                                        int64_t count) const {
+    for (int r = 0; r < kRows; ++r) {
+      if (ty * kRows + r >= count) continue;
+      float* out = a.out.row(row + ty * kRows + r) + column;
+      const float by = 1.0f / weight[r];
+      for (int f = 0; f < kFours; ++f) {
+        const int d = 4 * (tx + kSide * f);
+        const float four[4] = {sums[r][f].x, sums[r][f].y, sums[r][f].z, sums[r][f].w};
+        for (int e = 0; e < 4; ++e) {
+          if (d + e < a.head_dim) out[d + e] = four[e] * by;
+        }
       }
     }
   }
+};
+
+template <int kQueries, int kKeys, int kDim>
+__global__ void __launch_bounds__(kSide* kSide) AttentionKernel(AttentionArguments a) {
+  using Block = AttentionBlock<kQueries, kKeys, kDim>;
+  const int64_t of_head = a.blocks * a.sequences;  // blocks
+  const int64_t sequence = blockIdx.x % of_head / a.blocks;
+  // The last rows have the most keys: they start first.
+  const int64_t first = (a.blocks - 1 - blockIdx.x % a.blocks) * kQueries;
+  const int64_t begin = a.offsets[sequence], length = a.offsets[sequence + 1] - begin;
+  if (first >= length) return;
+  const int64_t head = blockIdx.x / of_head;
+  const int64_t query_column = head * a.head_dim, key_column = head / a.group * a.head_dim;
+  const KeyRange range = a.keys[sequence];
+  const int64_t past = range.count - length;  // query i is behind past + i keys
+
+  Block block(DynamicShared<float>());
+  LoadTile<kQueries, kDim, Block::kPitch>(a.q, begin + first, query_column, length - first,
+                                          a.head_dim, block.queries);
+  const int64_t visible = past + (first + kQueries < length ? first + kQueries : length);
+  for (int64_t key = FirstKey(past + first, a.window); key < visible; key += kKeys) {
+    __syncthreads();  // the values of the last tile have been read
+    LoadTile<kKeys, kDim, Block::kPitch>(a.k, range.first + key, key_column, range.count - key,
+                                         a.head_dim, block.keys);
+    __syncthreads();
+    float score[Block::kRows][Block::kColumns] = {};
+    block.Multiply(score);
+    block.Weigh(a, past + first, key, range.count, score);
+    __syncthreads();  // the keys have been read, the scores written
+    LoadTile<kKeys, kDim, Block::kPitch>(a.v, range.first + key, key_column, range.count - key,
+                                         a.head_dim, block.keys);
+    __syncthreads();
+    block.AddValues();
+  }
+  block.Write(a, begin + first, query_column, length - first);
 }
 
 template <int kQueries, int kKeys, int kDim>

@@ -9,7 +9,8 @@
 
 namespace svdllm::cuda {
 
-// shape: its scale is filled in; keys: one range a sequence; tiles: device::TilesOf these.
+// shape has its scale filled in. keys holds one range per sequence. tiles is what device::TilesOf
+// gives for these.
 absl::Status TiledAttention(const std::shared_ptr<Device>& device, MatrixRef q, MatrixRef k,
                             MatrixRef v, const AttentionShape& shape,
                             const device::AttentionTiles& tiles, std::span<const int64_t> offsets,

@@ -1,4 +1,4 @@
-// Between our types and those of CUDA's libraries.
+// Conversions between our types and those of CUDA's libraries.
 #pragma once
 
 #include <cublas_v2.h>
@@ -10,8 +10,8 @@
 
 namespace svdllm::cuda {
 
-// OK, or the error with the operation's name; RESOURCE_EXHAUSTED with DEVICE_OUT_OF_MEMORY where a
-// library found no memory.
+// Returns OK, or the error with the operation's name. RESOURCE_EXHAUSTED with DEVICE_OUT_OF_MEMORY
+// where a library found no memory.
 absl::Status Check(const char* operation, cudaError_t error);
 absl::Status Check(const char* operation, cublasStatus_t status);
 absl::Status Check(const char* operation, cusolverStatus_t status);

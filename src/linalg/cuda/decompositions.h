@@ -1,5 +1,5 @@
 // cuSOLVER and our own kernels behind row-major views: a row-major matrix is its transpose to the
-// libraries. F64; operands are checked before (backend.h has the contracts).
+// libraries. F64. The operands are checked already (backend.h has the contracts).
 #pragma once
 
 #include <memory>
@@ -21,7 +21,7 @@ class EigenSolver {
   EigenSolver(const EigenSolver&) = delete;
   EigenSolver& operator=(const EigenSolver&) = delete;
 
-  // Begins where the compute stream stands. What it returns must not outlive this.
+  // Begins a batch where the compute stream stands. What it returns must not outlive this object.
   absl::StatusOr<std::unique_ptr<PendingEigen>> Start(std::span<const EigenProblem> problems);
 
  private:
@@ -29,7 +29,7 @@ class EigenSolver {
   class Batch;
 
   absl::StatusOr<std::unique_ptr<Lane>> TakeLane();
-  // Lanes for a batch, with memory for its largest problem: one at least, or an error.
+  // Takes lanes for a batch, with memory for its largest problem: at least one lane, or an error.
   absl::Status Prepare(Batch& batch);
 
   std::shared_ptr<Device> device_;

@@ -1,5 +1,6 @@
 // What the CUDA backend stands on: one device with its compute stream, a stream for uploads beside
-// it, library handles and memory. Used by one thread at a time but where said.
+// it, library handles and memory. Used by one thread at a time, except where a function says "by
+// any thread".
 #pragma once
 
 #include <cublas_v2.h>
@@ -17,19 +18,20 @@
 
 namespace svdllm::cuda {
 
-// At least 1; UNAVAILABLE, naming what is missing, where there is none.
+// Returns how many devices there are, at least 1. Where there is none it is UNAVAILABLE, naming
+// what is missing.
 absl::StatusOr<int> DeviceCount();
 
 class Device {
  public:
-  // memory_limit in bytes; 0, and at most: what is free now, but for a reserve. UNAVAILABLE where
-  // there is no such device, or it is too old.
+  // memory_limit is in bytes. 0, like any limit above it, means what is free now less a reserve.
+  // UNAVAILABLE where there is no such device, or it is too old.
   static absl::StatusOr<std::shared_ptr<Device>> Open(int ordinal, int64_t memory_limit);
   ~Device();
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
 
-  // The compute stream. Makes this the calling thread's device. By any thread.
+  // Returns the compute stream and makes this the calling thread's device. By any thread.
   cudaStream_t Use() const;
   cublasHandle_t blas() const { return blas_; }
   cusolverDnHandle_t solver() const { return solver_; }
@@ -40,34 +42,37 @@ class Device {
   const MemoryUse& usage() const { return usage_; }
   void ResetPeak() { usage_.peak = usage_.now; }
 
-  // Device memory that holds anything, usable in the stream's order; it goes back to the pool when
-  // the last owner drops it, and keeps nothing else alive than what it needs for that.
+  // Returns device memory that holds anything, usable in the stream's order. It goes back to the
+  // pool when its last owner drops it, and keeps only those things alive that it needs for that.
   // RESOURCE_EXHAUSTED with DEVICE_OUT_OF_MEMORY, naming the bytes.
   static absl::StatusOr<std::shared_ptr<void>> Allocate(const std::shared_ptr<Device>& device,
                                                         int64_t bytes);
-  // The same with zeros in it, and, between BeginUploads and EndUploads, in their order.
+  // Returns memory as above, with zeros in it; between BeginUploads and EndUploads, in the uploads'
+  // order.
   static absl::StatusOr<std::shared_ptr<void>> AllocateZeros(const std::shared_ptr<Device>& device,
                                                              int64_t bytes);
-  // The same with a copy of host memory in it; bytes is a multiple of 4.
+  // Returns memory as above, with a copy of host memory in it. bytes is a multiple of 4.
   static absl::StatusOr<std::shared_ptr<void>> Put(const std::shared_ptr<Device>& device,
                                                    const void* host, int64_t bytes);
 
-  // Backend's.
+  // The operations of Backend with these names.
   absl::Status Upload(const void* host, DType host_dtype, MatrixRef to);
   absl::Status Download(MatrixRef from, void* host, DType host_dtype);
   absl::Status BeginUploads();
   absl::Status EndUploads();
 
-  // To be called with every operation that the compute stream is given: waits where hundreds of
+  // To be called with every operation that the compute stream is given. It waits where hundreds of
   // them are still to be done. Beyond a thousand the driver would wait itself, and other threads
   // with it.
   void Pace();
 
-  // OK unless a kernel could not be launched since the calling thread's last call. By any thread.
+  // Returns OK unless a kernel could not be launched since the calling thread's last call. By any
+  // thread.
   absl::Status Launched(const char* operation) const;
   absl::Status Synchronize(const char* operation) const;
-  // call() of a library; once more with what the pool keeps given back, where it found no memory.
-  // For calls that leave their operands alone until they are sure. By any thread.
+  // Runs call(), a library's function. Where it found no memory, what the pool keeps is given back
+  // and call() runs once more. For calls that leave their operands alone until they are sure to
+  // succeed. By any thread.
   template <typename F>
   absl::Status Call(const char* operation, F call) {
     absl::Status status = Check(operation, call());
@@ -94,14 +99,15 @@ class Device {
   cudaStream_t stream_ = nullptr;
   cudaStream_t upload_stream_ = nullptr;
   cudaEvent_t uploaded_ = nullptr;
-  cudaEvent_t passed_[4] = {};  // in the compute stream, kPace operations behind each other
-  int64_t given_ = 0;           // operations
+  cudaEvent_t passed_[4] = {};  // in the compute stream, kPace operations apart
+  int64_t given_ = 0;           // operations that the compute stream was given so far
   cublasHandle_t blas_ = nullptr;
   void* blas_workspace_ = nullptr;
   cusolverDnHandle_t solver_ = nullptr;
   cusolverDnParams_t params_ = nullptr;
   std::unique_ptr<Transfers> transfers_, uploads_;  // in the order of each stream
-  // The number of the uploads that are under way; 0: none are. sessions_: how many there were.
+  // The number of the uploads that are under way; 0: none are. sessions_ counts how many there
+  // were.
   int64_t session_ = 0;
   int64_t sessions_ = 0;
   MemoryUse usage_;

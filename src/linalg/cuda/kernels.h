@@ -1,6 +1,7 @@
 // The kernels that the CUDA backend adds to what CUDA's libraries have. Operands are checked
-// before, lie on the stream's device, and stay until the stream has passed; nothing here waits. A
-// launch that failed is left to cudaGetLastError(). Shapes and meanings are Backend's unless said.
+// already, lie on the stream's device, and stay until the stream has passed. Nothing here waits. A
+// launch that failed is left to cudaGetLastError(). Shapes and meanings are those of Backend where
+// nothing else is said.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -14,16 +15,16 @@ namespace svdllm::cuda {
 
 // Elements.
 
-// Elements begin, begin + 1, … of to, counted along its rows, become those of from; any types that
-// convert, and any type into itself.
+// Elements begin, begin + 1, … of to, counted along its rows, become those of from. Types that
+// convert are converted; any type goes into itself.
 void Convert(MatrixRef from, int64_t from_begin, MatrixRef to, int64_t to_begin, int64_t count,
              cudaStream_t stream);
 void Transpose(MatrixRef from, MatrixRef to, cudaStream_t stream);
 void MirrorLower(MatrixRef a, cudaStream_t stream);
-// to = from, rounded to nearest even; F32 to F16, where what is too large becomes the largest, or
-// to BF16.
+// to = from, rounded to nearest even: F32 to BF16, or to F16, where what is too large becomes the
+// largest number.
 void Round(MatrixRef from, MatrixRef to, cudaStream_t stream);
-// sum[i, j] += x[i, j] where j <= i + diagonal: x F32, sum F64.
+// sum[i, j] += x[i, j] where j <= i + diagonal. x is F32, sum is F64.
 void AddToDouble(MatrixRef x, MatrixRef sum, int64_t diagonal, cudaStream_t stream);
 void ScaleRows(MatrixRef x, MatrixRef scale, cudaStream_t stream);
 void ScaleCols(MatrixRef x, MatrixRef scale, cudaStream_t stream);
@@ -33,7 +34,8 @@ void Add(double alpha, MatrixRef x, MatrixRef y, cudaStream_t stream);
 void Activate(Activation activation, MatrixRef gate, MatrixRef up, cudaStream_t stream);
 void SoftCap(MatrixRef x, double cap, cudaStream_t stream);
 void GatherCols(MatrixRef x, MatrixRef order, MatrixRef y, cudaStream_t stream);
-// offsets: sequences + 1 on the device; first: sequences, or nullptr where all are 0.
+// offsets: sequences + 1 numbers on the device. first: one number per sequence, or nullptr where
+// all are 0.
 void Rope(MatrixRef x, int64_t heads, MatrixRef cosines, MatrixRef sines, const int64_t* offsets,
           const int64_t* first, int64_t sequences, cudaStream_t stream);
 
@@ -43,20 +45,21 @@ void RmsNorm(MatrixRef x, MatrixRef weight, double eps, MatrixRef y, cudaStream_
 void LayerNorm(MatrixRef x, MatrixRef weight, MatrixRef bias, double eps, MatrixRef y,
                cudaStream_t stream);
 void AccumulateAbs(MatrixRef x, MatrixRef sum, cudaStream_t stream);
-// rows[i]: row i's share of the result, 0 where targets[i] < 0.
+// rows[i] becomes row i's share of the result, 0 where targets[i] < 0.
 void CrossEntropy(MatrixRef logits, const int32_t* targets, double* rows, cudaStream_t stream);
 void KlDivergence(MatrixRef reference, MatrixRef logits, double* rows, cudaStream_t stream);
 void Dot(MatrixRef a, MatrixRef b, double* rows, cudaStream_t stream);
-// rows[i] = Σ_j |a[i, j]|, F64.
+// rows[i] = Σ_j |a[i, j]|, in F64.
 void AbsSums(MatrixRef a, double* rows, cudaStream_t stream);
-// *bad becomes 1 where an element is not finite, and is left alone otherwise.
+// *bad becomes 1 where an element is not finite. Otherwise it is left alone.
 void FindNonFinite(MatrixRef x, int32_t* bad, cudaStream_t stream);
 
 // Attention.
 
-// Of a tile's scores [heads, tile_rows, pitch], F32, of which rows × count are there: query r sees
-// the keys up to before + r, of them those in shape's window. Its weights, of dtype and laid out
-// like the scores; 0 where it sees nothing.
+// The softmax of a tile's scores, F32 [heads, tile_rows, pitch], of which rows × count are there.
+// Query r sees the keys up to before + r, of them those in shape's window. weights has the dtype
+// given and is laid out like the scores: the weight of key c for query r of head h is element (h ·
+// tile_rows + r) · pitch + c. It is 0 where the query does not see the key.
 void Softmax(const float* scores, const AttentionShape& shape, int64_t before, int64_t rows,
              int64_t count, int64_t tile_rows, int64_t pitch, void* weights, DType dtype,
              cudaStream_t stream);
@@ -64,24 +67,25 @@ void Softmax(const float* scores, const AttentionShape& shape, int64_t before, i
 // The rest is for heads of at most kMaxHeadDim.
 
 inline constexpr int64_t kMaxHeadDim = 256;
-// shape: its scale is filled in. offsets and keys on the device, one key range a sequence; longest:
-// of the sequences' queries.
+// shape has its scale filled in. offsets and keys are on the device, with one key range per
+// sequence. longest is the largest number of queries of a sequence.
 void Attention(MatrixRef q, MatrixRef k, MatrixRef v, const AttentionShape& shape,
                const int64_t* offsets, const KeyRange* keys, int64_t sequences, int64_t longest,
                MatrixRef out, cudaStream_t stream);
 
 // Decompositions, F64.
 
-// What the eigensolver left, ascending, in the order and with the signs of Backend: row n − 1 − j
-// of found becomes row j of vectors (none where its data is nullptr), found_values likewise.
+// Brings what the eigensolver left, ascending, into the order and the signs of Backend: row n − 1 −
+// j of found becomes row j of vectors (none where its data is nullptr), and found_values go the
+// same way.
 void OrderEigen(MatrixRef found, const double* found_values, MatrixRef values, MatrixRef vectors,
                 cudaStream_t stream);
 // r [n, n] = the upper triangle of the matrix whose transpose is from [n, m], zeros below.
 void UpperOfTranspose(MatrixRef from, MatrixRef r, cudaStream_t stream);
-// The column-pivoted QR factorisation of x [k, m], k <= m, in place and without moving columns:
-// after steps 0 to k − 1, chosen[s] is the column of step s, diagonal[s] its element of R; above,
-// column j of x holds its elements of R. norms, reflector and free are scratch of m, k + 1 and m
-// elements, which BeginPivotedQr fills.
+// The column-pivoted QR factorisation of x [k, m], k <= m, in place and without moving columns.
+// After steps 0 to k − 1, chosen[s] is the column of step s and diagonal[s] its element of R; above
+// the diagonal, column j of x holds its elements of R. norms, reflector and free are scratch of m,
+// k + 1 and m elements, which BeginPivotedQr fills.
 struct PivotedQr {
   MatrixRef x;
   int32_t* chosen;
@@ -92,11 +96,11 @@ struct PivotedQr {
 };
 void BeginPivotedQr(const PivotedQr& qr, cudaStream_t stream);
 void StepOfPivotedQr(const PivotedQr& qr, int64_t step, cudaStream_t stream);
-// to[i, j] = from[i, columns[j]], F64, for the columns of to.
+// to[i, j] = from[i, columns[j]] for all columns j of to. Both are F64.
 void PickCols(MatrixRef from, const int32_t* columns, MatrixRef to, cudaStream_t stream);
-// to[i, j] = from[rows[i], j], F64, for the rows of to.
+// to[i, j] = from[rows[i], j] for all rows i of to. Both are F64.
 void PickRows(MatrixRef from, const int32_t* rows, MatrixRef to, cudaStream_t stream);
-// to[i, j] = from[rows[j], i], F64.
+// to[i, j] = from[rows[j], i]. Both are F64.
 void PickRowsTransposed(MatrixRef from, const int32_t* rows, MatrixRef to, cudaStream_t stream);
 
 }  // namespace svdllm::cuda

@@ -1,5 +1,5 @@
-// The CUDA backend, opened at run time: a machine without a device, a driver or CUDA's libraries
-// pays nothing, and is told what is missing.
+// The CUDA backend, opened at run time. A machine without a device, a driver or CUDA's libraries
+// pays nothing and is told what is missing.
 #pragma once
 
 #include <cstdint>
@@ -22,12 +22,12 @@ struct CudaDeviceInfo {
   std::string pci_bus_id;    // "0000:3b:00.0"
 };
 
-// The devices by their numbers, at least one. UNAVAILABLE, naming what is missing, where the module
-// or a library, the driver or a device is not there. Makes no context on any device.
+// Returns the devices by their numbers, at least one. UNAVAILABLE, naming what is missing, where
+// the module, a library, the driver or a device is not there. No context is made on any device.
 absl::StatusOr<std::vector<CudaDeviceInfo>> CudaDevices();
 
-// A backend on a device, used by one thread at a time. UNAVAILABLE as above or where there is no
-// such device; else the backend's own error, DEVICE_OUT_OF_MEMORY for one.
+// Returns a backend on a device. One thread at a time may use it. UNAVAILABLE as above or where
+// there is no such device; otherwise the backend's own error, for example DEVICE_OUT_OF_MEMORY.
 absl::StatusOr<std::unique_ptr<Backend>> NewCudaBackend(int device = 0,
                                                         const CudaOptions& options = {});
 

@@ -1,5 +1,5 @@
 // Products through cuBLAS, with row-major operands: a row-major matrix is its transpose to the
-// library. Operands are checked before (backend.h has the contracts).
+// library. The operands are checked already (backend.h has the contracts).
 #pragma once
 
 #include <memory>
@@ -22,21 +22,24 @@ class Products {
   void Forget() { last_ = {}; }
 
  private:
-  // A matrix in 16 bits, and what it was made of.
+  // A matrix in 16 bits, with what it was made from.
   struct Rounded {
     MatrixRef source, ref;
     std::shared_ptr<void> memory;
   };
 
-  // x rounded to dtype; x itself where that is its type. What the last product has rounded is not
-  // rounded again: several layers read the same input, and its Gram matrix is taken.
+  // Returns x rounded to dtype, or x itself where that is its type. What the last product has
+  // rounded is not rounded again: several layers read the same input, and its Gram matrix is taken
+  // as well.
   absl::StatusOr<Rounded> Round(MatrixRef x, DType dtype);
-  // x as the library multiplies it: its values as F32 where it has no products of its type.
+  // Returns x as the library multiplies it: its values as F32 where the library has no products of
+  // its type.
   absl::StatusOr<Rounded> Native(MatrixRef x);
-  // a and b of one type, c F32, or F64 like them; none is empty.
+  // a and b have one type; c is F32, or F64 where they are. None is empty.
   absl::Status Multiply(const char* operation, bool transpose_a, bool transpose_b, double alpha,
                         MatrixRef a, MatrixRef b, double beta, MatrixRef c);
-  // sum += xᵀ y in F64, in panels of rows; of lower only what is on and below the diagonal.
+  // sum += xᵀ y in F64, in panels of rows. With `lower`, only what is on and below the diagonal is
+  // added.
   absl::Status AddProduct(const char* operation, MatrixRef x, MatrixRef y, bool lower,
                           MatrixRef sum);
 

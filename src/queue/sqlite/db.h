@@ -1,5 +1,5 @@
-// A thin, non-throwing layer over SQLite's C interface: connections, cached statements,
-// transactions. Not thread-safe: whoever owns a connection serialises its use.
+// A thin layer over SQLite's C interface that does not throw: connections, cached statements,
+// transactions. Not thread-safe: the owner of a connection serialises its use.
 #pragma once
 
 #include <sqlite3.h>
@@ -31,9 +31,9 @@ class SqliteDb {
 
   // Runs statements that return nothing.
   absl::Status Execute(const char* sql);
-  // Rows that the latest statement changed.
+  // How many rows the latest statement changed.
   int64_t Changes() const { return sqlite3_changes64(db_); }
-  // The connection's latest error as a status.
+  // Makes a status of the connection's latest error.
   absl::Status Error(int code, std::string_view what) const;
 
  private:
@@ -44,7 +44,7 @@ class SqliteDb {
   std::unordered_map<std::string, sqlite3_stmt*> statements_;
 };
 
-// One run of a statement. Errors stick: Next() is false from then on and status() tells.
+// One run of a statement. Errors stick: from then on Next() is false, and status() has the error.
 //   Query q(db, "SELECT a FROM t WHERE b = ?", b);
 //   while (q.Next()) Use(q.Int(0));
 //   RETURN_IF_ERROR(q.status());
@@ -58,7 +58,7 @@ class Query {
   Query& operator=(const Query&) = delete;
   ~Query();
 
-  // Further parameters, in order.
+  // Bind further parameters, in order.
   void Bind(int64_t value);
   void Bind(int value) { Bind(static_cast<int64_t>(value)); }
   void Bind(double value);
@@ -68,9 +68,9 @@ class Query {
   void Bind(Blob value);
   void Bind(Null);
 
-  // The next row.
+  // Goes to the next row. False where there is none.
   bool Next();
-  // Runs to the end.
+  // Runs the statement to its end.
   absl::Status Run();
   const absl::Status& status() const { return status_; }
 
@@ -90,7 +90,8 @@ class Query {
   absl::Status status_;
 };
 
-// Holds the write lock from Begin to Commit; rolls back where Commit was not reached.
+// Holds the write lock from Begin to Commit. The destructor rolls back where Commit was not
+// reached.
 class Transaction {
  public:
   explicit Transaction(SqliteDb& db) : db_(db) {}

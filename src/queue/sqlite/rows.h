@@ -1,4 +1,5 @@
-// Reading and changing rows of the SQLite job store. All run inside the caller's transaction.
+// Reading and changing rows of the SQLite job store. All functions run inside the caller's
+// transaction.
 #pragma once
 
 #include <string>
@@ -22,22 +23,23 @@ JobRow ReadJobRow(const Query& query);
 absl::Status LoadLabels(SqliteDb& db, JobRow& row);
 absl::Status LoadAttempts(SqliteDb& db, JobRow& row);
 
-// The row with labels, without attempts. NOT_FOUND with JOB_NOT_FOUND.
+// Returns the row with its labels, without its attempts. NOT_FOUND with JOB_NOT_FOUND.
 absl::StatusOr<JobRow> FindJob(SqliteDb& db, const std::string& id);
-// The row whose current lease this is; ABORTED with LEASE_LOST.
+// Returns the row whose current lease this is. ABORTED with LEASE_LOST where there is none.
 absl::StatusOr<JobRow> FindLeased(SqliteDb& db, const Lease& lease);
 
-// Appends an event, numbering it.
+// Appends an event and numbers it.
 absl::Status AddEvent(SqliteDb& db, JobRow& row, int64_t now_ms, EventKind kind,
                       std::string_view payload);
-// Changes the state, with its event. A state without a lease drops the lease.
+// Changes the state and adds its event. A state without a lease drops the lease.
 absl::Status SetState(SqliteDb& db, JobRow& row, int64_t now_ms, JobState state,
                       const JobError* error);
-// Records the running attempt as ended, and counts it.
+// Records that the running attempt has ended, and counts it.
 absl::Status EndAttempt(SqliteDb& db, const JobRow& row, int64_t now_ms, std::string_view outcome,
                         const JobError* error);
-// The job of an attempt that ended without a verdict: CANCELLED where it was CANCELLING, FAILED
-// with ATTEMPTS_EXHAUSTED after the last attempt, else QUEUED until not_before_ms.
+// Decides about the job of an attempt that ended without a verdict: CANCELLED where it was
+// CANCELLING, FAILED with ATTEMPTS_EXHAUSTED after the last attempt, otherwise QUEUED and not
+// claimed before not_before_ms.
 absl::StatusOr<JobState> RequeueOrFail(SqliteDb& db, JobRow& row, int64_t now_ms,
                                        int64_t not_before_ms, const JobError& error);
 absl::Status AddToCounter(SqliteDb& db, const std::string& name, double value);

@@ -7,7 +7,7 @@ namespace svdllm {
 
 // Sets the connection's modes. Every connection needs it.
 absl::Status ConfigureConnection(SqliteDb& db);
-// Creates or upgrades the tables; FAILED_PRECONDITION where they are newer than this program.
+// Creates or upgrades the tables. FAILED_PRECONDITION where they are newer than this program.
 absl::Status MigrateSchema(SqliteDb& db);
 
 }  // namespace svdllm

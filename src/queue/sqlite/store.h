@@ -1,4 +1,4 @@
-// The SQLite job store's class; callers see only job_store.h.
+// The SQLite job store's class. Callers see only job_store.h.
 #pragma once
 
 #include <memory>
@@ -11,8 +11,8 @@
 
 namespace svdllm {
 
-// Two connections, so that reads go on while a write waits for the disk or for another process, and
-// a third that only watches for changes.
+// There are two connections, so that reads go on while a write waits for the disk or for another
+// process, and a third one that only watches for changes.
 class SqliteJobStore : public JobStore {
  public:
   explicit SqliteJobStore(SqliteStoreOptions options) : options_(std::move(options)) {}
@@ -39,8 +39,8 @@ class SqliteJobStore : public JobStore {
   absl::StatusOr<JobState> Finish(const Lease& lease, const Outcome& outcome) override;
   absl::Status Release(const Lease& lease) override;
   absl::StatusOr<int> ExpireLeases() override;
-  absl::StatusOr<int> ReleaseWorkers(const std::string& worker_prefix,
-                                     const std::string& why) override;
+  absl::StatusOr<int> ReleaseWorkers(const std::string& worker_prefix, const std::string& why,
+                                     std::string_view reason) override;
 
  private:
   // A connection and the lock that serialises its use.
@@ -51,12 +51,13 @@ class SqliteJobStore : public JobStore {
 
   int64_t Now() const { return options_.now_ms(); }
   absl::Status OpenConnection(Connection& connection);
-  // Runs change(db) in a transaction that is committed where it returns OK. Counts refused writes
-  // of stale leases.
+  // Runs change(db) in a transaction, which is committed where it returns OK. Refused writes of
+  // stale leases are counted.
   template <typename Function>
   absl::Status Write(const Function& change);
   absl::StatusOr<int> EndLostAttempts(SqliteDb& db, const std::string& condition,
-                                      const std::string& parameter, const std::string& why);
+                                      const std::string& parameter, const std::string& why,
+                                      std::string_view reason);
 
   SqliteStoreOptions options_;
   Connection write_;

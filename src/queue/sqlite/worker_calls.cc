@@ -129,9 +129,24 @@ absl::Status SqliteJobStore::Release(const Lease& lease) {
   });
 }
 
+namespace {
+
+// Whether an attempt of the job has ended for this reason already.
+absl::StatusOr<bool> EndedBefore(SqliteDb& db, JobRow& row, std::string_view reason) {
+  row.job.attempts.clear();
+  RETURN_IF_ERROR(LoadAttempts(db, row));
+  for (const Attempt& attempt : row.job.attempts) {
+    if (attempt.error.has_value() && attempt.error->reason == reason) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
 absl::StatusOr<int> SqliteJobStore::EndLostAttempts(SqliteDb& db, const std::string& condition,
                                                     const std::string& parameter,
-                                                    const std::string& why) {
+                                                    const std::string& why,
+                                                    std::string_view reason) {
   std::vector<std::pair<std::string, std::string>> lost;  // job, worker
   {
     Query query(db, "SELECT id, lease_worker FROM jobs WHERE lease_token != 0 AND " + condition,
@@ -142,10 +157,18 @@ absl::StatusOr<int> SqliteJobStore::EndLostAttempts(SqliteDb& db, const std::str
   const int64_t now = Now();
   for (const auto& [id, worker] : lost) {
     ASSIGN_OR_RETURN(JobRow row, FindJob(db, id));
-    const JobError error{absl::StatusCode::kAborted, std::string(kWorkerDied),
-                         "worker " + worker + ": " + why};
+    const bool for_memory = reason == kHostOutOfMemory;
+    const JobError error{
+        for_memory ? absl::StatusCode::kResourceExhausted : absl::StatusCode::kAborted,
+        std::string(reason), "worker " + worker + ": " + why};
+    ASSIGN_OR_RETURN(const bool again, EndedBefore(db, row, reason));
     RETURN_IF_ERROR(EndAttempt(db, row, now, kOutcomeLost, &error));
-    RETURN_IF_ERROR(RequeueOrFail(db, row, now, now, error).status());
+    if (for_memory && again && row.job.state != JobState::kCancelling) {
+      RETURN_IF_ERROR(SetState(db, row, now, JobState::kFailed, &error));
+    } else {
+      const int64_t pause = for_memory ? options_.retry_pause_ms : 0;
+      RETURN_IF_ERROR(RequeueOrFail(db, row, now, now + pause, error).status());
+    }
     RETURN_IF_ERROR(AddToCounter(db, kLeasesLost, 1));
   }
   return static_cast<int>(lost.size());
@@ -163,19 +186,21 @@ absl::StatusOr<int> SqliteJobStore::ExpireLeases() {
   }
   int count = 0;
   RETURN_IF_ERROR(Write([&](SqliteDb& db) -> absl::Status {
-    ASSIGN_OR_RETURN(count, EndLostAttempts(db, "lease_expires_ms <= CAST(? AS INTEGER)",
-                                            std::to_string(Now()), "its lease ran out"));
+    ASSIGN_OR_RETURN(
+        count, EndLostAttempts(db, "lease_expires_ms <= CAST(? AS INTEGER)", std::to_string(Now()),
+                               "its lease ran out", kWorkerDied));
     return absl::OkStatus();
   }));
   return count;
 }
 
 absl::StatusOr<int> SqliteJobStore::ReleaseWorkers(const std::string& worker_prefix,
-                                                   const std::string& why) {
+                                                   const std::string& why,
+                                                   std::string_view reason) {
   int count = 0;
   RETURN_IF_ERROR(Write([&](SqliteDb& db) -> absl::Status {
-    ASSIGN_OR_RETURN(
-        count, EndLostAttempts(db, "substr(lease_worker, 1, length(?1)) = ?1", worker_prefix, why));
+    ASSIGN_OR_RETURN(count, EndLostAttempts(db, "substr(lease_worker, 1, length(?1)) = ?1",
+                                            worker_prefix, why, reason));
     return absl::OkStatus();
   }));
   return count;

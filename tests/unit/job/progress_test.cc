@@ -7,7 +7,7 @@
 namespace svdllm {
 namespace {
 
-TEST(RunLogTest, DeviceMemoryIsThatOfTheJobAlone) {
+TEST(ProgressTest, DeviceMemoryIsThatOfTheJobAlone) {
   ProgressEvent last;
   RunHooks hooks;
   hooks.on_progress = [&last](const ProgressEvent& progress) { last = progress; };
@@ -28,7 +28,7 @@ TEST(RunLogTest, DeviceMemoryIsThatOfTheJobAlone) {
   EXPECT_EQ(progress.PeakDeviceBytes(), last.peak_device_bytes);
 }
 
-TEST(RunLogTest, WhereMemoryIsTheHostsThereIsNoneOfADevice) {
+TEST(ProgressTest, WhereMemoryIsTheHostsThereIsNoneOfADevice) {
   ProgressEvent last;
   RunHooks hooks;
   hooks.on_progress = [&last](const ProgressEvent& progress) { last = progress; };

@@ -1,0 +1,219 @@
+// The templates of src/report/assets: whoever changes one runs this.
+#include "report/template.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <regex>
+#include <sstream>
+
+#include "base/utf8.h"
+#include "report/assets.h"
+#include "report/card_data.h"
+#include "report/page_data.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_checkpoint.h"
+#include "tests/unit/report/report_cases.h"
+
+namespace svdllm {
+namespace {
+
+using testing::Artifact;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using testing::Job;
+using ::testing::Not;
+using testing::Spec;
+using testing::XmlError;
+
+TEST(Render, FillsInAndEscapes) {
+  const Data data = DataObject{{"name", "<a|b>"}, {"nothing", Nothing()}};
+  std::vector<std::string> problems;
+  EXPECT_EQ(RenderHtml("{{name}} {{{name}}}{{#nothing}} more{{/nothing}}", data, &problems),
+            "&lt;a|b&gt; <a|b>");
+  EXPECT_EQ(RenderMarkdown("{{name}} {{{name}}}", data, &problems), "\\<a\\|b> <a|b>");
+  EXPECT_THAT(problems, IsEmpty());
+}
+
+TEST(Render, SaysWhatIsWrongAndGoesOn) {
+  std::vector<std::string> problems;
+  EXPECT_EQ(RenderHtml("a{{nobody}}b{{> none}}c{{#other}}d{{/other}}", Data(), &problems), "abc");
+  EXPECT_THAT(problems, ElementsAre("nothing is called nobody", "no partial is called none",
+                                    "nothing is called other"));
+  for (const char* broken : {"{{a", "{{#a}}", "{{/a}}", "{{#a}}{{/b}}", "{{=x=}}"}) {
+    problems.clear();
+    RenderHtml(broken, DataObject{{"a", "b"}}, &problems);
+    EXPECT_THAT(problems, Not(IsEmpty())) << broken;
+    RenderHtml(broken, Data());  // nobody wants to know
+  }
+}
+
+using Renderer = std::string (*)(const char*, const Data&, std::vector<std::string>*);
+
+// Renders a template with each of the data. Every section, those that stand for the lack of
+// something too, is shown by one at least; no name is unknown. Returns what came out.
+std::vector<std::string> RenderAll(std::string text, Renderer render,
+                                   const std::vector<Data>& cases) {
+  // A partial by its text, so that its sections are marked too.
+  text = ReplaceAll(text, "{{> measured}}", kMeasuredPartial);
+  std::vector<std::string> marks;
+  std::string marked;
+  const std::regex section(R"(\{\{[#^][a-z_]+\}\})");
+  std::sregex_iterator found(text.begin(), text.end(), section);
+  for (; found != std::sregex_iterator(); ++found) {
+    marks.push_back("(" + std::to_string(marks.size()) + " " + found->str().substr(2));
+    marks.back().resize(marks.back().size() - 2);
+    marked += found->prefix().str() + found->str() + marks.back() + ")";
+    if (std::next(found) == std::sregex_iterator()) marked += found->suffix().str();
+  }
+  std::vector<std::string> outputs;
+  for (const Data& data : cases) {
+    std::vector<std::string> problems;
+    outputs.push_back(render(text.c_str(), data, &problems));
+    EXPECT_THAT(problems, IsEmpty());
+    const std::string shown = render(marked.c_str(), data, nullptr);
+    const auto is_shown = [&](const std::string& mark) {
+      return shown.find(mark + ")") != std::string::npos;
+    };
+    marks.erase(std::remove_if(marks.begin(), marks.end(), is_shown), marks.end());
+  }
+  EXPECT_THAT(marks, IsEmpty()) << "no case shows these sections";
+  return outputs;
+}
+
+// Jobs that measured everything, nothing, and what else sections ask for.
+struct Compression {
+  CompressSpec spec = Spec();
+  CompressResult job = Job();
+  ArtifactResult artifact = Artifact(2);
+};
+std::vector<Compression> Compressions() {
+  Compression nothing{{}, {}, {}}, dense, anchored, in_domain;
+  dense.spec.output_format = OutputFormat::kDense;
+  dense.job.before.perplexities.clear();
+  dense.artifact.figures.throughputs.clear();
+  for (MatrixReport& m : dense.artifact.matrices) m = {m.name, m.rows, m.cols, 0};
+  anchored.spec.method = Method::kAnchored;
+  anchored.spec.calibration.sources.push_back({});
+  anchored.spec.calibration.sources.back().model_samples = true;
+  anchored.job.peak_device_bytes = 1'000'000'000;
+  in_domain.spec.method = Method::kSvd;
+  in_domain.job.before.perplexities[0].held_out = true;
+  in_domain.artifact.figures.perplexities[0].held_out = true;
+  return {{}, nothing, dense, anchored, in_domain};
+}
+
+TEST(ReportTemplate, HasASectionForEverythingAndNoNameTooMany) {
+  std::vector<Data> cases;
+  for (const Compression& m : Compressions()) {
+    cases.push_back(CompressionData(m.spec, m.job, m.artifact));
+  }
+  for (const std::string& html : RenderAll(kReportTemplate, RenderHtml, cases)) {
+    EXPECT_EQ(XmlError(html), "");
+  }
+}
+
+TEST(EvaluationTemplate, HasASectionForEverythingAndNoNameTooMany) {
+  EvaluateSpec spec;
+  EvaluateResult result;
+  std::vector<Data> cases = {EvaluationData(spec, result)};
+  result.model.figures = Artifact(1).figures;
+  cases.push_back(EvaluationData(spec, result));
+  result.baseline = ModelResult{"", 120, 240, Job().before};
+  result.verdict = Verdict{false, {"acc lower"}};
+  result.peak_device_bytes = 1'000'000'000;
+  result.model.figures.perplexities[0].held_out = true;
+  spec.threshold = {0.02, 0.1};
+  spec.measure.tasks.push_back({});
+  cases.push_back(EvaluationData(spec, result));
+  result.verdict = Verdict{true, {}};
+  cases.push_back(EvaluationData(spec, result));
+  for (const std::string& html : RenderAll(kEvaluationTemplate, RenderHtml, cases)) {
+    EXPECT_EQ(XmlError(html), "");
+  }
+}
+
+class CardTemplate : public ::testing::Test {
+ protected:
+  void SetUp() override { testing::WriteTinyCheckpoint(dir_.path()); }
+  Data DataOf(const Compression& m) {
+    absl::StatusOr<Checkpoint> source = Checkpoint::Open(dir_.path());
+    EXPECT_OK(source);
+    return CardData(*source, m.spec, m.job, m.artifact);
+  }
+  testing::TempDir dir_;
+};
+
+// Every row of a table has as many cells as its head, and none stands outside of a table.
+void ExpectWholeTables(const std::string& card) {
+  size_t columns = 0;
+  std::istringstream lines(card);
+  for (std::string line; std::getline(lines, line);) {
+    const std::string cells = std::regex_replace(line, std::regex(R"(\\\|)"), "");
+    const auto bars = static_cast<size_t>(std::count(cells.begin(), cells.end(), '|'));
+    if (line.rfind("| |", 0) == 0 || line.rfind("| batch size", 0) == 0) {
+      columns = bars;
+    } else if (line.rfind('|', 0) == 0) {
+      EXPECT_EQ(bars, columns) << line;
+    } else {
+      EXPECT_EQ(bars, 0u) << line;
+      columns = 0;
+    }
+  }
+}
+
+TEST_F(CardTemplate, HasASectionForEverythingAndNoNameTooMany) {
+  std::vector<Data> cases;
+  for (const Compression& m : Compressions()) cases.push_back(DataOf(m));
+  dir_.Write("README.md", "---\nlicense: apache-2.0\n---\n");
+  cases.push_back(DataOf({}));
+  const std::vector<std::string> cards = RenderAll(kCardTemplate, RenderMarkdown, cases);
+  for (const std::string& card : cards) ExpectWholeTables(card);
+  EXPECT_THAT(cards.front(), HasSubstr("\nlicense: other\n"));
+  EXPECT_THAT(cards.front(), HasSubstr("declares no licence"));
+  EXPECT_THAT(cards.back(), HasSubstr("\nlicense: apache-2.0\n"));
+  EXPECT_THAT(cards.back(), Not(HasSubstr("declares no licence")));
+}
+
+TEST_F(CardTemplate, ShowsWhatWasMeasured) {
+  Compression m;
+  m.spec.calibration.sources = {{{"/data/wiki.txt"}, false, 3}, {{}, true, 1}};
+  const std::string card = RenderMarkdown(kCardTemplate, DataOf(m));
+  for (const char* shown :
+       {"---\nbase_model: some-model\n", "# some-model, 80 % of its linear layers' parameters kept",
+        "| parameters | 134.52 M | 113.00 M | -16.0 % |\n| of the compressed linears | ",
+        "| -16.0 % |\n| wikitext (4 windows, 8188 tokens predicted) | 12.25 | 14.5 | × 1.184 |\n"
+        "| piqa, acc (1838 questions) | 0.680 ± 0.011 | 0.610 ± 0.011 | -0.070 |\n",
+        "-0.070 |\n\n## Speed\n\n| batch size | | before | after | change "
+        "|\n|---|---|---|---|---|\n"
+        "| 1 | prefill, tokens per second | 2000 | 2346 | × 1.17 |\n",
+        "| 1 | peak memory | 800.0 MB | 400.0 MB | -50.0 % |\n\nOn cpu, 2 threads, by svdllm's",
+        "- ranks `uniform`: the same keep ratio for every matrix\n- factors plain: two factors per "
+        "matrix\n- calibrated on 256 sequences of up to 2048 tokens, seed 3: 75 % `wiki.txt` and "
+        "25 % the model's own samples\n- largest relative loss of a matrix: 0.1, "
+        "`model.layers.0.self_attn.q_proj`\n- computed on cpu, 2 threads\n\n[report.html]"}) {
+    EXPECT_THAT(card, HasSubstr(shown));
+  }
+}
+
+TEST_F(CardTemplate, EscapesNames) {
+  const std::string evil = "a`b|c\n# <script>[x](y)\xff";
+  Compression m;
+  m.spec.model_uri = m.spec.calibration.sources[0].text.path = m.job.device = evil;
+  m.job.before.perplexities[0].name = m.job.before.tasks[0].name = evil;
+  m.artifact.matrices[0].name = evil;
+  m.artifact.matrices[0].relative_loss = 1;
+  const std::string card = RenderMarkdown(kCardTemplate, DataOf(m));
+  EXPECT_THAT(card, HasSubstr("\nbase_model: \"a`b|c # <script>[x](y)\xef\xbf\xbd\"\n"));
+  EXPECT_THAT(card, HasSubstr("\n# a\\`b\\|c # \\<script>\\[x\\](y)\xef\xbf\xbd, 80 %"));
+  EXPECT_THAT(card, HasSubstr("Made from ``a`b|c # <script>[x](y)\xef\xbf\xbd`` by"));
+  EXPECT_THAT(card, HasSubstr("| a\\`b\\|c # \\<script>\\[x\\](y)\xef\xbf\xbd (4 windows"));
+  EXPECT_THAT(card, Not(HasSubstr("\n# <script>")));
+  EXPECT_THAT(card, Not(HasSubstr("\xff")));
+}
+
+}  // namespace
+}  // namespace svdllm
