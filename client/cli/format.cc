@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "base/utf8.h"
 
@@ -40,15 +41,41 @@ double Between(const google::protobuf::Timestamp& start, const google::protobuf:
   return absl::ToDoubleSeconds(ToTime(end) - ToTime(start));
 }
 
-std::string Printable(std::string text) {
-  for (char& c : text) {
-    if (std::iscntrl(static_cast<unsigned char>(c)) && c != '\n' && c != '\t') c = '?';
+std::string Printable(const std::string& text) {
+  std::string printable;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    // U+0080 to U+009F, of which U+009B begins a command as ESC [ does.
+    const bool second_set = byte == 0xc2 && i + 1 < text.size() &&
+                            (static_cast<unsigned char>(text[i + 1]) & 0xe0) == 0x80;
+    const bool control = second_set || (std::iscntrl(byte) && byte != '\n' && byte != '\t');
+    printable += control ? '?' : text[i];
+    if (second_set) ++i;
   }
-  return text;
+  return printable;
 }
 
-std::string Table(const std::vector<std::vector<std::string>>& rows) {
+std::string Wrap(std::string_view text, std::string_view indent, size_t width) {
+  std::string result;
+  size_t column = 0;
+  for (absl::string_view word :
+       absl::StrSplit(absl::string_view(text.data(), text.size()), ' ', absl::SkipEmpty())) {
+    if (column > 0 && column + 1 + word.size() > width) {
+      result += "\n";
+      column = 0;
+    }
+    const std::string_view before = column == 0 ? indent : " ";
+    absl::StrAppend(&result, std::string(before), word);
+    column += before.size() + word.size();
+  }
+  return result + "\n";
+}
+
+std::string Table(std::vector<std::vector<std::string>> rows) {
   if (rows.empty()) return "";
+  for (std::vector<std::string>& row : rows) {
+    for (std::string& cell : row) std::replace(cell.begin(), cell.end(), '\n', ' ');
+  }
   const size_t columns = rows[0].size();
   std::vector<size_t> widths(columns, 0);  // no wide characters are printed here
   std::vector<bool> right(columns, rows.size() > 1);
