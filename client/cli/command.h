@@ -1,33 +1,12 @@
 // The svdllm command as a function.
 #pragma once
 
-#include <ostream>
-#include <stop_token>
 #include <string>
 #include <vector>
 
+#include "client/cli/environment.h"
+
 namespace svdllm::cli {
-
-// Exit statuses.
-inline constexpr int kExitOk = 0;
-inline constexpr int kExitJobFailed = 1;  // or was cancelled
-inline constexpr int kExitUsage = 2;
-inline constexpr int kExitUnreachable = 3;
-inline constexpr int kExitRefused = 4;
-inline constexpr int kExitRegressed = 5;  // an evaluation's verdict against its baseline
-inline constexpr int kExitInterrupted = 130;
-
-// What a command sees of the process that it runs in.
-struct CommandEnvironment {
-  std::ostream& out;  // results
-  std::ostream& err;  // progress and errors
-  bool out_is_terminal = false;
-  bool err_is_terminal = false;
-  int columns = 80;             // of the terminal
-  std::string directory = "/";  // what relative paths are relative to; absolute
-  std::string server = {};      // SVDLLM_SERVER; empty: the default
-  std::stop_token stop = {};    // Ctrl-C
-};
 
 // Runs one command: arguments without the program's name. Returns the exit status.
 int RunCommand(const std::vector<std::string>& arguments, const CommandEnvironment& environment);

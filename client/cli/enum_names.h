@@ -7,25 +7,25 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace svdllm::cli {
 
 // "QUEUED" for JOB_STATE_QUEUED. A value that only a newer server knows is its number.
 std::string ShortName(const google::protobuf::EnumDescriptor& type, int value);
-// The value whose short name this is, in capitals or not; nullptr where there is none.
-const google::protobuf::EnumValueDescriptor* FindShortName(
-    const google::protobuf::EnumDescriptor& type, std::string_view name);
+// What a flag of this type takes, as help and errors list it: "queued", "running" and so on. The
+// value of 0, which stands for none, is not among them.
+std::vector<std::string> FlagValues(const google::protobuf::EnumDescriptor& type);
+// "svd_llm" of "METHOD_svd_llm": the name without what its enum's values begin with.
+std::string WithoutPrefix(const google::protobuf::EnumDescriptor& type, std::string_view name);
+// The value of this name, written short or in full, in capitals or not; nullptr where there is
+// none.
+const google::protobuf::EnumValueDescriptor* FindValue(const google::protobuf::EnumDescriptor& type,
+                                                       std::string_view name);
 
 template <typename Enum>
 std::string ShortName(Enum value) {
   return ShortName(*google::protobuf::GetEnumDescriptor<Enum>(), static_cast<int>(value));
-}
-
-// The enum's value of 0, which stands for none, where the name is no value's.
-template <typename Enum>
-Enum FromShortName(std::string_view name) {
-  const auto* const value = FindShortName(*google::protobuf::GetEnumDescriptor<Enum>(), name);
-  return static_cast<Enum>(value == nullptr ? 0 : value->number());
 }
 
 }  // namespace svdllm::cli

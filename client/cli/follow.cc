@@ -12,8 +12,8 @@ namespace {
 
 // What the user can do about a job that goes on without being watched.
 std::string HowToGoOn(const CommandContext& context, const std::string& name) {
-  const bool named = context.flags.Has("server") || !context.environment.server.empty();
-  const std::string server = named ? absl::StrCat(" --server=", context.client.address()) : "";
+  const std::string server =
+      context.server_is_given ? absl::StrCat(" --server=", context.client.address()) : "";
   return absl::StrCat("The job goes on. To watch or to cancel it:\n  svdllm jobs watch ", name,
                       server, "\n  svdllm jobs cancel ", name, server);
 }
@@ -41,14 +41,14 @@ absl::StatusOr<int> FollowJob(CommandContext& context, const std::string& name,
     context.say = say;
   }
   if (environment.stop.stop_requested()) {
-    environment.err << HowToGoOn(context, name) << std::endl;
+    context.say(HowToGoOn(context, name));
     return kExitInterrupted;
   }
   // A job that is not there does not go on either.
   if (!absl::IsNotFound(watched)) context.note_on_error = HowToGoOn(context, name);
   RETURN_IF_ERROR(watched);
   RETURN_IF_ERROR(job.status());
-  environment.out << (context.json ? ToJson(*job) : JobSummary(*job)) << std::flush;
+  context.Print(*job, &JobSummary);
   return ExitStatusOf(*job);
 }
 

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "base/utf8.h"
 
@@ -45,6 +46,22 @@ std::string Printable(std::string text) {
     if (std::iscntrl(static_cast<unsigned char>(c)) && c != '\n' && c != '\t') c = '?';
   }
   return text;
+}
+
+std::string Wrap(std::string_view text, std::string_view indent, size_t width) {
+  std::string result;
+  size_t column = 0;
+  for (absl::string_view word :
+       absl::StrSplit(absl::string_view(text.data(), text.size()), ' ', absl::SkipEmpty())) {
+    if (column > 0 && column + 1 + word.size() > width) {
+      result += "\n";
+      column = 0;
+    }
+    const std::string_view before = column == 0 ? indent : " ";
+    absl::StrAppend(&result, std::string(before), word);
+    column += before.size() + word.size();
+  }
+  return result + "\n";
 }
 
 std::string Table(const std::vector<std::vector<std::string>>& rows) {

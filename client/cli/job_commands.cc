@@ -1,12 +1,12 @@
 // jobs list|get|watch|cancel|delete and server-info.
 #include <algorithm>
+#include <memory>
 
-#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/cli/commands.h"
 #include "client/cli/enum_names.h"
 #include "client/cli/follow.h"
-#include "client/cli/json_output.h"
 #include "client/cli/text_output.h"
 
 namespace svdllm::cli {
@@ -14,127 +14,128 @@ namespace {
 
 constexpr int64_t kPageSize = 200;  // what the server gives at most
 
-FlagTable ListFlags() {
-  return {
-      {"Which",
-       {{"state", FlagType::kChoice, "QUEUED|RUNNING|CANCELLING|SUCCEEDED|FAILED|CANCELLED", "",
-         "Only jobs in this state, or one of these.", true},
-        {"kind", FlagType::kChoice, "COMPRESS_MODEL|EVALUATE", "", "Only jobs of this kind.", true},
-        {"label", FlagType::kLabel, "KEY=VALUE", "", "Only jobs that carry this label.", true},
-        {"limit", FlagType::kInteger, "N", "50", "Jobs at most, newest first; 0: all."},
-        {"page_token", FlagType::kText, "TOKEN", "",
-         "Goes on where an earlier list, with the same filters, ended."}}}};
-}
-
-absl::StatusOr<int> List(CommandContext& context) {
-  const Flags& flags = context.flags;
+struct ListFlags {
   v1::ListJobsRequest request;
-  for (const std::string& name : flags.Texts("state")) {
-    request.add_states(FromShortName<v1::JobState>(name));
-  }
-  for (const std::string& name : flags.Texts("kind")) {
-    request.add_kinds(FromShortName<v1::JobKind>(name));
-  }
-  for (const auto& [key, value] : flags.Labels("label")) (*request.mutable_labels())[key] = value;
-  request.set_page_token(flags.Text("page_token"));
-  const int64_t limit = flags.Integer("limit");
+  int64_t limit = 50;
+};
+
+absl::StatusOr<int> List(CommandContext& context, const ListFlags& flags) {
+  v1::ListJobsRequest request = flags.request;
   v1::ListJobsResponse all;
   do {
-    const int64_t left = limit == 0 ? kPageSize : limit - all.jobs_size();
+    const int64_t left = flags.limit == 0 ? kPageSize : flags.limit - all.jobs_size();
     request.set_page_size(static_cast<int32_t>(std::min(left, kPageSize)));
     ASSIGN_OR_RETURN(const v1::ListJobsResponse page, context.client.ListJobs(request));
     all.MergeFrom(page);
     all.set_next_page_token(page.next_page_token());  // merging keeps the old one where it is empty
     request.set_page_token(page.next_page_token());
-  } while (!all.next_page_token().empty() && (limit == 0 || all.jobs_size() < limit));
-  context.environment.out << (context.json ? ToJson(all) : JobList(all)) << std::flush;
+  } while (!all.next_page_token().empty() && (flags.limit == 0 || all.jobs_size() < flags.limit));
+  context.Print(all, &JobList);
   if (!context.json && !all.next_page_token().empty()) {
     context.say(absl::StrCat("There are more: --limit=0, or --page_token=", all.next_page_token()));
   }
   return kExitOk;
 }
 
-absl::StatusOr<int> Get(CommandContext& context) {
-  ASSIGN_OR_RETURN(const v1::Job job, context.client.GetJob(NameArgument(context.flags)));
-  context.environment.out << (context.json ? ToJson(job) : JobDetails(job)) << std::flush;
-  return kExitOk;
+CommandAction DefineList(FlagSet& flags) {
+  const auto given = std::make_shared<ListFlags>();
+  v1::ListJobsRequest* const request = &given->request;
+  flags.Group("Which");
+  flags.AddEnums<v1::JobState>("state", "Only jobs in this state, or one of these. Default: any.",
+                               [=](v1::JobState state) { request->add_states(state); });
+  flags.AddEnums<v1::JobKind>("kind", "Only jobs of this kind. Default: any.",
+                              [=](v1::JobKind kind) { request->add_kinds(kind); });
+  flags.AddRepeated({"label", "KEY=VALUE", "Only jobs that carry this label. Default: any."},
+                    LabelValue([=](const std::string& key, const std::string& value) {
+                      (*request->mutable_labels())[key] = value;
+                    }));
+  flags.Add({"limit", "N", "Jobs at most, newest first; 0: all. Default: 50."},
+            IntegerValue(0, [given](int64_t limit) { given->limit = limit; }));
+  flags.Add({"page_token", "TOKEN",
+             "Goes on where an earlier list, with the same filters, ended. Default: the newest."},
+            TextValue(request->mutable_page_token()));
+  return [given](CommandContext& context) { return List(context, *given); };
 }
 
-absl::StatusOr<int> Watch(CommandContext& context) {
-  const std::string name = NameArgument(context.flags);
-  const int64_t after_sequence = context.flags.Integer("after_sequence");
-  return context.json ? StreamEvents(context, name, after_sequence)
-                      : FollowJob(context, name, after_sequence);
+// A command on one job, which gets its name: "jobs/ID", of an argument that says that or just "ID".
+CommandAction OnJob(FlagSet& flags,
+                    std::function<absl::StatusOr<int>(CommandContext&, const std::string&)> run) {
+  const auto name = std::make_shared<std::string>();
+  flags.Argument("NAME", name.get());
+  return [name, run = std::move(run)](CommandContext& context) {
+    return run(context, absl::StartsWith(*name, "jobs/") ? *name : "jobs/" + *name);
+  };
 }
 
-absl::StatusOr<int> Cancel(CommandContext& context) {
-  ASSIGN_OR_RETURN(const v1::Job job, context.client.CancelJob(NameArgument(context.flags)));
-  context.environment.out << (context.json
-                                  ? ToJson(job)
-                                  : absl::StrCat(job.name(), " is ", ShortName(job.state()), "\n"))
-                          << std::flush;
-  return kExitOk;
+CommandAction DefineGet(FlagSet& flags) {
+  return OnJob(flags, [](CommandContext& context, const std::string& name) -> absl::StatusOr<int> {
+    ASSIGN_OR_RETURN(const v1::Job job, context.client.GetJob(name));
+    context.Print(job, &JobDetails);
+    return kExitOk;
+  });
 }
 
-absl::StatusOr<int> Delete(CommandContext& context) {
-  const std::string name = NameArgument(context.flags);
-  RETURN_IF_ERROR(context.client.DeleteJob(name));
-  context.environment.out << (context.json ? "{}\n" : absl::StrCat(name, " is deleted\n"))
-                          << std::flush;
-  return kExitOk;
+CommandAction DefineWatch(FlagSet& flags) {
+  const auto after = std::make_shared<int64_t>(0);
+  flags.Group("From where");
+  flags.Add({"after_sequence", "N",
+             "Only events with a greater sequence number. Default: 0, the whole history."},
+            IntegerValue(0, [after](int64_t sequence) { *after = sequence; }));
+  return OnJob(flags, [after](CommandContext& context, const std::string& name) {
+    return context.json ? StreamEvents(context, name, *after) : FollowJob(context, name, *after);
+  });
 }
 
-absl::StatusOr<int> ServerInfo(CommandContext& context) {
-  ASSIGN_OR_RETURN(const v1::ServerInfo info, context.client.GetServerInfo());
-  context.environment.out << (context.json ? ToJson(info) : ServerInfoText(info)) << std::flush;
-  return kExitOk;
+CommandAction DefineCancel(FlagSet& flags) {
+  return OnJob(flags, [](CommandContext& context, const std::string& name) -> absl::StatusOr<int> {
+    ASSIGN_OR_RETURN(const v1::Job job, context.client.CancelJob(name));
+    context.Print(job, [](const v1::Job& cancelled) {
+      return absl::StrCat(cancelled.name(), " is ", ShortName(cancelled.state()), "\n");
+    });
+    return kExitOk;
+  });
+}
+
+CommandAction DefineDelete(FlagSet& flags) {
+  return OnJob(flags, [](CommandContext& context, const std::string& name) -> absl::StatusOr<int> {
+    RETURN_IF_ERROR(context.client.DeleteJob(name));
+    context.environment.out << (context.json ? "{}\n" : absl::StrCat(name, " is deleted\n"))
+                            << std::flush;
+    return kExitOk;
+  });
+}
+
+CommandAction DefineServerInfo(FlagSet&) {
+  return [](CommandContext& context) -> absl::StatusOr<int> {
+    ASSIGN_OR_RETURN(const v1::ServerInfo info, context.client.GetServerInfo());
+    context.Print(info, &ServerInfoText);
+    return kExitOk;
+  };
 }
 
 }  // namespace
 
 std::vector<CommandSpec> JobCommands() {
-  const FlagTable watch_flags = {
-      {"From where",
-       {{"after_sequence", FlagType::kInteger, "N", "0",
-         "Only events with a greater sequence number; 0: the whole history."}}}};
   return {
       {"jobs list", "", "Lists jobs, newest first.",
-       "Lists jobs, newest first. JSON: {\"jobs\": [...], \"nextPageToken\"}.", ListFlags(), false,
-       &List},
-      {"jobs get",
-       "NAME",
-       "Prints a job: request, state, attempts, result.",
+       "Lists jobs, newest first. JSON: {\"jobs\": [...], \"nextPageToken\"}.", &DefineList},
+      {"jobs get", "NAME", "Prints a job: request, state, attempts, result.",
        "Prints a job, named jobs/ID or ID. The exit status says whether it was found, not how it "
        "ended.",
-       {},
-       true,
-       &Get},
+       &DefineGet},
       {"jobs watch", "NAME", "Shows a job's progress until it has ended, then its result.",
        "Shows what has happened to a job, then what happens, until it has ended; a lost connection "
-       "is "
-       "taken up where it broke. JSON: one event a line, nothing else.",
-       watch_flags, true, &Watch},
-      {"jobs cancel",
-       "NAME",
-       "Cancels a queued or running job.",
+       "is taken up where it broke. JSON: one event a line, nothing else.",
+       &DefineWatch},
+      {"jobs cancel", "NAME", "Cancels a queued or running job.",
        "Asks for a job's cancellation. A running job stops within seconds; watch it to see when.",
-       {},
-       true,
-       &Cancel},
-      {"jobs delete",
-       "NAME",
-       "Forgets a job that has ended. Its artifacts stay.",
-       "Forgets a job that has ended, with its history. Its artifacts stay.",
-       {},
-       true,
-       &Delete},
-      {"server-info",
-       "",
-       "Prints what the server is and can do.",
-       "Prints what the server is and can do.",
-       {},
-       false,
-       &ServerInfo},
+       &DefineCancel},
+      {"jobs delete", "NAME", "Forgets a job that has ended. Its artifacts stay.",
+       "Forgets a job that has ended, with its history. Its artifacts stay.", &DefineDelete},
+      {"server-info", "", "Prints what the server is and can do.",
+       "Prints what the server is and can do: its devices, the methods, allocations, encodings, "
+       "output formats and tasks that it has, and its limits.",
+       &DefineServerInfo},
   };
 }
 

@@ -1,5 +1,6 @@
 #include "client/cli/enum_names.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "svdllm/v1/compression.pb.h"
@@ -12,20 +13,35 @@ TEST(EnumNamesTest, ValuesAreSaidWithoutTheirEnumsName) {
   EXPECT_EQ(ShortName(v1::METHOD_SVD_LLM), "SVD_LLM");
   EXPECT_EQ(ShortName(v1::METHOD_UNSPECIFIED), "UNSPECIFIED");
   EXPECT_EQ(ShortName(static_cast<v1::Method>(99)), "99") << "a newer server's";
-  EXPECT_EQ(FromShortName<v1::Method>("svd_llm"), v1::METHOD_SVD_LLM);
-  EXPECT_EQ(FromShortName<v1::JobState>("QUEUED"), v1::JOB_STATE_QUEUED);
-  EXPECT_EQ(FromShortName<v1::Method>("svd_lm"), v1::METHOD_UNSPECIFIED);
-  EXPECT_EQ(FindShortName(*v1::Method_descriptor(), "svd_lm"), nullptr);
+}
+
+TEST(EnumNamesTest, ThreeSpellingsAreOneValue) {
+  for (const char* name : {"svd_llm", "SVD_LLM", "Svd_Llm", "METHOD_SVD_LLM", "method_svd_llm"}) {
+    const auto* const value = FindValue(*v1::Method_descriptor(), name);
+    ASSERT_NE(value, nullptr) << name;
+    EXPECT_EQ(value->number(), v1::METHOD_SVD_LLM) << name;
+  }
+  for (const char* name :
+       {"", "svd_lm", "METHOD_", "unspecified", "METHOD_UNSPECIFIED", "QUEUED"}) {
+    EXPECT_EQ(FindValue(*v1::Method_descriptor(), name), nullptr) << name;
+  }
+}
+
+TEST(EnumNamesTest, FlagsTakeEveryValueButNone) {
+  EXPECT_THAT(FlagValues(*v1::Encoding_descriptor()), testing::ElementsAre("plain", "pivoted"));
 }
 
 TEST(EnumNamesTest, EveryEnumCarriesItsPrefix) {
   const auto* file = v1::Job::descriptor()->file();
   for (int i = 0; i < file->enum_type_count(); ++i) {
     const auto& type = *file->enum_type(i);
+    EXPECT_EQ(FlagValues(type).size(), static_cast<size_t>(type.value_count() - 1));
     for (int k = 0; k < type.value_count(); ++k) {
-      const std::string name = ShortName(type, type.value(k)->number());
-      EXPECT_LT(name.size(), type.value(k)->name().size()) << type.value(k)->full_name();
-      EXPECT_EQ(FindShortName(type, name), type.value(k)) << type.value(k)->full_name();
+      const auto* const value = type.value(k);
+      const std::string name = ShortName(type, value->number());
+      EXPECT_LT(name.size(), value->name().size()) << value->full_name();
+      EXPECT_EQ(FindValue(type, name), value->number() == 0 ? nullptr : value)
+          << value->full_name();
     }
   }
 }

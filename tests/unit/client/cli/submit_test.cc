@@ -1,11 +1,10 @@
 // compress and evaluate: from flags to the request.
 #include <gmock/gmock.h>
-#include <google/protobuf/text_format.h>
 
 #include <thread>
 
-#include "tests/support/command_harness.h"
 #include "tests/support/source_dir.h"
+#include "tests/unit/client/cli/submit_fixture.h"
 
 namespace svdllm::cli {
 namespace {
@@ -13,27 +12,6 @@ namespace {
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
-
-const std::vector<std::string> kCompress = {"compress", "--model=/m", "--keep_ratio=0.8",
-                                            "--calibration=/c"};
-
-std::vector<std::string> With(std::vector<std::string> arguments,
-                              const std::vector<std::string>& more) {
-  arguments.insert(arguments.end(), more.begin(), more.end());
-  return arguments;
-}
-
-class SubmitTest : public CommandTest {
- protected:
-  // The request that the arguments made equals the text form, but for its random request_id.
-  template <typename Request>
-  void ExpectRequest(Request actual, const std::string& text) {
-    Request expected;
-    ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &expected));
-    if (expected.request_id().empty()) actual.clear_request_id();
-    EXPECT_EQ(actual.DebugString(), expected.DebugString());
-  }
-};
 
 TEST_F(SubmitTest, LeavesToTheServerWhatIsNotGiven) {
   EXPECT_EQ(Run(kCompress).exit_status, kExitOk);
@@ -47,9 +25,9 @@ TEST_F(SubmitTest, EveryFlagOfCompressArrives) {
                        "--model",
                        "m/../model/",
                        "--method=anchored",
-                       "--encoding=pivoted",
+                       "--encoding=ENCODING_PIVOTED",
                        "--keep_ratio=0.8,0.6",
-                       "--allocation=relative_tails",
+                       "--allocation=RELATIVE_TAILS",
                        "--min_keep_ratio=0.2",
                        "--rank_multiple=16",
                        "--anchor_blend=0.75",
@@ -115,65 +93,10 @@ TEST_F(SubmitTest, CalibrationSourcesAreTold) {
       << "the server says what it thinks of that";
 }
 
-TEST_F(SubmitTest, EvaluationCanBeLeftOut) {
-  EXPECT_EQ(Run(With(kCompress, {"--no_evaluation"})).exit_status, kExitOk);
-  EXPECT_TRUE(script().compress_requests.at(0).evaluation().disabled());
-  EXPECT_EQ(Run(With(kCompress, {"--no_evaluation", "--evaluation_limit=3"})).exit_status,
-            kExitUsage);
-  for (const char* flag : {"--evaluation_seq_len=32", "--evaluation_limit=3"}) {
-    EXPECT_EQ(Run(With(kCompress, {flag})).exit_status, kExitUsage)
-        << "held-out windows are as the calibration's";
-  }
-}
-
 TEST_F(SubmitTest, LengthsMayBeLeftToTheModel) {
   const Ran ran = Run(With(kCompress, {"--calibration_seq_len=0"}));
   ASSERT_EQ(ran.exit_status, kExitOk) << ran.err;
   EXPECT_EQ(script().compress_requests.at(0).calibration().seq_len(), 0);
-}
-
-TEST_F(SubmitTest, EvaluateOfOneText) {
-  ASSERT_EQ(Run({"evaluate", "--model=m", "--dataset=./a=b.txt"}).exit_status, kExitOk);
-  ExpectRequest(script().evaluate_requests.at(0),
-                "model: '/here/m' tasks { name: 'perplexity' dataset { uri: '/here/a=b.txt' } }");
-}
-
-TEST_F(SubmitTest, SpeedNeedsNoText) {
-  ASSERT_EQ(Run({"evaluate", "--model=/m", "--throughput"}).exit_status, kExitOk);
-  ExpectRequest(script().evaluate_requests.at(0), "model: '/m' throughput {}");
-  ASSERT_EQ(Run({"evaluate", "--model=/m", "--throughput=1,16", "--prompt_tokens=64",
-                 "--new_tokens=8", "--repetitions=5", "--baseline=/b", "--dataset=/t"})
-                .exit_status,
-            kExitOk);
-  ExpectRequest(script().evaluate_requests.at(1), R"(
-      model: '/m' tasks { name: 'perplexity' dataset { uri: '/t' } } baseline: '/b'
-      throughput { batch_sizes: 1 batch_sizes: 16 prompt_tokens: 64 new_tokens: 8 repetitions: 5 }
-      )");
-  const Ran tasks = Run({"evaluate", "--model=/m", "--throughput", "--tasks=piqa"});
-  EXPECT_EQ(tasks.exit_status, kExitUsage);
-  EXPECT_THAT(tasks.err, HasSubstr("--dataset=piqa=FILE is missing"));
-  const Ran text = Run({"evaluate", "--model=/m", "--throughput", "--limit=3", "--seq_len=64"});
-  EXPECT_EQ(text.exit_status, kExitUsage);
-  EXPECT_THAT(text.err, HasSubstr("--limit, --seq_len: for texts and tasks"));
-  for (const char* flag : {"--packing=DOCUMENTS", "--text_field=body"}) {
-    const Ran ran = Run({"evaluate", "--model=/m", "--throughput", flag});
-    EXPECT_EQ(ran.exit_status, kExitUsage) << flag;
-    EXPECT_THAT(ran.err, HasSubstr("for texts and tasks"));
-  }
-  for (const char* flag : {"--prompt_tokens=3", "--new_tokens=3", "--repetitions=3"}) {
-    const Ran ran = Run({"evaluate", "--model=/m", "--dataset=/t", flag});
-    EXPECT_EQ(ran.exit_status, kExitUsage);
-    EXPECT_THAT(ran.err, HasSubstr("needs --throughput"));
-  }
-}
-
-TEST_F(SubmitTest, SpeedOfACompression) {
-  ASSERT_EQ(Run(With(kCompress, {"--throughput=2", "--new_tokens=8"})).exit_status, kExitOk);
-  ExpectRequest(script().compress_requests.at(0), R"(
-      model: '/m' keep_ratios: 0.8 calibration { text { uri: '/c' } }
-      evaluation { throughput { batch_sizes: 2 new_tokens: 8 } })");
-  EXPECT_EQ(Run(With(kCompress, {"--no_evaluation", "--throughput"})).exit_status, kExitUsage);
-  EXPECT_EQ(Run(With(kCompress, {"--new_tokens=8"})).exit_status, kExitUsage);
 }
 
 TEST_F(SubmitTest, EveryFlagOfEvaluateArrives) {
@@ -191,27 +114,6 @@ TEST_F(SubmitTest, EveryFlagOfEvaluateArrives) {
               dataset { uri: '/here/p.jsonl' text_field: 't' packing: PACKING_DOCUMENTS } })");
 }
 
-TEST_F(SubmitTest, SeveralTextsAreNamedAfterTheirFiles) {
-  ASSERT_EQ(
-      Run({"evaluate", "--model=/m", "--dataset=/a/wiki.txt", "--dataset=/b/news.txt"}).exit_status,
-      kExitOk);
-  EXPECT_EQ(script().evaluate_requests.at(0).tasks(0).label(), "wiki");
-  EXPECT_EQ(script().evaluate_requests.at(0).tasks(1).label(), "news");
-}
-
-TEST_F(SubmitTest, TasksOfOtherServersPassThrough) {
-  ASSERT_EQ(Run({"evaluate", "--model=/m", "--tasks=perplexity,piqa", "--dataset=/w",
-                 "--dataset=piqa=p.jsonl", "--answers=piqa=p.lst", "--fewshot=piqa=2:q.jsonl",
-                 "--seq_len=64", "--limit=9"})
-                .exit_status,
-            kExitOk);
-  ExpectRequest(script().evaluate_requests.at(0), R"(
-      model: '/m'
-      tasks { name: 'perplexity' seq_len: 64 limit: 9 dataset { uri: '/w' } }
-      tasks { name: 'piqa' limit: 9 dataset { uri: '/here/p.jsonl' } labels_uri: '/here/p.lst'
-              fewshot_uri: '/here/q.jsonl' num_fewshot: 2 })");
-}
-
 TEST_F(SubmitTest, EvaluateAgainstABaseline) {
   ASSERT_EQ(Run({"evaluate", "--model=/m", "--dataset=/w", "--baseline=dense", "--output=out",
                  "--max_accuracy_drop=0.02", "--max_perplexity_increase=0.1"})
@@ -220,17 +122,6 @@ TEST_F(SubmitTest, EvaluateAgainstABaseline) {
   ExpectRequest(script().evaluate_requests.at(0), R"(
       model: '/m' tasks { name: 'perplexity' dataset { uri: '/w' } } baseline: '/here/dense'
       threshold { max_accuracy_drop: 0.02 max_perplexity_increase: 0.1 } output_uri: 'out')");
-}
-
-TEST_F(SubmitTest, CompressMayAskTasks) {
-  ASSERT_EQ(Run(With(kCompress, {"--task=piqa=p.jsonl", "--answers=piqa=p.lst", "--task_limit=5"}))
-                .exit_status,
-            kExitOk);
-  const v1::ReportEvaluation& evaluation = script().compress_requests.at(0).evaluation();
-  ASSERT_EQ(evaluation.tasks_size(), 1);
-  EXPECT_EQ(evaluation.tasks(0).dataset().uri(), "/here/p.jsonl");
-  EXPECT_EQ(evaluation.tasks(0).labels_uri(), "/here/p.lst");
-  EXPECT_EQ(evaluation.tasks(0).limit(), 5);
 }
 
 TEST_F(SubmitTest, MissingAndContradictingFlagsAreUsageErrors) {
@@ -245,6 +136,7 @@ TEST_F(SubmitTest, MissingAndContradictingFlagsAreUsageErrors) {
       {With(kCompress, {"--calibration=2:"}), "--calibration=2: names no file"},
       {With(kCompress, {"--evaluation=x="}), "--evaluation=x= names no file"},
       {With(kCompress, {"--encoding=pivot"}), "did you mean pivoted?"},
+      {With(kCompress, {"--packing=DOCUMENTS", "--calibration_packing=DOCUMENTS"}), "--packing"},
       {With(kCompress, {"--method=svd_lm"}), "did you mean svd_llm?"},
       {With(kCompress, {"extra"}), "'extra'"},
       {{"evaluate", "--model=/m"}, "--dataset"},
@@ -255,6 +147,10 @@ TEST_F(SubmitTest, MissingAndContradictingFlagsAreUsageErrors) {
       {{"evaluate", "--model=/m", "--tasks=a", "--dataset=a=/f", "--fewshot=a=/f"}, "TASK=N:FILE"},
       {With(kCompress, {"--task=/f"}), "TASK=FILE"},
       {With(kCompress, {"--no_evaluation", "--task=a=/f"}), "--no_evaluation"},
+      {With(kCompress, {"--tasks=a,b", "--dataset=a=/f"}), "--dataset=b=FILE is missing"},
+      {With(kCompress, {"--tasks=wikitext2"}), "--dataset=wikitext2=FILE is missing"},
+      {With(kCompress, {"--dataset=x="}), "--dataset=x="},
+      {With(kCompress, {"--answers=piqa=/f"}), "a task that is asked for"},
   };
   for (const auto& [arguments, word] : cases) {
     const Ran ran = Run(arguments);

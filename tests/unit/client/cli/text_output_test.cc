@@ -35,6 +35,11 @@ TEST(FormatTest, TablesAlignByWhatIsSeen) {
             "name       n\na → b      5\nc      1,000\n");
 }
 
+TEST(FormatTest, WrapKeepsLinesShortAndWordsWhole) {
+  EXPECT_EQ(Wrap("one two  three", "  ", 9), "  one two\n  three\n");
+  EXPECT_EQ(Wrap("muchtoolong x", "  ", 5), "  muchtoolong\n  x\n");
+}
+
 TEST(FormatTest, ControlCharactersDoNotReachTheTerminal) {
   EXPECT_EQ(Printable("a\x1b[1m\tb\n"), "a?[1m\tb\n");
 }
