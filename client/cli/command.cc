@@ -36,7 +36,7 @@ int Fail(const absl::Status& error, const CommandEnvironment& environment, bool 
                   << Printable(exit_status == kExitUsage ? std::string(error.message())
                                                          : DescribeError(error))
                   << "\n";
-  if (!note.empty()) environment.err << note << "\n";
+  if (!note.empty()) environment.err << Printable(note) << "\n";
   environment.err << std::flush;
   return exit_status;
 }

@@ -7,6 +7,7 @@
 
 #include "client/cli/environment.h"
 #include "client/cli/flag_set.h"
+#include "client/cli/format.h"
 #include "client/cli/json_output.h"
 #include "client/client.h"
 
@@ -24,10 +25,10 @@ struct CommandContext {
   // Printed on err behind an error of the command.
   std::string note_on_error = {};
 
-  // Prints a result on out: as JSON, or what text makes of it.
+  // Prints a result on out: as JSON, or what text makes of it, without what a terminal would obey.
   template <typename Message, typename Text>
   void Print(const Message& message, Text text) const {
-    environment.out << (json ? ToJson(message) : text(message)) << std::flush;
+    environment.out << (json ? ToJson(message) : Printable(text(message))) << std::flush;
   }
 };
 

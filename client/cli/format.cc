@@ -41,11 +41,18 @@ double Between(const google::protobuf::Timestamp& start, const google::protobuf:
   return absl::ToDoubleSeconds(ToTime(end) - ToTime(start));
 }
 
-std::string Printable(std::string text) {
-  for (char& c : text) {
-    if (std::iscntrl(static_cast<unsigned char>(c)) && c != '\n' && c != '\t') c = '?';
+std::string Printable(const std::string& text) {
+  std::string printable;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    // U+0080 to U+009F, of which U+009B begins a command as ESC [ does.
+    const bool second_set = byte == 0xc2 && i + 1 < text.size() &&
+                            (static_cast<unsigned char>(text[i + 1]) & 0xe0) == 0x80;
+    const bool control = second_set || (std::iscntrl(byte) && byte != '\n' && byte != '\t');
+    printable += control ? '?' : text[i];
+    if (second_set) ++i;
   }
-  return text;
+  return printable;
 }
 
 std::string Wrap(std::string_view text, std::string_view indent, size_t width) {
@@ -64,8 +71,11 @@ std::string Wrap(std::string_view text, std::string_view indent, size_t width) {
   return result + "\n";
 }
 
-std::string Table(const std::vector<std::vector<std::string>>& rows) {
+std::string Table(std::vector<std::vector<std::string>> rows) {
   if (rows.empty()) return "";
+  for (std::vector<std::string>& row : rows) {
+    for (std::string& cell : row) std::replace(cell.begin(), cell.end(), '\n', ' ');
+  }
   const size_t columns = rows[0].size();
   std::vector<size_t> widths(columns, 0);  // no wide characters are printed here
   std::vector<bool> right(columns, rows.size() > 1);

@@ -21,12 +21,13 @@ std::string Time(
 double Between(const google::protobuf::Timestamp& start, const google::protobuf::Timestamp& end);
 
 // Columns as wide as their widest cell, two spaces apart, rows of equal length. A column whose
-// cells below the first row all begin with a digit is aligned to the right.
-std::string Table(const std::vector<std::vector<std::string>>& rows);
+// cells below the first row all begin with a digit is aligned to the right. A newline in a cell,
+// which would begin a row of its own, becomes a blank.
+std::string Table(std::vector<std::vector<std::string>> rows);
 // Words of text in lines of at most width columns, each behind indent.
 std::string Wrap(std::string_view text, std::string_view indent, size_t width = 90);
 // With '?' for control characters other than newline and tab: names from a model's files end up in
 // messages, and must not reach the terminal as commands.
-std::string Printable(std::string text);
+std::string Printable(const std::string& text);
 
 }  // namespace svdllm::cli

@@ -99,7 +99,8 @@ CommandAction DefineCancel(FlagSet& flags) {
 CommandAction DefineDelete(FlagSet& flags) {
   return OnJob(flags, [](CommandContext& context, const std::string& name) -> absl::StatusOr<int> {
     RETURN_IF_ERROR(context.client.DeleteJob(name));
-    context.environment.out << (context.json ? "{}\n" : absl::StrCat(name, " is deleted\n"))
+    context.environment.out << (context.json ? "{}\n"
+                                             : Printable(absl::StrCat(name, " is deleted\n")))
                             << std::flush;
     return kExitOk;
   });

@@ -151,6 +151,19 @@ TEST_F(CommandTest, ListPassesFiltersAndPages) {
   EXPECT_THAT(Run({"jobs", "list"}).err, HasSubstr("--page_token=50"));
 }
 
+TEST_F(CommandTest, NamesFromTheServerDoNotReachTheTerminalAsCommands) {
+  const std::string evil = "/m\x1b]0;x\x07\n\u009b2J";
+  job().mutable_compress_model_request()->set_model(evil);
+  for (const std::vector<std::string>& asked :
+       std::vector<std::vector<std::string>>{{"jobs", "list"}, {"jobs", "get", "0a"}}) {
+    EXPECT_THAT(Run(asked).out, HasSubstr("/m?]0;x? ?2J\n"));
+  }
+  EXPECT_EQ(Run({"jobs", "get", "0a", "--format=json"}).Json()["compressModelRequest"]["model"],
+            evil);
+  script().refusal = Refusal(5, "JOB_NOT_FOUND", "no \x1b[1m");
+  EXPECT_THAT(Run({"jobs", "get", "0a"}).err, HasSubstr("no ?[1m"));
+}
+
 TEST_F(CommandTest, ALostConnectionIsToldOnce) {
   script().unavailable_calls = 3;
   const Ran ran = Run({"server-info"});

@@ -33,6 +33,7 @@ TEST(FormatTest, Numbers) {
 TEST(FormatTest, TablesAlignByWhatIsSeen) {
   EXPECT_EQ(Table({{"name", "n"}, {"a → b", "5"}, {"c", "1,000"}}),
             "name       n\na → b      5\nc      1,000\n");
+  EXPECT_EQ(Table({{"name", "state"}, {"a\nb", "ok"}}), "name  state\na b   ok\n");
 }
 
 TEST(FormatTest, WrapKeepsLinesShortAndWordsWhole) {
@@ -42,6 +43,8 @@ TEST(FormatTest, WrapKeepsLinesShortAndWordsWhole) {
 
 TEST(FormatTest, ControlCharactersDoNotReachTheTerminal) {
   EXPECT_EQ(Printable("a\x1b[1m\tb\n"), "a?[1m\tb\n");
+  EXPECT_EQ(Printable("\u009b2J \u0080 \u00a0\u00e9\u2192 \x7f"), "?2J ? \u00a0\u00e9\u2192 ?");
+  EXPECT_EQ(Printable("\xc2"), "\xc2") << "what is cut off is left to the terminal";
 }
 
 constexpr char kCompressed[] = R"(
