@@ -36,9 +36,9 @@ void AddMethodFlags(FlagSet& flags, v1::CompressModelRequest* request) {
   flags.Require("keep_ratio");
   flags.AddEnum<v1::Method>(
       "method",
-      "How a matrix becomes one of low rank. README.md explains the methods, svdllm server-info "
-      "lists "
-      "those that the server has. Default: the server's choice, which --validate_only shows.",
+      "How a matrix becomes one of low rank. docs/usage.md explains the methods, svdllm "
+      "server-info lists those that the server has. Default: the server's choice, which "
+      "--validate_only shows.",
       [=](v1::Method method) { request->set_method(method); });
   flags.AddEnum<v1::Encoding>("encoding",
                               "How a matrix of low rank is stored. Default: as the method asks.",
@@ -94,8 +94,7 @@ void AddCalibrationFlags(FlagSet& flags, CompressFlags* given) {
   flags.AddEnum<v1::Packing>(
       "calibration_packing",
       "How a --calibration's text becomes sequences: its documents joined, tokenised as one text "
-      "and "
-      "then cut, or each document one sequence, cut at --calibration_seq_len. Default: "
+      "and then cut, or each document one sequence, cut at --calibration_seq_len. Default: "
       "concatenated.",
       [given](v1::Packing packing) { given->calibration_packing = packing; });
   flags.Add({"first_document", "N",

@@ -63,16 +63,14 @@ void AddTextAndTaskFlags(FlagSet& flags, const std::string& title, MeasureFlags*
       {"tasks", "TASK[,TASK...]",
        "What to measure: perplexity on a text, or questions with known answers. docs/tasks.md "
        "explains the tasks, svdllm server-info lists those that the server has. Default: "
-       "perplexity, "
-       "where there is a --dataset."},
+       "perplexity, where there is a --dataset."},
       WordList(&given->tasks));
   flags.AddRepeated(
       {"dataset", "[TASK=]FILE|URI",
        "What a task reads: a text (plain, .jsonl or .json) or the dataset's file. Read by the "
-       "server, like --model. A name that is no task of --tasks becomes the label of a perplexity, "
-       "so "
-       "that one job measures several texts: --dataset=wiki=a.txt --dataset=news=b.txt. Default: "
-       "none."},
+       "server, like --model. A name that is no task of --tasks becomes the label of a "
+       "perplexity, so that one job measures several texts: --dataset=wiki=a.txt "
+       "--dataset=news=b.txt. Default: none."},
       TextValue(&given->datasets));
   flags.AddRepeated(
       {"answers", "TASK=FILE|URI",
@@ -93,8 +91,7 @@ void AddTextAndTaskFlags(FlagSet& flags, const std::string& title, MeasureFlags*
   flags.AddEnum<v1::Packing>(
       "dataset_packing",
       "How a --dataset's text becomes windows: its documents joined, tokenised as one text and "
-      "then "
-      "cut, or each document one window, cut at --seq_len. Default: concatenated.",
+      "then cut, or each document one window, cut at --seq_len. Default: concatenated.",
       [given](v1::Packing packing) { given->packing = packing; });
   flags.Add({"text_field", "NAME",
              "The member that holds the text where the documents of a text, any of the command's, "

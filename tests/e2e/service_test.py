@@ -260,6 +260,29 @@ class ServiceTest(unittest.TestCase):
         tasks = job["compressModelRequest"]["evaluation"]["tasks"]
         self.assertEqual([task["seqLen"] for task in tasks], ["128", "128"])  # the model's
 
+    def test_a_compression_measures_in_the_words_of_an_evaluation(self):
+        questions = f"{self.dir}/shared_questions.jsonl"
+        with open(questions, "w") as f:
+            f.writelines(json.dumps({"query": f"Line {i}", "choices": ["of a", "text"], "gold": i % 2}) + "\n"
+                         for i in range(4))
+        words = ["--tasks=wikitext2,multiple_choice,perplexity", f"--dataset=wikitext2={self.text}",
+                 f"--dataset=lines={self.text}", f"--dataset=multiple_choice={questions}",
+                 "--seq_len=64", "--limit=3", "--watch"]
+        status, job, errors = self.client(
+            "compress", f"--model={self.model}", f"--calibration={self.text}", "--keep_ratio=0.5",
+            "--method=METHOD_SVD_LLM", "--calibration_samples=4", "--calibration_seq_len=64", *words)
+        self.assertEqual(status, 0, errors)
+        before = job["compressModelResult"]
+        status, job, errors = self.client("evaluate", f"--model={self.model}", *words)
+        self.assertEqual(status, 0, errors)
+        dense = job["evaluateResult"]["model"]
+
+        def figures(measured):
+            return ({p["name"]: (p["perplexity"], p["windows"]) for p in measured["perplexities"] if not p["heldOut"]},
+                    [(task["name"], task["items"], task["metrics"]) for task in measured["tasks"]])
+        self.assertEqual(figures(before), figures(dense))
+        self.assertEqual(sorted(figures(dense)[0]), ["lines", "wikitext2"])
+
     def test_the_plan_runs_nothing(self):
         before = self.artifacts()
         status, job, errors = self.client(
