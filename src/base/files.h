@@ -14,7 +14,8 @@ namespace svdllm {
 // A read-only memory map of a whole file. Movable; unmaps on destruction. Thread-safe to read.
 class MappedFile {
  public:
-  // NOT_FOUND where there is no such file, else the system's error with the path in it.
+  // NOT_FOUND where there is no such file, INVALID_ARGUMENT where it is a pipe, a device, a socket
+  // or a directory (none of which it waits for), else the system's error with the path in it.
   static absl::StatusOr<MappedFile> Open(const std::string& path);
   MappedFile() = default;
   MappedFile(MappedFile&& other) noexcept;
@@ -34,7 +35,8 @@ class MappedFile {
   std::string path_;
 };
 
-// The whole file; INVALID_ARGUMENT where it is larger than max_bytes.
+// The whole file, as it is read once, whatever happens to it meanwhile. The errors of
+// MappedFile::Open; INVALID_ARGUMENT where it is larger than max_bytes.
 absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes = int64_t{1} << 34);
 // Writes a temporary file beside path, syncs it, renames it over path and syncs the directory:
 // after a crash path holds the old content or the new, never a mixture.
