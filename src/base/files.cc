@@ -146,6 +146,10 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes)
   return content;
 }
 
+bool IsLfsPointer(std::string_view content) {
+  return content.starts_with("version https://git-lfs.github.com/spec/");
+}
+
 absl::Status SyncPath(const std::string& path) {
   Descriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (fd.get() < 0) return ErrnoToStatus(errno, "open", path);

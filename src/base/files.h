@@ -38,6 +38,10 @@ class MappedFile {
 // The whole file, as it is read once, whatever happens to it meanwhile. The errors of
 // MappedFile::Open; INVALID_ARGUMENT where it is larger than max_bytes.
 absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes = int64_t{1} << 34);
+// Whether content is what a clone without Git LFS has in place of a file: three lines that name it.
+bool IsLfsPointer(std::string_view content);
+inline constexpr std::string_view kLfsAdvice =
+    "a Git LFS pointer, not the file itself: fetch it with git lfs pull";
 // Writes a temporary file beside path, syncs it, renames it over path and syncs the directory:
 // after a crash path holds the old content or the new, never a mixture.
 absl::Status WriteFileAtomic(const std::string& path, std::string_view content);
