@@ -217,7 +217,6 @@ TEST(GgufModel, WhatALlamaCannotSayIsRefusedByName) {
   const std::pair<std::function<void(GgufBytes*)>, std::string> kCases[] = {
       {[](GgufBytes* b) { b->Uint32("llama.expert_count", 8); }, "llama.expert_count"},
       {[](GgufBytes* b) { b->Uint32("llama.attention.sliding_window", 4096); }, "sliding_window"},
-      {[](GgufBytes* b) { b->Uint32("split.count", 2); }, "split.count"},
       {[](GgufBytes* b) { b->Float32("llama.logit_scale", 0.5f); }, "llama.logit_scale"},
       {[](GgufBytes* b) { b->String("llama.rope.scaling.type", "yarn"); }, "yarn"},
       {[](GgufBytes* b) { b->Tensor("blk.0.attn_sinks.weight", kF32, {1}, "abcd"); }, "attn_sinks"},
