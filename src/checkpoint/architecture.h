@@ -41,7 +41,8 @@ struct LinearRow {
 
 // Names of modules, below which are .weight and .bias; empty: the family has none.
 struct Architecture {
-  std::string_view family;  // "llama"
+  std::string_view family;   // "llama"
+  std::string_view classes;  // what transformers' classes of it begin with: "Llama"
   NormKind norm = NormKind::kRms;
   PositionKind position = PositionKind::kRotary;
   std::string_view layer_prefix = "model.layers.";  // then the layer's number and a dot

@@ -37,10 +37,12 @@ class Reader {
     const auto it = object_.find(key);
     return it == object_.end() || it->is_null() ? nullptr : &*it;
   }
-  bool IsNull(const char* key) const {
+  // As Find, but a null is a value.
+  const json* Given(const char* key) const {
     const auto it = object_.find(key);
-    return it != object_.end() && it->is_null();
+    return it == object_.end() ? nullptr : &*it;
   }
+  bool IsNull(const char* key) const { return Given(key) != nullptr && Given(key)->is_null(); }
 
   // Between 1 and max; an error where it is absent and there is no fallback.
   int64_t Size(const char* key, std::optional<int64_t> fallback, int64_t max);
@@ -82,6 +84,9 @@ struct FamilyRow {
   void (*read)(Reader& root, ModelConfig& config);  // the rest, all of the above being read
 };
 const FamilyRow& FamilyRowOf(std::string_view family);
+
+// What no family computes, by the key that asks for it; reads config.is_base_model on the way.
+absl::Status RefuseForeign(const Reader& root, ModelConfig& config);
 
 // Rotary positions of a family that has them; config's sizes are read.
 absl::Status ReadRope(const json& root, ModelConfig& config);
