@@ -149,7 +149,7 @@ absl::Status ArtifactWriter::CopyFiles() {
     const std::string from = checkpoint_->dir() + "/" + std::string(name);
     if (Exists(from)) RETURN_IF_ERROR(CopyFile(from, dir_ + "/" + std::string(name)));
   }
-  ASSIGN_OR_RETURN(const auto side_files, checkpoint_->SideFiles());
+  ASSIGN_OR_RETURN(const auto side_files, checkpoint_->MadeFiles());
   for (const auto& [name, text] : side_files) {
     RETURN_IF_ERROR(WriteFileAtomic(dir_ + "/" + name, text));
   }
