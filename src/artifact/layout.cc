@@ -12,19 +12,21 @@ class Stacker {
  public:
   explicit Stacker(Layout& layout) : layout_(layout) {}
 
-  void Add(StoredTensor tensor) {
-    const int64_t bytes = tensor.bytes();
+  void Add(TensorSpec spec, std::string source, bool is_used) {
+    const int64_t bytes = spec.bytes();
     if (in_shard_ > 0 && in_shard_ + bytes > kShardBytes) {
       ++layout_.shards;
       in_shard_ = 0;
     }
     in_shard_ += bytes;
-    layout_.weight_bytes += bytes;
-    if (tensor.dtype != DType::kI32) {  // an order is no parameter
-      layout_.parameters += bytes / static_cast<int64_t>(SizeOf(tensor.dtype));
+    layout_.stored_bytes += bytes;
+    if (is_used) {
+      layout_.weight_bytes += bytes;
+      if (spec.dtype != DType::kI32) {  // an order is no parameter
+        layout_.parameters += bytes / static_cast<int64_t>(SizeOf(spec.dtype));
+      }
     }
-    tensor.shard = layout_.shards - 1;
-    layout_.tensors.push_back(std::move(tensor));
+    layout_.tensors.push_back({std::move(spec), std::move(source), layout_.shards - 1});
   }
 
  private:
@@ -33,16 +35,14 @@ class Stacker {
 };
 
 // The tensors of a compressed linear layer.
-std::vector<StoredTensor> FactorTensors(const LinearLayer& linear, const EncodingRow& encoding,
-                                        int64_t rank, DType dtype) {
+std::vector<TensorSpec> FactorTensors(const LinearLayer& linear, const EncodingRow& encoding,
+                                      int64_t rank, DType dtype) {
   const int64_t b_rows = encoding.ordered ? linear.rows - rank : linear.rows;
-  std::vector<StoredTensor> tensors = {
-      {FactorA(linear.name), dtype, {rank, linear.cols}, 0, ""},
-      {FactorB(linear.name), dtype, {b_rows, rank}, 0, ""},
+  std::vector<TensorSpec> tensors = {
+      {FactorA(linear.name), dtype, {rank, linear.cols}},
+      {FactorB(linear.name), dtype, {b_rows, rank}},
   };
-  if (encoding.ordered) {
-    tensors.push_back({FactorOrder(linear.name), DType::kI32, {linear.rows}, 0, ""});
-  }
+  if (encoding.ordered) tensors.push_back({FactorOrder(linear.name), DType::kI32, {linear.rows}});
   return tensors;
 }
 
@@ -80,12 +80,6 @@ Compressed FindCompressed(const Checkpoint& checkpoint, std::span<const LinearLa
 
 }  // namespace
 
-int64_t StoredTensor::bytes() const {
-  int64_t bytes = static_cast<int64_t>(SizeOf(dtype));
-  for (const int64_t d : shape) bytes *= d;
-  return bytes;
-}
-
 std::string Layout::ShardName(size_t shard) const {
   return fmt::format("model-{:05}-of-{:05}.safetensors", shard + 1, shards);
 }
@@ -106,29 +100,31 @@ absl::StatusOr<Layout> LayoutOf(const Checkpoint& checkpoint, std::span<const Li
   const Compressed compressed = FindCompressed(checkpoint, linears, choice, ranks);
   Stacker stacker(layout);
   for (const std::string& name : checkpoint.TensorNames()) {
-    ASSIGN_OR_RETURN(const TensorSpec source, checkpoint.Spec(name));
+    ASSIGN_OR_RETURN(TensorSpec source, checkpoint.Spec(name));
+    const DType dtype = source.dtype;
     const auto found = compressed.tensors.find(name);
     if (found == compressed.tensors.end()) {
       const auto new_name = compressed.renamed.find(name);
-      const std::string& output = new_name == compressed.renamed.end() ? name : new_name->second;
-      stacker.Add({output, source.dtype, source.shape, 0, name});
+      if (new_name != compressed.renamed.end()) source.name = new_name->second;
+      stacker.Add(std::move(source), name, checkpoint.IsUsed(name));
       continue;
     }
-    if (!factored) stacker.Add({name, source.dtype, source.shape, 0, ""});
+    if (!factored) stacker.Add(std::move(source), "", /*is_used=*/true);
     for (const size_t i : found->second) {
       const LinearLayer& linear = linears[i];
       const std::string weight = linear.name + ".weight";
       if (ranks[i] == 0 && !factored) layout.copied_parts.push_back(weight);
       if (!factored) continue;
       if (ranks[i] == 0) {
-        stacker.Add({weight, source.dtype, {linear.rows, linear.cols}, 0, weight});
+        stacker.Add({weight, dtype, {linear.rows, linear.cols}}, weight, /*is_used=*/true);
         continue;
       }
-      for (StoredTensor& tensor : FactorTensors(linear, encoding, ranks[i], source.dtype)) {
-        stacker.Add(std::move(tensor));
+      for (TensorSpec& tensor : FactorTensors(linear, encoding, ranks[i], dtype)) {
+        stacker.Add(std::move(tensor), "", /*is_used=*/true);
       }
     }
   }
+  ASSIGN_OR_RETURN(layout.side_files, checkpoint.SideFiles());
   return layout;
 }
 

@@ -21,14 +21,9 @@ struct StorageChoice {
 };
 
 struct StoredTensor {
-  std::string name;
-  DType dtype = DType::kF32;
-  std::vector<int64_t> shape;
-  size_t shard = 0;  // the file that it is in
-  // The checkpoint's tensor that it is a copy of. Empty: it holds what was compressed.
-  std::string source;
-
-  int64_t bytes() const;
+  TensorSpec spec;
+  std::string source;  // the checkpoint's tensor that it is a copy of; empty: what was compressed
+  size_t shard = 0;    // index of the file that it is in
 };
 
 struct Layout {
@@ -36,17 +31,23 @@ struct Layout {
   // Parts of a fused tensor (Checkpoint::PartOf) that stay dense and are copied by themselves,
   // because another part of it is compressed.
   std::vector<std::string> copied_parts;
+  std::vector<SideFile> side_files;  // copied beside them
   size_t shards = 1;
-  int64_t parameters = 0;         // stored numbers of the whole model; a row order counts as none
+  // Of the tensors that the model computes with, as Checkpoint::parameters and weight_bytes count
+  // them: what is carried over and not used (Checkpoint::IsUsed) changes neither. A row order is
+  // bytes, but no parameters.
+  int64_t parameters = 0;
+  int64_t weight_bytes = 0;
   int64_t target_parameters = 0;  // stored numbers of the linear layers
-  int64_t weight_bytes = 0;       // of all tensors
+  int64_t stored_bytes = 0;       // of all tensors: what the shards take on a disk
 
   // "model-00002-of-00003.safetensors" for shard 1 of 3.
   std::string ShardName(size_t shard) const;
 };
 
-// Plans an artifact. `ranks` has one rank per linear layer; 0 keeps the source's weight. Only
-// headers are read. An error where the checkpoint does not know one of its own tensors.
+// ranks: one per linear layer, 0 keeps the source's weight. Reads headers only, and the names
+// beside them. The errors of Checkpoint::SideFiles; another where the checkpoint does not know one
+// of its own tensors.
 absl::StatusOr<Layout> LayoutOf(const Checkpoint& checkpoint, std::span<const LinearLayer> linears,
                                 const StorageChoice& choice, std::span<const int64_t> ranks);
 

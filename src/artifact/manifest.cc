@@ -1,8 +1,7 @@
 #include "artifact/manifest.h"
 
-#include <dirent.h>
-
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -16,14 +15,14 @@ using Json = nlohmann::ordered_json;
 
 constexpr char kManifest[] = "compression_manifest.json";
 
+// Paths below dir, sorted.
 std::vector<std::string> FilesOf(const std::string& dir) {
+  namespace fs = std::filesystem;
   std::vector<std::string> names;
-  if (DIR* handle = opendir(dir.c_str())) {
-    while (const dirent* entry = readdir(handle)) {
-      const std::string name = entry->d_name;
-      if (name != "." && name != "..") names.push_back(name);
-    }
-    closedir(handle);
+  std::error_code error;
+  for (fs::recursive_directory_iterator it(dir, error), end; !error && it != end;
+       it.increment(error)) {
+    if (!it->is_directory(error)) names.push_back(it->path().native().substr(dir.size() + 1));
   }
   std::sort(names.begin(), names.end());
   return names;

@@ -1,8 +1,6 @@
 #include "artifact/writer.h"
 
-#include <fmt/format.h>
-
-#include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "artifact/assets.h"
@@ -13,35 +11,6 @@ namespace svdllm {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-// Copied byte for byte where the source has them.
-constexpr std::string_view kCopiedFiles[] = {
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.json",
-    "added_tokens.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "LICENSE",
-    "generation_config.json",
-    "LICENSE.txt",
-    "NOTICE",
-    "USE_POLICY.md",
-    "tokenizer.model.v1",
-    "tokenizer.model.v2",
-    "tokenizer.model.v3",
-    "tokenizer.model.v7",
-};
-
-// "llama" → "LowRankLlama", the prefix of the classes in modeling_svdllm.py: what transformers
-// calls the family's own classes, behind "LowRank".
-std::string ClassPrefix(const std::string& family) {
-  if (family == "opt") return "LowRankOPT";
-  if (family == "gemma3_text") return "LowRankGemma3Text";
-  return "LowRank" + std::string(1, static_cast<char>(std::toupper(family[0]))) + family.substr(1);
-}
 
 }  // namespace
 
@@ -61,8 +30,8 @@ absl::StatusOr<ArtifactWriter> ArtifactWriter::Create(const Checkpoint& checkpoi
                                             {spec.output_format, spec.encoding}, writer.ranks_));
   std::vector<std::vector<TensorSpec>> shards(writer.layout_.shards);
   for (const StoredTensor& tensor : writer.layout_.tensors) {
-    writer.shard_of_[tensor.name] = tensor.shard;
-    shards[tensor.shard].push_back({tensor.name, tensor.dtype, tensor.shape});
+    writer.shard_of_[tensor.spec.name] = tensor.shard;
+    shards[tensor.shard].push_back(tensor.spec);
   }
   for (size_t i = 0; i < shards.size(); ++i) {
     ASSIGN_OR_RETURN(
@@ -70,6 +39,8 @@ absl::StatusOr<ArtifactWriter> ArtifactWriter::Create(const Checkpoint& checkpoi
         SafetensorsWriter::Create(staging_dir + "/" + writer.layout_.ShardName(i), shards[i]));
     writer.shards_.push_back(std::move(shard));
   }
+  // Now and not at the end: a tensor that cannot be published is found before the long work.
+  RETURN_IF_ERROR(writer.CopyTensors());
   return writer;
 }
 
@@ -106,7 +77,7 @@ std::string ArtifactWriter::ConfigJson() const {
     return config.erase("auto_map") > 0 ? config.dump(2) + "\n" : checkpoint_->config_text();
   }
   const std::string& family = checkpoint_->config().family;
-  const std::string prefix = ClassPrefix(family);
+  const std::string prefix = "LowRank" + std::string(checkpoint_->arch().classes);
   config["model_type"] = "lowrank_" + family;
   config["architectures"] = {prefix + "ForCausalLM"};
   config["auto_map"] = {
@@ -128,30 +99,34 @@ std::string ArtifactWriter::ConfigJson() const {
 
 absl::Status ArtifactWriter::CopyTensors() {
   const auto copy = [this](const std::string& output, const std::string& source) -> absl::Status {
-    ASSIGN_OR_RETURN(const TensorView tensor, checkpoint_->Tensor(source));
+    ASSIGN_OR_RETURN(const Checkpoint::Bytes tensor, checkpoint_->FiniteBytes(source));
     return Write(output, tensor.bytes);
   };
   for (const StoredTensor& tensor : layout_.tensors) {
-    if (!tensor.source.empty()) RETURN_IF_ERROR(copy(tensor.name, tensor.source));
+    if (!tensor.source.empty()) RETURN_IF_ERROR(copy(tensor.spec.name, tensor.source));
   }
   for (const std::string& part : layout_.copied_parts) RETURN_IF_ERROR(copy(part, part));
   return absl::OkStatus();
 }
 
 absl::Status ArtifactWriter::CopyFiles() {
-  for (const std::string_view name : kCopiedFiles) {
-    const std::string from = checkpoint_->dir() + "/" + std::string(name);
-    if (Exists(from)) RETURN_IF_ERROR(CopyFile(from, dir_ + "/" + std::string(name)));
+  for (const SideFile& file : layout_.side_files) {
+    const std::string to = dir_ + "/" + file.name;
+    std::error_code error;
+    const std::filesystem::path parent = std::filesystem::path(to).parent_path();
+    std::filesystem::create_directories(parent, error);
+    if (error) return ErrnoToStatus(error.value(), "create", parent.native());
+    RETURN_IF_ERROR(CopyFile(file.path, to));
   }
-  ASSIGN_OR_RETURN(const auto side_files, checkpoint_->SideFiles());
-  for (const auto& [name, text] : side_files) {
+  ASSIGN_OR_RETURN(const auto made, checkpoint_->MadeFiles());
+  for (const auto& [name, text] : made) {
     RETURN_IF_ERROR(WriteFileAtomic(dir_ + "/" + name, text));
   }
   return absl::OkStatus();
 }
 
 std::string ArtifactWriter::IndexJson() const {
-  Json index = {{"metadata", {{"total_size", layout_.weight_bytes}}},
+  Json index = {{"metadata", {{"total_size", layout_.stored_bytes}}},
                 {"weight_map", Json::object()}};
   for (const auto& [name, shard] : shard_of_) {
     index["weight_map"][name] = layout_.ShardName(shard);
@@ -160,7 +135,6 @@ std::string ArtifactWriter::IndexJson() const {
 }
 
 absl::Status ArtifactWriter::FinishWeights() {
-  RETURN_IF_ERROR(CopyTensors());
   for (SafetensorsWriter& shard : shards_) RETURN_IF_ERROR(shard.Finish());
   RETURN_IF_ERROR(WriteFileAtomic(dir_ + "/model.safetensors.index.json", IndexJson()));
   RETURN_IF_ERROR(WriteFileAtomic(dir_ + "/config.json", ConfigJson()));

@@ -19,8 +19,9 @@ namespace svdllm {
 // checkpoint, linears and spec must outlive it.
 class ArtifactWriter {
  public:
-  // `ranks` has one rank per linear layer; 0 keeps the source's weight. SCRATCH_FULL where the disk
-  // cannot hold the shards, before anything is computed.
+  // ranks: one per linear layer, 0 keeps the source's weight. Copies the tensors that stay as they
+  // are. SCRATCH_FULL where the disk cannot hold the shards, and MODEL_CORRUPT where a tensor that
+  // is copied holds NaN or infinite values: before anything is computed.
   static absl::StatusOr<ArtifactWriter> Create(const Checkpoint& checkpoint,
                                                const std::vector<LinearLayer>& linears,
                                                const CompressSpec& spec, double keep_ratio,
@@ -35,8 +36,8 @@ class ArtifactWriter {
   // Writes the reconstructed weight [out, in], for OutputFormat::kDense.
   absl::Status WriteDense(size_t linear, std::span<const std::byte> weight);
 
-  // Writes what is copied from the source, the index, config.json, the tokenizer and the loader's
-  // code. From then on the directory loads as a checkpoint.
+  // The index, config.json, the source's side files and code: from here on the directory loads as a
+  // checkpoint.
   absl::Status FinishWeights();
 
   const std::string& dir() const { return dir_; }

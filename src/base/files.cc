@@ -16,8 +16,8 @@ namespace {
 class Descriptor {
  public:
   explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&&) = delete;
   ~Descriptor() {
     if (fd_ >= 0) close(fd_);
   }
@@ -37,6 +37,25 @@ absl::Status WriteAll(int fd, std::string_view content, const std::string& path)
     content.remove_prefix(static_cast<size_t>(n));
   }
   return absl::OkStatus();
+}
+
+// A file opened for reading, and its size. What is no file of bytes (a pipe, a device, a directory)
+// is refused, and the opening of a pipe without a writer does not wait for one.
+absl::StatusOr<Descriptor> OpenRegular(const std::string& path, int64_t* size) {
+  const auto refused = [&path](const std::string& what) {
+    return absl::InvalidArgumentError(path + ": " + what);
+  };
+  Descriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (fd.get() < 0) {
+    if (errno == ENXIO || errno == ENODEV) return refused("not a regular file");  // a socket
+    if (errno == ELOOP) return refused("a symbolic link that leads in a circle");
+    return ErrnoToStatus(errno, "open", path);
+  }
+  struct stat info;
+  if (fstat(fd.get(), &info) != 0) return ErrnoToStatus(errno, "stat", path);
+  if (!S_ISREG(info.st_mode)) return refused("not a regular file");
+  *size = info.st_size;
+  return fd;
 }
 
 std::string DirectoryOf(const std::string& path) {
@@ -71,14 +90,11 @@ absl::Status ErrnoToStatus(int error, std::string_view what, std::string_view pa
 }
 
 absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {
-  Descriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (fd.get() < 0) return ErrnoToStatus(errno, "open", path);
-  struct stat info;
-  if (fstat(fd.get(), &info) != 0) return ErrnoToStatus(errno, "stat", path);
-  if (!S_ISREG(info.st_mode)) return absl::InvalidArgumentError(path + ": not a regular file");
+  int64_t size = 0;
+  ASSIGN_OR_RETURN(const Descriptor fd, OpenRegular(path, &size));
   MappedFile file;
   file.path_ = path;
-  file.size_ = static_cast<size_t>(info.st_size);
+  file.size_ = static_cast<size_t>(size);
   if (file.size_ > 0) {
     void* data = mmap(nullptr, file.size_, PROT_READ, MAP_PRIVATE, fd.get(), 0);
     if (data == MAP_FAILED) return ErrnoToStatus(errno, "mmap", path);
@@ -114,13 +130,29 @@ bool Exists(const std::string& path) {
 }
 
 absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes) {
-  ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(path));
-  if (static_cast<int64_t>(file.bytes().size()) > max_bytes) {
-    return absl::InvalidArgumentError(path + ": " + std::to_string(file.bytes().size()) +
+  int64_t size = 0;
+  ASSIGN_OR_RETURN(const Descriptor fd, OpenRegular(path, &size));
+  if (size > max_bytes) {
+    return absl::InvalidArgumentError(path + ": " + std::to_string(size) +
                                       " bytes, more than the " + std::to_string(max_bytes) +
                                       " that are accepted");
   }
-  return std::string(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+  // Read, not mapped: a map of a file that somebody shortens meanwhile ends the process.
+  std::string content(static_cast<size_t>(size), '\0');
+  size_t length = 0;
+  while (length < content.size()) {
+    const ssize_t n = read(fd.get(), content.data() + length, content.size() - length);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ErrnoToStatus(errno, "read", path);
+    if (n == 0) break;
+    length += static_cast<size_t>(n);
+  }
+  content.resize(length);
+  return content;
+}
+
+bool IsLfsPointer(std::string_view content) {
+  return content.starts_with("version https://git-lfs.github.com/spec/");
 }
 
 absl::Status SyncPath(const std::string& path) {

@@ -15,7 +15,8 @@ namespace svdllm {
 // read it.
 class MappedFile {
  public:
-  // NOT_FOUND where there is no such file; otherwise the system's error with the path in it.
+  // NOT_FOUND where there is no such file, INVALID_ARGUMENT where it is a pipe, a device, a socket
+  // or a directory (none of which it waits for), else the system's error with the path in it.
   static absl::StatusOr<MappedFile> Open(const std::string& path);
   MappedFile() = default;
   MappedFile(MappedFile&& other) noexcept;
@@ -37,10 +38,15 @@ class MappedFile {
 
 // Whether there is something at the path, or at the place that its links lead to.
 bool Exists(const std::string& path);
-// Returns the whole file. INVALID_ARGUMENT where it is larger than max_bytes.
+// The whole file, as it is read once, whatever happens to it meanwhile. The errors of
+// MappedFile::Open; INVALID_ARGUMENT where it is larger than max_bytes.
 absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes = int64_t{1} << 34);
-// Writes a temporary file beside path, syncs it, renames it over path and syncs the directory.
-// After a crash path holds the old content or the new, never a mixture.
+// Whether content is what a clone without Git LFS has in place of a file: three lines that name it.
+bool IsLfsPointer(std::string_view content);
+inline constexpr std::string_view kLfsAdvice =
+    "a Git LFS pointer, not the file itself: fetch it with git lfs pull";
+// Writes a temporary file beside path, syncs it, renames it over path and syncs the directory:
+// after a crash path holds the old content or the new, never a mixture.
 absl::Status WriteFileAtomic(const std::string& path, std::string_view content);
 // Copies bytes and syncs the copy.
 absl::Status CopyFile(const std::string& from, const std::string& to);

@@ -34,9 +34,10 @@ constexpr LinearRow kPhi3Linears[] = {
 };
 
 constexpr Architecture kArchitectures[] = {
-    {.family = "llama", .linears = kLlamaLinears},
-    {.family = "mistral", .linears = kLlamaLinears},
+    {.family = "llama", .classes = "Llama", .linears = kLlamaLinears},
+    {.family = "mistral", .classes = "Mistral", .linears = kLlamaLinears},
     {.family = "opt",
+     .classes = "OPT",
      .norm = NormKind::kLayer,
      .position = PositionKind::kLearned,
      .layer_prefix = "model.decoder.layers.",
@@ -48,18 +49,21 @@ constexpr Architecture kArchitectures[] = {
      .attn_norm = "self_attn_layer_norm",
      .mlp_norm = "final_layer_norm",
      .linears = kOptLinears},
-    {.family = "qwen2", .linears = kLlamaLinears},
+    {.family = "qwen2", .classes = "Qwen2", .linears = kLlamaLinears},
     {.family = "qwen3",
+     .classes = "Qwen3",
      .q_norm = "self_attn.q_norm",
      .k_norm = "self_attn.k_norm",
      .linears = kLlamaLinears},
     {.family = "gemma2",
+     .classes = "Gemma2",
      .norm = NormKind::kRmsPlusOne,
      .mlp_norm = "pre_feedforward_layernorm",
      .attn_post_norm = "post_attention_layernorm",
      .mlp_post_norm = "post_feedforward_layernorm",
      .linears = kLlamaLinears},
     {.family = "gemma3_text",
+     .classes = "Gemma3Text",
      .norm = NormKind::kRmsPlusOne,
      .mlp_norm = "pre_feedforward_layernorm",
      .attn_post_norm = "post_attention_layernorm",
@@ -67,7 +71,7 @@ constexpr Architecture kArchitectures[] = {
      .q_norm = "self_attn.q_norm",
      .k_norm = "self_attn.k_norm",
      .linears = kLlamaLinears},
-    {.family = "phi3", .linears = kPhi3Linears},
+    {.family = "phi3", .classes = "Phi3", .linears = kPhi3Linears},
 };
 
 }  // namespace

@@ -42,7 +42,8 @@ struct LinearRow {
 // A family's row. The names are those of modules, below which are .weight and .bias. An empty name
 // means that the family has no such module.
 struct Architecture {
-  std::string_view family;  // "llama"
+  std::string_view family;   // "llama"
+  std::string_view classes;  // what transformers' classes of it begin with: "Llama"
   NormKind norm = NormKind::kRms;
   PositionKind position = PositionKind::kRotary;
   std::string_view layer_prefix = "model.layers.";  // then the layer's number and a dot

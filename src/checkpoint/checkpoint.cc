@@ -8,6 +8,7 @@
 
 #include "base/files.h"
 #include "base/json.h"
+#include "checkpoint/model_files.h"
 #include "checkpoint/parse_config.h"
 
 namespace svdllm {
@@ -23,14 +24,14 @@ absl::Status Corrupt(const std::string& dir, const std::string& what) {
   return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt, dir + ": " + what);
 }
 
-absl::Status NotFound(const std::string& dir, const std::string& what) {
-  return MakeError(absl::StatusCode::kNotFound, kModelNotFound, dir + ": " + what);
+absl::Status Unsupported(const std::string& dir, const std::string& what) {
+  return MakeError(absl::StatusCode::kUnimplemented, kUnsupportedArchitecture, dir + ": " + what);
 }
 
 // Tensor name → shard's file name.
 absl::StatusOr<std::map<std::string, std::string>> ReadIndex(const std::string& dir) {
   const std::string path = dir + "/" + kIndex;
-  ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxIndexBytes));
+  ASSIGN_OR_RETURN(const std::string text, ReadModelFile(dir, kIndex, kMaxIndexBytes));
   absl::StatusOr<nlohmann::json> root = ParseJson(text);
   if (!root.ok()) return Corrupt(path, std::string(root.status().message()));
   if (!root->is_object() || !root->contains("weight_map") || !(*root)["weight_map"].is_object()) {
@@ -59,102 +60,37 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
   return text + "]";
 }
 
-struct Needed {
-  std::string name;
-  std::vector<int64_t> shape;
-  bool is_order = false;  // indices, a permutation; everything else is numbers
-};
-
-// Every tensor that the model computes with, and which of them are parts of others.
-class Needs {
- public:
-  Needs(const ModelConfig& config, const Architecture& arch) : config_(config), arch_(arch) {
-    for (const LowRankModule& module : config.low_rank) ranks_[module.name] = module.rank;
-    Add(arch.embedding, {config.vocab_size, config.embedding_size});
-    if (arch.position == PositionKind::kLearned) {
-      Add(arch.positions, {config.max_position_embeddings + kLearnedOffset, config.hidden_size});
-    }
-    if (config.embedding_size != config.hidden_size) {
-      Add(arch.project_in, {config.hidden_size, config.embedding_size});
-      Add(arch.project_out, {config.embedding_size, config.hidden_size});
-    }
-    for (int64_t layer = 0; layer < config.num_layers; ++layer) AddLayer(layer);
-    if (config.final_norm) AddNorm(std::string(arch.final_norm), config.hidden_size);
-    if (!config.tie_word_embeddings) Add(arch.head, {config.vocab_size, config.embedding_size});
+// What transformers calls a stored tensor, when `known` are the names of the model's own. A base
+// model is stored without the prefix "model." and still loads, and so does a tensor with one too
+// many.
+std::string CanonicalName(const std::set<std::string>& known, const std::string& stored) {
+  static constexpr std::string_view kPrefix = "model.";
+  if (known.count(stored) > 0) return stored;
+  if (stored.starts_with(kPrefix) && known.count(stored.substr(kPrefix.size())) > 0) {
+    return stored.substr(kPrefix.size());
   }
+  std::string longer = std::string(kPrefix) + stored;
+  return known.count(longer) > 0 ? longer : stored;
+}
 
-  const std::vector<Needed>& tensors() const { return tensors_; }
-  std::map<std::string, Checkpoint::Part>& parts() { return parts_; }
-
- private:
-  void Add(std::string_view module, std::vector<int64_t> shape) {
-    tensors_.push_back({std::string(module) + ".weight", std::move(shape)});
+// Whether two tensors hold the same numbers, whatever their types.
+bool AreEqual(const TensorView& a, const TensorView& b) {
+  if (a.shape != b.shape) return false;
+  if (a.dtype == b.dtype || a.dtype == DType::kI32 || b.dtype == DType::kI32) {
+    return a.bytes.size() == b.bytes.size() &&
+           std::memcmp(a.bytes.data(), b.bytes.data(), a.bytes.size()) == 0;
   }
-  void AddNorm(const std::string& module, int64_t size) {
-    Add(module, {size});
-    if (arch_.norm == NormKind::kLayer) tensors_.push_back({module + ".bias", {size}});
+  constexpr size_t kChunk = 1 << 16;
+  std::vector<double> x(kChunk), y(kChunk);
+  const auto count = static_cast<size_t>(a.elements());
+  for (size_t begin = 0; begin < count; begin += kChunk) {
+    const size_t chunk = std::min(kChunk, count - begin);
+    ConvertElements(&a.bytes[begin * SizeOf(a.dtype)], a.dtype, x.data(), DType::kF64, chunk);
+    ConvertElements(&b.bytes[begin * SizeOf(b.dtype)], b.dtype, y.data(), DType::kF64, chunk);
+    if (!std::equal(x.begin(), x.begin() + static_cast<ptrdiff_t>(chunk), y.begin())) return false;
   }
-
-  void AddLayer(int64_t layer) {
-    for (const std::string_view norm :
-         {arch_.attn_norm, arch_.mlp_norm, arch_.attn_post_norm, arch_.mlp_post_norm}) {
-      if (!norm.empty()) AddNorm(LayerPath(arch_, layer, norm), config_.hidden_size);
-    }
-    for (const std::string_view norm : {arch_.q_norm, arch_.k_norm}) {
-      if (!norm.empty()) AddNorm(LayerPath(arch_, layer, norm), config_.head_dim);
-    }
-    for (const LinearRow& row : arch_.linears) {
-      if (row.fused.empty() || IsInParts(layer, row.fused)) {
-        AddLinear(layer, row);
-      } else {
-        AddPart(layer, row);
-      }
-    }
-  }
-
-  bool IsInParts(int64_t layer, std::string_view fused) const {
-    for (const LinearRow& row : arch_.linears) {
-      if (row.fused == fused && ranks_.count(LayerPath(arch_, layer, row.module)) > 0) return true;
-    }
-    return false;
-  }
-
-  void AddPart(int64_t layer, const LinearRow& row) {
-    const std::string tensor = LayerPath(arch_, layer, row.fused) + ".weight";
-    const LinearShape shape = ShapeOf(config_, row.id);
-    const bool is_first = tensors_.back().name != tensor;
-    if (is_first) tensors_.push_back({tensor, {0, shape.cols}});
-    int64_t& rows = tensors_.back().shape[0];
-    parts_[LayerPath(arch_, layer, row.module) + ".weight"] = {tensor, rows, shape.rows};
-    rows += shape.rows;
-  }
-
-  void AddLinear(int64_t layer, const LinearRow& row) {
-    const std::string module = LayerPath(arch_, layer, row.module);
-    const LinearShape shape = ShapeOf(config_, row.id);
-    const auto rank = ranks_.find(module);
-    std::string bias = module + ".bias";
-    if (rank == ranks_.end()) {
-      Add(module, {shape.rows, shape.cols});
-    } else {
-      const int64_t b_rows = config_.pivoted ? shape.rows - rank->second : shape.rows;
-      Add(module + ".low_rank_a", {rank->second, shape.cols});
-      Add(module + ".low_rank_b", {b_rows, rank->second});
-      if (config_.pivoted) {
-        tensors_.push_back({module + ".low_rank_order", {shape.rows}, /*is_order=*/true});
-      } else {
-        bias = module + ".low_rank_b.bias";
-      }
-    }
-    if (HasBias(config_, row.id)) tensors_.push_back({bias, {shape.rows}});
-  }
-
-  const ModelConfig& config_;
-  const Architecture& arch_;
-  std::map<std::string, int64_t> ranks_;
-  std::vector<Needed> tensors_;
-  std::map<std::string, Checkpoint::Part> parts_;
-};
+  return true;
+}
 
 // Empty where the indices are those of 0..n-1 in some order.
 std::string CheckOrder(const TensorView& view) {
@@ -175,33 +111,33 @@ std::string CheckOrder(const TensorView& view) {
 
 }  // namespace
 
-absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& dir, bool require_manifest) {
+absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& path, bool require_manifest) {
+  ASSIGN_OR_RETURN(const ModelPlace place, FindModel(path));
   Checkpoint checkpoint;
-  checkpoint.dir_ = dir;
-  struct stat info;
-  if (stat(dir.c_str(), &info) != 0) return NotFound(dir, "no such directory");
-  ASSIGN_OR_RETURN(const std::optional<std::string> gguf, GgufPathOf(dir));
-  if (gguf) {
-    ASSIGN_OR_RETURN(GgufModel model, GgufModel::Open(*gguf));
+  checkpoint.dir_ = place.path;
+  if (place.gguf) {
+    ASSIGN_OR_RETURN(GgufModel model, GgufModel::Open(*place.gguf));
     checkpoint.config_text_ = model.config_text();
-    for (const auto& [name, spec] : model.tensors()) checkpoint.tensors_->shard_of[name] = 0;
+    for (const auto& [name, spec] : model.tensors()) checkpoint.tensors_->places[name] = {0, name};
     checkpoint.gguf_ = std::make_shared<const GgufModel>(std::move(model));
     RETURN_IF_ERROR(checkpoint.ParseConfig());
   } else {
-    if (!S_ISDIR(info.st_mode)) return NotFound(dir, "not a directory, and no .gguf file");
     RETURN_IF_ERROR(checkpoint.OpenDirectory(require_manifest));
   }
+  RETURN_IF_ERROR(checkpoint.NameTensors());
+  RETURN_IF_ERROR(checkpoint.UntieWhereHeadDiffers());
+  RETURN_IF_ERROR(checkpoint.RefuseOtherHeads());
   RETURN_IF_ERROR(checkpoint.CheckTensors());
   return checkpoint;
 }
 
 absl::Status Checkpoint::OpenDirectory(bool require_manifest) {
-  if (!Exists(dir_ + "/config.json")) return NotFound(dir_, "config.json is missing");
-  ASSIGN_OR_RETURN(config_text_, ReadFile(dir_ + "/config.json", kMaxConfigBytes));
+  ASSIGN_OR_RETURN(config_text_, ReadModelFile(dir_, "config.json", kMaxConfigBytes));
   RETURN_IF_ERROR(ParseConfig());
   if (require_manifest && config_.is_low_rank() && !Exists(dir_ + "/" + kManifest)) {
     return Corrupt(dir_, std::string(kManifest) + " is missing: the artifact is not complete");
   }
+  RETURN_IF_ERROR(CheckCompanions(dir_));
   return OpenShards();
 }
 
@@ -217,18 +153,11 @@ absl::Status Checkpoint::ParseConfig() {
 absl::Status Checkpoint::OpenShards() {
   if (Exists(dir_ + "/" + kSingle)) {  // as transformers: it goes before an index
     ASSIGN_OR_RETURN(SafetensorsFile file, SafetensorsFile::Open(dir_ + "/" + kSingle));
-    for (const std::string& name : file.Names()) tensors_->shard_of[name] = 0;
+    for (const std::string& name : file.Names()) tensors_->places[name] = {0, name};
     tensors_->shards.push_back(std::move(file));
     return absl::OkStatus();
   }
-  if (!Exists(dir_ + "/" + kIndex)) {
-    if (Exists(dir_ + "/pytorch_model.bin") || Exists(dir_ + "/pytorch_model.bin.index.json")) {
-      return NotFound(dir_,
-                      "only pytorch_model.bin is here; pickles are not read: save the model with "
-                      "save_pretrained(..., safe_serialization=True) first");
-    }
-    return NotFound(dir_, std::string(kSingle) + " and " + kIndex + " are both missing");
-  }
+  if (!Exists(dir_ + "/" + kIndex)) return NoWeights(dir_);
   ASSIGN_OR_RETURN(const auto index, ReadIndex(dir_));
   std::map<std::string, size_t> opened;
   for (const auto& [name, file] : index) {
@@ -246,44 +175,107 @@ absl::Status Checkpoint::OpenShards() {
       return Corrupt(dir_, Printable(name) + ": not in shard " + Printable(file) +
                                ", where the index places it");
     }
-    tensors_->shard_of[name] = it->second;
+    tensors_->places[name] = {it->second, name};
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Checkpoint::NameTensors() {
+  const std::string head = std::string(arch_->head) + ".weight";
+  const std::string embedding = std::string(arch_->embedding) + ".weight";
+  std::set<std::string> known = {head};
+  for (const NeededTensor& needed : NeedsOf(config_, *arch_).tensors) known.insert(needed.name);
+  std::map<std::string, Place> places;
+  for (auto& [stored, place] : tensors_->places) {
+    const auto [it, is_new] = places.emplace(CanonicalName(known, stored), std::move(place));
+    if (!is_new) {
+      return Corrupt(
+          dir_, it->first + ": stored twice, as " + it->second.stored_name + " and as " + stored);
+    }
+  }
+  if (config_.tie_word_embeddings && places.count(embedding) == 0) {
+    if (auto only = places.extract(head)) {
+      only.key() = embedding;
+      places.insert(std::move(only));
+    }
+  }
+  tensors_->places = std::move(places);
+  return absl::OkStatus();
+}
+
+absl::Status Checkpoint::UntieWhereHeadDiffers() {
+  const std::string head = std::string(arch_->head) + ".weight";
+  const std::string embedding = std::string(arch_->embedding) + ".weight";
+  if (!config_.tie_word_embeddings || !Has(head) || !Has(embedding)) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const TensorView stored, Tensor(head));
+  ASSIGN_OR_RETURN(const TensorView tied, Tensor(embedding));
+  if (AreEqual(stored, tied)) return absl::OkStatus();
+  config_.tie_word_embeddings = false;
+  // Parsed and checked before. What is published must compute the same wherever it is loaded.
+  auto config = nlohmann::ordered_json::parse(config_text_);
+  config["tie_word_embeddings"] = false;
+  config_text_ = config.dump(2) + "\n";
+  return absl::OkStatus();
+}
+
+absl::Status Checkpoint::RefuseOtherHeads() const {
+  for (const char* name : {"score.weight", "classifier.weight", "qa_outputs.weight"}) {
+    if (Has(name)) {
+      return Unsupported(dir_, std::string(name) +
+                                   ": the head of a classifier; only models that "
+                                   "predict the next token are supported");
+    }
+  }
+  const std::string head = std::string(arch_->head) + ".weight";
+  if (config_.is_base_model && !config_.tie_word_embeddings && !Has(head)) {
+    return Unsupported(dir_, "architectures: " + std::string(arch_->classes) +
+                                 "Model has no head: " + head +
+                                 " is not stored, and the embedding is not tied to it");
   }
   return absl::OkStatus();
 }
 
 absl::Status Checkpoint::CheckTensors() {
-  Needs needs(config_, *arch_);
-  for (const Needed& needed : needs.tensors()) {
-    if (!Has(needed.name)) return Corrupt(dir_, needed.name + ": missing");
-    ASSIGN_OR_RETURN(const TensorSpec spec, Spec(needed.name));
-    if (spec.shape != needed.shape) {
-      return Corrupt(dir_, needed.name + ": shape is " + ShapeText(spec.shape) +
-                               ", config.json asks for " + ShapeText(needed.shape));
-    }
-    if ((spec.dtype == DType::kI32) != needed.is_order) {
-      return Corrupt(dir_, needed.name + ": dtype " + std::string(DTypeName(spec.dtype)) +
-                               (needed.is_order ? " is not I32" : " is not a floating-point type"));
-    }
-    if (needed.is_order) {
-      ASSIGN_OR_RETURN(const TensorView view, Tensor(needed.name));
-      const std::string problem = CheckOrder(view);
-      if (!problem.empty()) return Corrupt(dir_, needed.name + ": " + problem);
-    } else {
-      parameters_ += spec.bytes() / static_cast<int64_t>(SizeOf(spec.dtype));
-    }
-    weight_bytes_ += spec.bytes();
-  }
-  tensors_->parts = std::move(needs.parts());
+  TensorNeeds needs = NeedsOf(config_, *arch_);
+  for (const NeededTensor& needed : needs.tensors) RETURN_IF_ERROR(CheckTensor(needed));
+  tensors_->parts = std::move(needs.parts);
   for (const auto& [name, part] : tensors_->parts) {
-    if (tensors_->shard_of.count(name) > 0)
+    if (tensors_->places.count(name) > 0)
       return Corrupt(dir_, name + ": stored beside " + part.tensor);
   }
   return absl::OkStatus();
 }
 
+// Counts it, too.
+absl::Status Checkpoint::CheckTensor(const NeededTensor& needed) {
+  if (!Has(needed.name)) return Corrupt(dir_, needed.name + ": missing");
+  ASSIGN_OR_RETURN(const TensorSpec spec, Spec(needed.name));
+  if (spec.shape != needed.shape) {
+    return Corrupt(dir_, needed.name + ": shape is " + ShapeText(spec.shape) +
+                             ", config.json asks for " + ShapeText(needed.shape));
+  }
+  const bool foreign = !spec.foreign_type.empty();
+  if (foreign || (spec.dtype == DType::kI32) != needed.is_order) {
+    return Corrupt(dir_, needed.name + ": dtype " + Printable(spec.type_name()) +
+                             (needed.is_order ? " is not I32"
+                              : foreign ? " is not a type that is supported (F64, F32, F16, BF16)"
+                                        : " is not a floating-point type"));
+  }
+  if (needed.is_order) {
+    ASSIGN_OR_RETURN(const TensorView view, Tensor(needed.name));
+    const std::string problem = CheckOrder(view);
+    if (!problem.empty()) return Corrupt(dir_, needed.name + ": " + problem);
+  } else {
+    parameters_ += spec.bytes() / static_cast<int64_t>(SizeOf(spec.dtype));
+  }
+  weight_bytes_ += spec.bytes();
+  tensors_->used.insert(needed.name);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<TensorView> Checkpoint::Tensor(const std::string& name) const {
-  const auto it = tensors_->shard_of.find(name);
-  if (const Part* part = PartOf(name); part != nullptr && it == tensors_->shard_of.end()) {
+  const auto it = tensors_->places.find(name);
+  if (const Part* part = PartOf(name); part != nullptr && it == tensors_->places.end()) {
     ASSIGN_OR_RETURN(TensorView view, Tensor(part->tensor));
     const size_t row_bytes = view.bytes.size() / static_cast<size_t>(view.shape[0]);
     view.shape[0] = part->rows;
@@ -291,22 +283,47 @@ absl::StatusOr<TensorView> Checkpoint::Tensor(const std::string& name) const {
                                     static_cast<size_t>(part->rows) * row_bytes);
     return view;
   }
-  if (it == tensors_->shard_of.end()) {
+  if (it == tensors_->places.end()) {
     return absl::NotFoundError(dir_ + ": " + Printable(name) + ": no such tensor");
   }
   if (gguf_ != nullptr) return gguf_->Tensor(name);
-  return tensors_->shards[it->second].Get(name);
+  return tensors_->shards[it->second.shard].Get(it->second.stored_name);
 }
 
 absl::StatusOr<TensorSpec> Checkpoint::Spec(const std::string& name) const {
-  if (gguf_ != nullptr && tensors_->shard_of.count(name) > 0) return gguf_->tensors().at(name);
+  const auto it = tensors_->places.find(name);
+  if (gguf_ != nullptr && it != tensors_->places.end()) return gguf_->tensors().at(name);
+  if (it != tensors_->places.end()) {
+    ASSIGN_OR_RETURN(RawTensor raw, tensors_->shards[it->second.shard].Raw(it->second.stored_name));
+    if (!DTypeOf(raw.type)) {
+      return TensorSpec{name, DType::kF32, std::move(raw.shape), std::string(raw.type),
+                        static_cast<int64_t>(raw.bytes.size())};
+    }
+  }
   ASSIGN_OR_RETURN(TensorView view, Tensor(name));  // no more than a view
   return TensorSpec{name, view.dtype, std::move(view.shape)};
 }
 
+absl::StatusOr<Checkpoint::Bytes> Checkpoint::FiniteBytes(const std::string& name) const {
+  ASSIGN_OR_RETURN(const TensorSpec spec, Spec(name));
+  Bytes copy;
+  if (spec.foreign_type.empty()) {
+    ASSIGN_OR_RETURN(const TensorView view, Tensor(name));
+    copy = {view.bytes, view.owner};
+  } else {
+    const Place& place = tensors_->places.at(name);
+    ASSIGN_OR_RETURN(const RawTensor raw, tensors_->shards[place.shard].Raw(place.stored_name));
+    copy = {raw.bytes, nullptr};
+  }
+  if (!AllFinite({spec.type_name(), spec.shape, copy.bytes})) {
+    return Corrupt(dir_, Printable(name) + ": holds NaN or infinite values");
+  }
+  return copy;
+}
+
 absl::StatusOr<TensorView> Checkpoint::Rows(const std::string& name,
                                             std::span<const int64_t> rows) const {
-  if (gguf_ != nullptr && tensors_->shard_of.count(name) > 0) return gguf_->Rows(name, rows);
+  if (gguf_ != nullptr && tensors_->places.count(name) > 0) return gguf_->Rows(name, rows);
   ASSIGN_OR_RETURN(TensorView view, Tensor(name));
   const size_t row_bytes =
       view.shape[0] == 0 ? 0 : view.bytes.size() / static_cast<size_t>(view.shape[0]);
@@ -321,24 +338,27 @@ absl::StatusOr<TensorView> Checkpoint::Rows(const std::string& name,
   return view;
 }
 
-absl::StatusOr<std::map<std::string, std::string>> Checkpoint::SideFiles() const {
+absl::StatusOr<std::vector<SideFile>> Checkpoint::SideFiles() const { return SideFilesOf(dir_); }
+
+absl::StatusOr<std::map<std::string, std::string>> Checkpoint::MadeFiles() const {
   if (gguf_ == nullptr) return std::map<std::string, std::string>();
   return gguf_->SideFiles();
 }
 
 void Checkpoint::WillNeed(const std::string& prefix) const {
   if (gguf_ != nullptr) return;
-  for (auto it = tensors_->shard_of.lower_bound(prefix);
-       it != tensors_->shard_of.end() && it->first.starts_with(prefix); ++it) {
-    const absl::StatusOr<TensorView> tensor = tensors_->shards[it->second].Get(it->first);
+  for (auto it = tensors_->places.lower_bound(prefix);
+       it != tensors_->places.end() && it->first.starts_with(prefix); ++it) {
+    const auto& [shard, stored_name] = it->second;
+    const absl::StatusOr<RawTensor> tensor = tensors_->shards[shard].Raw(stored_name);
     if (tensor.ok()) MappedFile::WillNeed(tensor->bytes);
   }
 }
 
 std::vector<std::string> Checkpoint::TensorNames() const {
   std::vector<std::string> names;
-  names.reserve(tensors_->shard_of.size());
-  for (const auto& [name, shard] : tensors_->shard_of) names.push_back(name);
+  names.reserve(tensors_->places.size());
+  for (const auto& [name, place] : tensors_->places) names.push_back(name);
   return names;
 }
 

@@ -40,8 +40,9 @@ struct LowRankModule {
 };
 
 struct ModelConfig {
-  std::string model_type;  // as written: "llama", or "lowrank_llama" for an artifact
-  std::string family;      // the architecture table's row: "llama"
+  std::string model_type;      // as written: "llama", or "lowrank_llama" for an artifact
+  std::string family;          // the architecture table's row: "llama"
+  bool is_base_model = false;  // architectures names the class without a head
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
   int64_t embedding_size = 0;  // of a token in the embedding and the head; mostly it is hidden_size

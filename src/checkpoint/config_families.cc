@@ -74,6 +74,7 @@ void Mistral(Reader& root, ModelConfig& config) { SlideAll(root, config, Window(
 void Phi3(Reader& root, ModelConfig& config) { SlideAll(root, config, Window(root, 0)); }
 
 void Opt(Reader& root, ModelConfig& config) {
+  RefuseWindows(root, config);
   for (const char* key : {"enable_bias", "layer_norm_elementwise_affine"}) {
     if (!root.Bool(key, true)) root.Keep(Unsupported(key, "false is not supported"));
   }

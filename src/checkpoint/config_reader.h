@@ -37,10 +37,12 @@ class Reader {
     const auto it = object_.find(key);
     return it == object_.end() || it->is_null() ? nullptr : &*it;
   }
-  bool IsNull(const char* key) const {
+  // As Find, but a null is a value.
+  const json* Given(const char* key) const {
     const auto it = object_.find(key);
-    return it != object_.end() && it->is_null();
+    return it == object_.end() ? nullptr : &*it;
   }
+  bool IsNull(const char* key) const { return Given(key) != nullptr && Given(key)->is_null(); }
 
   // Returns a number between 1 and max. It is an error where the key is absent and there is no
   // fallback.
@@ -84,7 +86,10 @@ struct FamilyRow {
 };
 const FamilyRow& FamilyRowOf(std::string_view family);
 
-// Reads the rotary positions of a family that has them. config's sizes are read already.
+// What no family computes, by the key that asks for it; reads config.is_base_model on the way.
+absl::Status RefuseForeign(const Reader& root, ModelConfig& config);
+
+// Rotary positions of a family that has them; config's sizes are read.
 absl::Status ReadRope(const json& root, ModelConfig& config);
 
 }  // namespace svdllm::config

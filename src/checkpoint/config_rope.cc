@@ -25,7 +25,14 @@ absl::StatusOr<RopeKind> KindOf(const Reader& reader, std::string type, const st
 int64_t OriginalPositions(Reader& reader, Reader& top, RopeKind kind, const ModelConfig& config) {
   constexpr char kKey[] = "original_max_position_embeddings";
   if (kind == RopeKind::kDynamic) {
-    return reader.Size(kKey, config.max_position_embeddings, kMaxPositions);
+    // transformers scales from max_position_embeddings on, whatever this key says.
+    const int64_t given = reader.Size(kKey, config.max_position_embeddings, kMaxPositions);
+    if (given != config.max_position_embeddings) {
+      reader.Keep(Unsupported(reader.Path(kKey), std::to_string(given) +
+                                                     " is not max_position_embeddings, which "
+                                                     "dynamic scaling begins at"));
+    }
+    return config.max_position_embeddings;
   }
   if (top.Find(kKey) != nullptr) return top.Size(kKey, std::nullopt, kMaxPositions);
   if (config.family == "phi3") return 4096;
@@ -97,7 +104,8 @@ absl::StatusOr<RopeConfig> ReadParameters(const json& root, const json& object,
 }
 
 // Gemma 3: sliding layers have frequencies of their own. Older files give theirs as
-// rope_local_base_freq, and scaling is that of the others.
+// rope_local_base_freq, and scaling is that of the others; where both forms are given, scaling's
+// values go before those of the same names.
 absl::Status ReadPerLayerKind(const json& root, ModelConfig& config) {
   Reader top(root);
   const json none = json::object();
@@ -116,8 +124,13 @@ absl::Status ReadPerLayerKind(const json& root, ModelConfig& config) {
   const double local_theta = top.Positive("rope_local_base_freq", 1e4);
   RETURN_IF_ERROR(top.status());
   if (scaling != nullptr) {
-    ASSIGN_OR_RETURN(config.rope,
-                     ReadParameters(root, *scaling, "rope_scaling", true, theta, config));
+    json merged = full != nullptr ? *full : none;
+    if (!scaling->is_object() || !merged.is_object()) {
+      return Corrupt("rope_scaling", Dump(*scaling) + " is not an object beside another");
+    }
+    merged.update(*scaling);
+    ASSIGN_OR_RETURN(config.rope, ReadParameters(root, merged, "rope_scaling",
+                                                 /*is_scaling=*/full == nullptr, theta, config));
   } else {
     ASSIGN_OR_RETURN(config.rope,
                      ReadParameters(root, full != nullptr ? *full : none,

@@ -54,12 +54,10 @@ absl::Status RefuseForeign(const GgufFile& file) {
                                                          {"llama.embedding_scale", 0},
                                                          {"llama.use_parallel_residual", 0},
                                                          {"llama.attn_logit_softcapping", 0},
-                                                         {"llama.final_logit_softcapping", 0},
-                                                         {"split.count", 0}};
+                                                         {"llama.final_logit_softcapping", 0}};
   for (const auto& [key, neutral] : kForeign) {
     ASSIGN_OR_RETURN(const auto value, file.Double(key));
-    const bool one_file = std::string_view(key) == "split.count" && value == 1;
-    if (value && *value != neutral && !one_file) {
+    if (value && *value != neutral) {
       return UnsupportedGguf(file, std::string(key) + ": not supported in GGUF files");
     }
   }

@@ -151,10 +151,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& json_text) {
                              "model_type is gemma3_text"
                            : Printable(config.model_type) + " is not supported");
   }
-  if (reader.Find("quantization_config") != nullptr) {
-    return Unsupported("quantization_config",
-                       "quantised checkpoints are not supported, give the original weights");
-  }
+  RETURN_IF_ERROR(config::RefuseForeign(reader, config));
   const FamilyRow& family = config::FamilyRowOf(config.family);
   RETURN_IF_ERROR(ParseSizes(reader, family, config));
   ASSIGN_OR_RETURN(config.activation, ParseActivation(family, reader.String(family.activation_key,

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <charconv>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <limits>
@@ -293,16 +294,110 @@ class GgufParser {
   std::span<const std::byte> rest_;
 };
 
-absl::StatusOr<GgufFile> GgufFile::Open(const std::string& path) {
+namespace {
+
+constexpr std::string_view kExtension = ".gguf";
+
+// "front-00002-of-00003.gguf", as llama.cpp names the parts of a model.
+struct PartName {
+  std::string front;
+  int64_t number = 0, count = 0;
+
+  std::string Path(int64_t part) const {
+    char back[64];
+    std::snprintf(back, sizeof(back), "-%05d-of-%05d", static_cast<int>(part),
+                  static_cast<int>(count));
+    return front + back + std::string(kExtension);
+  }
+};
+
+std::optional<PartName> ParsePartName(const std::string& path) {
+  constexpr size_t kBack = std::string_view("-00001-of-00001.gguf").size();
+  if (path.size() < kBack) return std::nullopt;
+  PartName name{path.substr(0, path.size() - kBack), 0, 0};
+  const char* back = path.data() + name.front.size();
+  std::from_chars(back + 1, back + 6, name.number);
+  std::from_chars(back + 10, back + 15, name.count);
+  // Whatever else it is, its name is not made of these two numbers.
+  const bool is_part = name.number >= 1 && name.number <= name.count && name.count <= 99999;
+  return is_part && name.Path(name.number) == path ? std::optional(name) : std::nullopt;
+}
+
+absl::Status CorruptFile(const std::string& path, std::string_view what) {
+  return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt,
+                   path + ": " + std::string(what));
+}
+
+}  // namespace
+
+absl::StatusOr<GgufFile> GgufFile::OpenOne(const std::string& path) {
+  absl::StatusOr<MappedFile> mapped = MappedFile::Open(path);
+  if (absl::IsInvalidArgument(mapped.status())) {
+    return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt,
+                     std::string(mapped.status().message()));
+  }
   GgufFile file;
-  ASSIGN_OR_RETURN(file.file_, MappedFile::Open(path));
+  ASSIGN_OR_RETURN(file.file_, std::move(mapped));
+  const std::span<const std::byte> bytes = file.file_.bytes();
+  if (IsLfsPointer({reinterpret_cast<const char*>(bytes.data()), bytes.size()})) {
+    return file.Corrupt(kLfsAdvice);
+  }
   RETURN_IF_ERROR(GgufParser(file).Run());
   return file;
 }
 
+absl::Status GgufFile::AddPart(GgufFile& part, int64_t number, int64_t count) {
+  ASSIGN_OR_RETURN(const auto own_number, part.Int("split.no"));
+  ASSIGN_OR_RETURN(const auto own_count, part.Int("split.count"));
+  if (own_number.value_or(-1) != number - 1 || own_count.value_or(0) != count) {
+    return part.Corrupt("split.no and split.count are not those of part " + std::to_string(number) +
+                        " of " + std::to_string(count) + ", which its name says it is");
+  }
+  for (auto& [name, tensor] : part.tensors_) {
+    if (!tensors_.emplace(name, std::move(tensor)).second) {
+      return part.Corrupt(Printable(name) + ": in another part, too");
+    }
+  }
+  if (number == 1) {
+    file_ = std::move(part.file_);
+    metadata_ = std::move(part.metadata_);
+  } else {
+    other_parts_.push_back(std::move(part.file_));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<GgufFile> GgufFile::Open(const std::string& path) {
+  ASSIGN_OR_RETURN(GgufFile file, OpenOne(path));
+  ASSIGN_OR_RETURN(const auto split, file.Int("split.count"));
+  const int64_t count = split.value_or(0);
+  if (count <= 1) return file;
+  const std::optional<PartName> name = ParsePartName(path);
+  if (!name || name->count != count) {
+    return file.Corrupt("split.count: one of " + std::to_string(count) +
+                        " parts, and its name does not end in -00001-of-" +
+                        PartName{"", 1, count}.Path(1).substr(10) +
+                        " or the like, so that the others cannot be found");
+  }
+  GgufFile whole;
+  for (int64_t number = 1; number <= count; ++number) {
+    absl::StatusOr<GgufFile> part = OpenOne(name->Path(number));
+    if (absl::IsNotFound(part.status())) {
+      return file.Corrupt("part " + name->Path(number) + " is missing");
+    }
+    RETURN_IF_ERROR(part.status());
+    RETURN_IF_ERROR(whole.AddPart(*part, number, count));
+  }
+  ASSIGN_OR_RETURN(const auto tensors, whole.Int("split.tensors.count"));
+  if (tensors && *tensors != static_cast<int64_t>(whole.tensors_.size())) {
+    return whole.Corrupt("split.tensors.count: " + std::to_string(*tensors) +
+                         ", and the parts hold " + std::to_string(whole.tensors_.size()));
+  }
+  return whole;
+}
+
 absl::Status GgufFile::Corrupt(std::string_view what) const {
-  return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt,
-                   file_.path() + ": " + std::string(what));
+  return CorruptFile(file_.path(), what);
 }
 
 namespace {
@@ -350,7 +445,6 @@ absl::StatusOr<const std::vector<double>*> GgufFile::Doubles(const std::string& 
 
 absl::StatusOr<std::optional<std::string>> GgufPathOf(const std::string& model_path) {
   namespace fs = std::filesystem;
-  constexpr std::string_view kExtension = ".gguf";
   std::error_code error;
   if (!fs::is_directory(model_path, error)) {
     return model_path.ends_with(kExtension) ? std::optional(model_path) : std::nullopt;
@@ -359,12 +453,14 @@ absl::StatusOr<std::optional<std::string>> GgufPathOf(const std::string& model_p
   std::optional<std::string> found;
   for (fs::directory_iterator it(model_path, error), end; !error && it != end;
        it.increment(error)) {
-    if (!it->path().native().ends_with(kExtension)) continue;
-    if (found) {
-      return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt,
-                       model_path + ": several .gguf files: name the one that is meant");
+    const std::string& path = it->path().native();
+    if (!path.ends_with(kExtension)) continue;
+    const std::optional<PartName> part = ParsePartName(path);
+    const std::string first = part ? part->Path(1) : path;
+    if (found && *found != first) {
+      return CorruptFile(model_path, "several .gguf files: name the one that is meant");
     }
-    found = it->path().native();
+    found = first;
   }
   return found;
 }

@@ -34,6 +34,10 @@ struct GgufTensor {
 // file, value types, that names are unique, that rows are whole blocks of the type, and that every
 // tensor lies in the data section. Anything else is INVALID_ARGUMENT with reason MODEL_CORRUPT and
 // "file: key or tensor: what".
+//
+// A file that is one part of several (NAME-00002-of-00003.gguf) stands for all of them: the first
+// one's metadata and everybody's tensors. The errors of Open name the part that is missing or does
+// not belong to the others.
 class GgufFile {
  public:
   static absl::StatusOr<GgufFile> Open(const std::string& path);
@@ -57,14 +61,19 @@ class GgufFile {
 
  private:
   friend class GgufParser;
+  static absl::StatusOr<GgufFile> OpenOne(const std::string& path);
+  absl::Status AddPart(GgufFile& part, int64_t number, int64_t count);
+
   MappedFile file_;
+  std::vector<MappedFile> other_parts_;
   std::map<std::string, GgufValue> metadata_;
   std::map<std::string, GgufTensor> tensors_;
 };
 
-// Returns the GGUF file that a model's path means: the path itself where it ends in .gguf, or the
-// only .gguf file of a directory without config.json. None for any other path. INVALID_ARGUMENT
-// with MODEL_CORRUPT where such a directory has several.
+// The GGUF file that a model's path means: the path itself where it ends in .gguf, or the only
+// .gguf file of a directory without config.json, or the first part of the only one that is in
+// parts. None for any other path; INVALID_ARGUMENT with MODEL_CORRUPT where such a directory has
+// several.
 absl::StatusOr<std::optional<std::string>> GgufPathOf(const std::string& model_path);
 
 }  // namespace svdllm

@@ -16,19 +16,13 @@ namespace {
 constexpr uint64_t kLengthBytes = 8;
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 
-std::optional<DType> ReadableType(std::string_view name) {
-  for (const DType dtype : {DType::kF64, DType::kF32, DType::kF16, DType::kBF16, DType::kI32}) {
-    if (DTypeName(dtype) == name) return dtype;
-  }
-  return std::nullopt;
-}
-
 // Bytes of an element; 0 for a type that is not known here, whose extent cannot be checked.
 uint64_t ElementBytes(std::string_view dtype) {
   static constexpr std::pair<std::string_view, uint64_t> kTypes[] = {
-      {"F64", 8}, {"F32", 4}, {"F16", 2},  {"BF16", 2},    {"I64", 8},
-      {"U64", 8}, {"I32", 4}, {"U32", 4},  {"I16", 2},     {"U16", 2},
-      {"I8", 1},  {"U8", 1},  {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}};
+      {"F64", 8},     {"F32", 4},         {"F16", 2},         {"BF16", 2},    {"I64", 8},
+      {"U64", 8},     {"I32", 4},         {"U32", 4},         {"I16", 2},     {"U16", 2},
+      {"I8", 1},      {"U8", 1},          {"BOOL", 1},        {"F8_E4M3", 1}, {"F8_E5M2", 1},
+      {"F8_E8M0", 1}, {"F8_E4M3FNUZ", 1}, {"F8_E5M2FNUZ", 1}, {"C64", 8}};
   for (const auto& [name, bytes] : kTypes) {
     if (name == dtype) return bytes;
   }
@@ -212,10 +206,54 @@ std::string CheckEntry(const RawEntry& entry, uint64_t data_bytes) {
 
 }  // namespace
 
+std::optional<DType> DTypeOf(std::string_view type) {
+  for (const DType dtype : {DType::kF64, DType::kF32, DType::kF16, DType::kBF16, DType::kI32}) {
+    if (DTypeName(dtype) == type) return dtype;
+  }
+  return std::nullopt;
+}
+
+bool AllFinite(const RawTensor& tensor) {
+  for (const DType dtype : {DType::kF64, DType::kF32, DType::kF16, DType::kBF16}) {
+    if (DTypeName(dtype) != tensor.type) continue;
+    return AllFiniteElements(tensor.bytes.data(), dtype, tensor.bytes.size() / SizeOf(dtype));
+  }
+  if (tensor.type == "C64") {  // two F32 each
+    return AllFiniteElements(tensor.bytes.data(), DType::kF32, tensor.bytes.size() / 4);
+  }
+  // Of the eight-bit types: which bits decide, and the value of them from which on it is no number.
+  struct Row {
+    std::string_view type;
+    unsigned mask, first;
+  };
+  static constexpr Row kEightBit[] = {{"F8_E4M3", 0x7f, 0x7f},
+                                      {"F8_E5M2", 0x7f, 0x7c},
+                                      {"F8_E8M0", 0xff, 0xff},
+                                      {"F8_E4M3FNUZ", 0xff, 0x80},
+                                      {"F8_E5M2FNUZ", 0xff, 0x80}};
+  for (const auto& [type, mask, first] : kEightBit) {
+    if (type != tensor.type) continue;
+    const bool exact = type.ends_with("FNUZ");  // negative zero is the only NaN
+    return std::none_of(tensor.bytes.begin(), tensor.bytes.end(), [=](std::byte byte) {
+      const unsigned bits = std::to_integer<unsigned>(byte) & mask;
+      return exact ? bits == first : bits >= first;
+    });
+  }
+  return true;
+}
+
 absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
   SafetensorsFile result;
-  ASSIGN_OR_RETURN(result.file_, MappedFile::Open(path));
+  absl::StatusOr<MappedFile> file = MappedFile::Open(path);
+  if (absl::IsInvalidArgument(file.status())) {
+    return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt,
+                     std::string(file.status().message()));
+  }
+  ASSIGN_OR_RETURN(result.file_, std::move(file));
   const std::span<const std::byte> bytes = result.file_.bytes();
+  if (IsLfsPointer({reinterpret_cast<const char*>(bytes.data()), bytes.size()})) {
+    return Corrupt(path, kLfsAdvice);
+  }
   if (bytes.size() < kLengthBytes) {
     return Corrupt(path, "truncated: " + std::to_string(bytes.size()) +
                              " bytes, shorter than a safetensors header");
@@ -272,22 +310,24 @@ absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
   return result;
 }
 
-absl::StatusOr<TensorView> SafetensorsFile::Get(const std::string& name) const {
+absl::StatusOr<RawTensor> SafetensorsFile::Raw(const std::string& name) const {
   const auto it = entries_.find(name);
   if (it == entries_.end()) {
     return absl::NotFoundError(path() + ": " + Printable(name) + ": no such tensor");
   }
   const Entry& entry = it->second;
-  const std::optional<DType> dtype = ReadableType(entry.dtype);
+  return RawTensor{entry.dtype, entry.shape,
+                   file_.bytes().subspan(entry.begin, entry.end - entry.begin)};
+}
+
+absl::StatusOr<TensorView> SafetensorsFile::Get(const std::string& name) const {
+  ASSIGN_OR_RETURN(RawTensor raw, Raw(name));
+  const std::optional<DType> dtype = DTypeOf(raw.type);
   if (!dtype.has_value()) {
-    return Corrupt(path(), Printable(name) + ": dtype " + Printable(entry.dtype) +
+    return Corrupt(path(), Printable(name) + ": dtype " + Printable(raw.type) +
                                " is not a type that is supported (F64, F32, F16, BF16, I32)");
   }
-  return TensorView{
-      .dtype = *dtype,
-      .shape = entry.shape,
-      .bytes = file_.bytes().subspan(entry.begin, entry.end - entry.begin),
-  };
+  return TensorView{.dtype = *dtype, .shape = std::move(raw.shape), .bytes = raw.bytes};
 }
 
 std::vector<std::string> SafetensorsFile::Names() const {

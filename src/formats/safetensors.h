@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/files.h"
@@ -31,20 +33,37 @@ struct TensorView {
   }
 };
 
-// A file opened for reading. Immutable and thread-safe.
+// A tensor as it is stored, of whatever type: what a copy needs.
+struct RawTensor {
+  std::string_view type;  // safetensors' name of it: "F32", "I64", "F8_E4M3"; the file's
+  std::vector<int64_t> shape;
+  std::span<const std::byte> bytes;
+};
+
+// The type that a safetensors name means; none for those that nothing here computes with.
+std::optional<DType> DTypeOf(std::string_view type);
+
+// Whether none of a stored tensor's numbers is NaN or infinite. True for every type that has
+// neither or is not known.
+bool AllFinite(const RawTensor& tensor);
+
+// A file opened for reading. Immutable, thread-safe.
 //
 // Open checks everything before it hands out a byte: the header's length against the file and
 // against 100 MB, the JSON (no duplicate names, bounded nesting), every dtype, that shapes multiply
 // without overflow to the extent that the offsets give, and that the extents cover the data section
-// without gap or overlap. Anything else is INVALID_ARGUMENT with reason MODEL_CORRUPT and "file:
-// tensor: what". A tensor of an unknown dtype or of an integer one other than I32 is listed by name
-// and refused when asked for.
+// without gap or overlap.
+// Anything else is INVALID_ARGUMENT with reason MODEL_CORRUPT and "file: tensor: what"; a Git LFS
+// pointer, a pipe, a device or a directory is named for what it is.
+// A tensor of an unknown dtype or of an integer one other than I32 is listed by name and refused by
+// Get; Raw gives it too.
 class SafetensorsFile {
  public:
   static absl::StatusOr<SafetensorsFile> Open(const std::string& path);
 
   // Returns a tensor. NOT_FOUND, with its name, where there is none.
   absl::StatusOr<TensorView> Get(const std::string& name) const;
+  absl::StatusOr<RawTensor> Raw(const std::string& name) const;
   bool Has(const std::string& name) const { return entries_.count(name) > 0; }
   std::vector<std::string> Names() const;  // sorted
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
@@ -65,7 +84,17 @@ struct TensorSpec {
   std::string name;
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;
+  // Of a tensor that can only be copied, because its type is none of DType's: the type's name in
+  // safetensors, and how many bytes the tensor takes. dtype says nothing then. Empty for all
+  // others.
+  std::string foreign_type = {};
+  int64_t foreign_bytes = 0;
+
+  std::string_view type_name() const {
+    return foreign_type.empty() ? DTypeName(dtype) : std::string_view(foreign_type);
+  }
   int64_t bytes() const {
+    if (!foreign_type.empty()) return foreign_bytes;
     int64_t n = static_cast<int64_t>(SizeOf(dtype));
     for (const int64_t d : shape) n *= d;
     return n;

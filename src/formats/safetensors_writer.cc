@@ -68,12 +68,15 @@ absl::StatusOr<SafetensorsWriter> SafetensorsWriter::Create(
   std::string text = R"({"__metadata__":{"format":"pt"})";
   int64_t data_bytes = 0;
   for (const TensorSpec& tensor : tensors) {
-    int64_t bytes = static_cast<int64_t>(SizeOf(tensor.dtype));
+    const bool foreign = !tensor.foreign_type.empty();
+    int64_t bytes = foreign ? 1 : static_cast<int64_t>(SizeOf(tensor.dtype));
     for (const int64_t dimension : tensor.shape) {
       if (dimension < 0 || __builtin_mul_overflow(bytes, dimension, &bytes)) {
         return Invalid(path, tensor.name, "impossible shape");
       }
     }
+    if (foreign) bytes = tensor.foreign_bytes;  // only its reader knows what an element takes
+    if (bytes < 0) return Invalid(path, tensor.name, "impossible size");
     const int64_t begin = data_bytes;
     if (__builtin_add_overflow(data_bytes, bytes, &data_bytes)) {
       return Invalid(path, tensor.name, "impossible shape");
@@ -83,8 +86,8 @@ absl::StatusOr<SafetensorsWriter> SafetensorsWriter::Create(
       return Invalid(path, tensor.name, "name used twice");
     }
     try {
-      text += ',' + nlohmann::json(tensor.name).dump() + R"(:{"dtype":")" +
-              std::string(DTypeName(tensor.dtype)) + R"(","shape":)" +
+      text += ',' + nlohmann::json(tensor.name).dump() + R"(:{"dtype":)" +
+              nlohmann::json(tensor.type_name()).dump() + R"(,"shape":)" +
               nlohmann::json(tensor.shape).dump() + R"(,"data_offsets":[)" + std::to_string(begin) +
               ',' + std::to_string(data_bytes) + "]}";
     } catch (const nlohmann::json::exception&) {

@@ -75,7 +75,7 @@ absl::StatusOr<std::vector<Output>> Stage(CompressJob& job,
 absl::StatusOr<Inputs> Draw(const CompressJob& job, Backend& backend, Progress& progress) {
   const auto& [spec, checkpoint, linears] = job;
   progress.Enter("load");
-  ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Load(spec.model_dir));
+  ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Load(checkpoint.dir()));
   const auto sampler = [&](int64_t count, int64_t length, uint64_t seed) {
     return SampleModel(job.checkpoint, tokenizer, backend, count, length, seed, progress);
   };

@@ -15,13 +15,15 @@ namespace {
 constexpr int64_t kSideBytes = int64_t{64} << 20;
 
 absl::StatusOr<ArtifactPlan> PlanArtifact(const CompressJob& job, double keep_ratio,
-                                          const std::vector<int64_t>& ranks) {
+                                          const std::vector<int64_t>& ranks,
+                                          int64_t& scratch_bytes) {
   const StorageChoice choice{job.spec.output_format, job.spec.encoding};
   ASSIGN_OR_RETURN(const Layout layout, LayoutOf(job.checkpoint, job.linears, choice, ranks));
   ArtifactPlan artifact;
   artifact.keep_ratio = keep_ratio;
   artifact.parameters = layout.parameters;
   artifact.weight_bytes = layout.weight_bytes;
+  scratch_bytes += layout.stored_bytes + kSideBytes;
   for (size_t i = 0; i < ranks.size(); ++i) {
     const LinearLayer& linear = job.linears[i];
     artifact.matrices.push_back({linear.name, linear.rows, linear.cols, ranks[i]});
@@ -46,8 +48,8 @@ absl::StatusOr<CompressPlan> MakePlan(const CompressJob& job) {
   }
   const std::vector<std::vector<int64_t>> ranks = UniformRanks(job.spec, job.linears);
   for (size_t r = 0; r < ranks.size(); ++r) {
-    ASSIGN_OR_RETURN(ArtifactPlan artifact, PlanArtifact(job, job.spec.keep_ratios[r], ranks[r]));
-    plan.scratch_bytes += artifact.weight_bytes + kSideBytes;
+    ASSIGN_OR_RETURN(ArtifactPlan artifact,
+                     PlanArtifact(job, job.spec.keep_ratios[r], ranks[r], plan.scratch_bytes));
     plan.artifacts.push_back(std::move(artifact));
   }
   plan.expected_seconds = ExpectedFlops(job) / MeasuredRate();

@@ -1,6 +1,10 @@
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -64,6 +68,31 @@ TEST(FilesTest, AnEmptyFileMaps) {
   testing::TempDir dir;
   ASSERT_OK(WriteFileAtomic(dir.File("empty"), ""));
   EXPECT_EQ(*ReadFile(dir.File("empty")), "");
+}
+
+// A pipe without a writer, a device, a socket, a directory: an error at once, never a wait.
+TEST(FilesTest, WhatIsNoFileOfBytesIsRefusedWithoutAWait) {
+  testing::TempDir dir;
+  ASSERT_EQ(mkfifo(dir.File("pipe").c_str(), 0600), 0);
+  std::filesystem::create_symlink("pipe", dir.File("link to a pipe"));
+  const int socket_fd = socket(AF_UNIX, SOCK_STREAM, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string path = dir.File("s");
+  ASSERT_LT(path.size(), sizeof(address.sun_path));
+  path.copy(address.sun_path, path.size());
+  ASSERT_EQ(bind(socket_fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  for (const std::string& special : {dir.File("pipe"), dir.File("link to a pipe"), path, dir.path(),
+                                     std::string("/dev/zero"), std::string("/dev/null")}) {
+    EXPECT_STATUS(ReadFile(special), kInvalidArgument, "", {special, "not a regular file"});
+    EXPECT_STATUS(MappedFile::Open(special), kInvalidArgument, "", {special, "not a regular file"});
+    EXPECT_STATUS(CopyFile(special, dir.File("copy")), kInvalidArgument, "", {special});
+    EXPECT_STATUS(Sha256OfFile(special), kInvalidArgument, "", {special});
+  }
+  EXPECT_FALSE(testing::FileExists(dir.File("copy")));
+  close(socket_fd);
+  std::filesystem::create_symlink("circle", dir.File("circle"));
+  EXPECT_STATUS(ReadFile(dir.File("circle")), kInvalidArgument, "", {"circle", "symbolic link"});
 }
 
 TEST(LoggingTest, LinesAreJsonWhateverTheyHold) {

@@ -11,7 +11,7 @@
 #include "base/files.h"
 #include "linalg/backend.h"
 #include "model/block.h"
-#include "tests/support/safetensors_bytes.h"
+#include "tests/support/edit_tensors.h"
 #include "tests/support/source_dir.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
@@ -22,39 +22,13 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+using testing::EditTensors;
 using ::testing::ElementsAre;
+using testing::Find;
 using testing::TempDir;
 using testing::TestTensor;
 using testing::TinyCheckpointOptions;
 using testing::WriteTinyCheckpoint;
-
-// The directory's tensors, changed and written again as one file.
-void EditTensors(const std::string& dir,
-                 const std::function<void(std::vector<TestTensor>&)>& edit) {
-  std::vector<TestTensor> tensors;
-  {
-    const auto file = SafetensorsFile::Open(dir + "/model.safetensors");
-    ASSERT_OK(file);
-    for (const std::string& name : file->Names()) {
-      const auto view = file->Get(name);
-      ASSERT_OK(view);
-      tensors.push_back({name,
-                         view->dtype,
-                         view->shape,
-                         {reinterpret_cast<const char*>(view->bytes.data()), view->bytes.size()}});
-    }
-  }
-  edit(tensors);
-  ASSERT_OK(WriteFileAtomic(dir + "/model.safetensors", testing::SafetensorsBytes(tensors)));
-}
-
-TestTensor& Find(std::vector<TestTensor>& tensors, std::string_view name) {
-  for (TestTensor& tensor : tensors) {
-    if (tensor.name == name) return tensor;
-  }
-  ADD_FAILURE() << name;
-  return tensors.front();
-}
 
 constexpr char kDownProj[] = "model.layers.1.mlp.down_proj.weight";
 
@@ -121,23 +95,6 @@ TEST(Checkpoint, ShardsHoldWhatOneFileHolds) {
   }
 }
 
-TEST(Checkpoint, ATiedHeadThatIsStoredCountsOnce) {
-  TempDir absent, stored;
-  TinyCheckpointOptions options;
-  options.tied = true;
-  WriteTinyCheckpoint(absent.path(), options);
-  options.tied = false;
-  options.config_json = R"({"tie_word_embeddings": true})";
-  WriteTinyCheckpoint(stored.path(), options);
-  const auto a = Checkpoint::Open(absent.path()), b = Checkpoint::Open(stored.path());
-  ASSERT_OK(a);
-  ASSERT_OK(b);
-  EXPECT_FALSE(a->Has("lm_head.weight"));
-  EXPECT_TRUE(b->Has("lm_head.weight"));
-  EXPECT_EQ(a->parameters(), b->parameters());
-  EXPECT_EQ(a->weight_bytes(), b->weight_bytes());
-}
-
 TEST(Checkpoint, ExtraTensorsAreLeftAlone) {
   TempDir dir;
   WriteTinyCheckpoint(dir.path());
@@ -150,6 +107,8 @@ TEST(Checkpoint, ExtraTensorsAreLeftAlone) {
   ASSERT_OK(checkpoint);
   EXPECT_EQ(checkpoint->parameters(), parameters);
   EXPECT_TRUE(checkpoint->Has("model.layers.0.self_attn.rotary_emb.inv_freq"));
+  EXPECT_FALSE(checkpoint->IsUsed("model.layers.0.self_attn.rotary_emb.inv_freq"));
+  EXPECT_TRUE(checkpoint->IsUsed(kDownProj));
 }
 
 TEST(Checkpoint, ShardsMayBeLinks) {

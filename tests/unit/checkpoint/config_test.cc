@@ -98,7 +98,8 @@ TEST(ParseModelConfig, RopeKinds) {
   EXPECT_EQ(r.factor, 4.0);
 
   r = rope(R"({"rope_theta": 5e5, "rope_scaling": {"rope_type": "dynamic", "type": "dynamic",
-               "factor": 2.5, "original_max_position_embeddings": 512}})");
+               "factor": 2.5, "original_max_position_embeddings": 512},
+               "max_position_embeddings": 512})");
   EXPECT_EQ(r.kind, RopeKind::kDynamic);
   EXPECT_EQ(r.factor, 2.5);
   EXPECT_EQ(r.theta, 5e5);

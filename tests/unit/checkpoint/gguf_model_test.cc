@@ -217,7 +217,6 @@ TEST(GgufModel, WhatALlamaCannotSayIsRefusedByName) {
   const std::pair<std::function<void(GgufBytes*)>, std::string> kCases[] = {
       {[](GgufBytes* b) { b->Uint32("llama.expert_count", 8); }, "llama.expert_count"},
       {[](GgufBytes* b) { b->Uint32("llama.attention.sliding_window", 4096); }, "sliding_window"},
-      {[](GgufBytes* b) { b->Uint32("split.count", 2); }, "split.count"},
       {[](GgufBytes* b) { b->Float32("llama.logit_scale", 0.5f); }, "llama.logit_scale"},
       {[](GgufBytes* b) { b->String("llama.rope.scaling.type", "yarn"); }, "yarn"},
       {[](GgufBytes* b) { b->Tensor("blk.0.attn_sinks.weight", kF32, {1}, "abcd"); }, "attn_sinks"},
@@ -273,7 +272,7 @@ TEST(GgufModel, TheTokenizerIsTheDirectorys) {
   EXPECT_EQ(ours->eos_id(), 257);
   EXPECT_EQ(ours->bos_id(), 256);
   // What an artifact gets beside config.json makes the same tokenizer.
-  const auto files = Checkpoint::Open(pair.path)->SideFiles();
+  const auto files = Checkpoint::Open(pair.path)->MadeFiles();
   ASSERT_OK(files);
   TempDir artifact;
   for (const auto& [name, text] : *files) artifact.Write(name, text);
@@ -281,7 +280,7 @@ TEST(GgufModel, TheTokenizerIsTheDirectorys) {
   ASSERT_OK(copied);
   EXPECT_EQ(copied->Encode("Hello</s>", true), ours->Encode("Hello</s>", true));
   EXPECT_EQ(copied->eos_id(), 257);
-  EXPECT_TRUE(Checkpoint::Open(pair.hf.path())->SideFiles()->empty());
+  EXPECT_TRUE(Checkpoint::Open(pair.hf.path())->MadeFiles()->empty());
 }
 
 // metaspace.json is a SentencePiece model's; its pieces have the scores 0, -1, -2 … in order of id.

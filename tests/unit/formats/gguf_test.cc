@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <filesystem>
 
 #include "tests/support/gguf_bytes.h"
 #include "tests/support/status_matchers.h"
@@ -110,6 +111,74 @@ TEST(GgufFile, MalformedFilesAreRefusedByName) {
   for (size_t size = 0; size < whole.size(); ++size) {
     TempDir dir;
     EXPECT_FALSE(GgufFile::Open(dir.Write("cut.gguf", whole.substr(0, size))).ok()) << size;
+  }
+}
+
+// A model in three parts, as llama.cpp's gguf-split writes them: the metadata in the first.
+class GgufParts : public ::testing::Test {
+ protected:
+  static constexpr int kParts = 3;
+  static std::string NameOf(int part, const std::string& front = "m") {
+    return front + "-0000" + std::to_string(part) + "-of-0000" + std::to_string(kParts) + ".gguf";
+  }
+  static GgufBytes Part(int part, int tensors = kParts) {
+    GgufBytes bytes;
+    if (part == 1) bytes.String("general.architecture", "llama");
+    bytes.Value("split.no", 2, Bytes(static_cast<uint16_t>(part - 1)));
+    bytes.Value("split.count", 2, Bytes(static_cast<uint16_t>(kParts)));
+    bytes.Value("split.tensors.count", 5, Bytes(int32_t{tensors}));
+    bytes.Tensor("t" + std::to_string(part), 0, {2, 4}, std::string(32, static_cast<char>(part)));
+    return bytes;
+  }
+  void SetUp() override {
+    for (int part = 1; part <= kParts; ++part) dir_.Write(NameOf(part), Part(part).Make());
+  }
+  void ExpectCorrupt(std::initializer_list<std::string_view> parts) {
+    EXPECT_STATUS(GgufFile::Open(dir_.File(NameOf(1))), kInvalidArgument, kModelCorrupt, parts);
+  }
+  TempDir dir_;
+};
+
+TEST_F(GgufParts, AnyOneStandsForAll) {
+  for (int part = 1; part <= kParts; ++part) {
+    auto opened = GgufFile::Open(dir_.File(NameOf(part)));
+    ASSERT_OK(opened);
+    const GgufFile file = *std::move(opened);  // views stay where they are
+    EXPECT_THAT(*file.String("general.architecture"), Optional(std::string("llama")));
+    EXPECT_EQ(file.path(), dir_.File(NameOf(1)));
+    ASSERT_EQ(file.tensors().size(), 3u);
+    for (int other = 1; other <= kParts; ++other) {
+      const GgufTensor& tensor = file.tensors().at("t" + std::to_string(other));
+      ASSERT_EQ(tensor.bytes.size(), 32u);
+      EXPECT_EQ(static_cast<int>(tensor.bytes[31]), other);
+    }
+  }
+  EXPECT_EQ(*GgufPathOf(dir_.path()), dir_.File(NameOf(1)));
+  EXPECT_EQ(*GgufPathOf(dir_.File(NameOf(2))), dir_.File(NameOf(2)));
+  dir_.Write(NameOf(1, "other"), "");
+  EXPECT_STATUS(GgufPathOf(dir_.path()), kInvalidArgument, kModelCorrupt, {"several .gguf files"});
+}
+
+TEST_F(GgufParts, WhatDoesNotBelongTogetherIsNamed) {
+  std::filesystem::rename(dir_.File(NameOf(3)), dir_.File("kept"));
+  ExpectCorrupt({"part " + dir_.File(NameOf(3)) + " is missing"});
+  dir_.Write(NameOf(3), Part(2).Make());
+  ExpectCorrupt({NameOf(3), "not those of part 3 of 3"});
+  dir_.Write(NameOf(3), GgufBytes().Tensor("t3", 0, {2, 4}, kEightFloats).Make());
+  ExpectCorrupt({NameOf(3), "split.no"});
+  dir_.Write(NameOf(3), Part(3).Tensor("t1", 0, {2, 4}, kEightFloats).Make());
+  ExpectCorrupt({NameOf(3), "t1: in another part"});
+  dir_.Write(NameOf(3), Part(3).Tensor("t4", 0, {2, 4}, kEightFloats).Make());
+  ExpectCorrupt({NameOf(1), "split.tensors.count: 3, and the parts hold 4"});
+  dir_.Write(NameOf(3), "GGUF");
+  ExpectCorrupt({NameOf(3), "version"});
+}
+
+TEST_F(GgufParts, APartUnderAnotherNameCannotFindTheOthers) {
+  for (const char* name : {"renamed.gguf", "m-00001-of-00002.gguf", "m-1-of-3.gguf",
+                           "m-00004-of-00003.gguf", "m-0001x-of-00003.gguf"}) {
+    EXPECT_STATUS(GgufFile::Open(dir_.Write(name, Part(1).Make())), kInvalidArgument, kModelCorrupt,
+                  {name, "one of 3 parts", "-00001-of-00003.gguf"});
   }
 }
 

@@ -73,6 +73,59 @@ TEST(SafetensorsFile, AcceptsWhatTheFormatAllows) {
   EXPECT_STATUS(file->Get("none"), kNotFound, "", {path, "none"});
 }
 
+TEST(SafetensorsFile, GivesEveryTypeForACopy) {
+  TempDir dir;
+  const auto file = SafetensorsFile::Open(
+      dir.Write("a.safetensors",
+                SafetensorsBytes(R"({"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},)"
+                                 R"("b":{"dtype":"BOOL","shape":[3],"data_offsets":[4,7]},)"
+                                 R"("i":{"dtype":"I64","shape":[1],"data_offsets":[7,15]},)"
+                                 R"("odd":{"dtype":"F4_NEW","shape":[9],"data_offsets":[15,17]}})",
+                                 "AAAABBBiiiiiiii44")));
+  ASSERT_OK(file);
+  const std::tuple<const char*, std::string_view, std::string_view> kTensors[] = {
+      {"a", "F16", "AAAA"},
+      {"b", "BOOL", "BBB"},
+      {"i", "I64", "iiiiiiii"},
+      {"odd", "F4_NEW", "44"}};
+  for (const auto& [name, type, text] : kTensors) {
+    const auto raw = file->Raw(name);
+    ASSERT_OK(raw);
+    EXPECT_EQ(raw->type, type);
+    EXPECT_EQ(Text(raw->bytes), text);
+  }
+  EXPECT_THAT(file->Raw("odd")->shape, ElementsAre(9));
+  EXPECT_STATUS(file->Raw("none"), kNotFound, "", {"none"});
+}
+
+TEST(AllFinite, LooksAtEveryFloatingPointType) {
+  const auto finite = [](std::string_view type, std::initializer_list<uint8_t> bytes) {
+    const std::vector<uint8_t> copy(bytes);
+    return AllFinite({type, {}, std::as_bytes(std::span(copy))});
+  };
+  for (const auto& [type, finite_byte, other] :
+       std::vector<std::tuple<const char*, uint8_t, uint8_t>>{{"F8_E4M3", 0x7e, 0xff},
+                                                              {"F8_E4M3", 0xfe, 0x7f},
+                                                              {"F8_E5M2", 0x7b, 0x7c},
+                                                              {"F8_E5M2", 0xfb, 0xff},
+                                                              {"F8_E8M0", 0xfe, 0xff},
+                                                              {"F8_E4M3FNUZ", 0xff, 0x80},
+                                                              {"F8_E5M2FNUZ", 0x7f, 0x80}}) {
+    EXPECT_TRUE(finite(type, {0, finite_byte})) << type;
+    EXPECT_FALSE(finite(type, {0, finite_byte, other})) << type;
+  }
+  EXPECT_TRUE(finite("F16", {0xff, 0x7b}));
+  EXPECT_FALSE(finite("F16", {0, 0, 0, 0x7c}));
+  EXPECT_FALSE(finite("BF16", {0x80, 0x7f}));
+  EXPECT_FALSE(finite("F32", {0, 0, 0x80, 0x7f}));
+  EXPECT_FALSE(finite("F64", {0, 0, 0, 0, 0, 0, 0xf0, 0xff}));
+  EXPECT_FALSE(finite("C64", {0, 0, 0, 0, 0, 0, 0xc0, 0x7f}));
+  EXPECT_TRUE(finite("F32", {}));
+  for (const char* type : {"I64", "I32", "U8", "BOOL", "F4_NEW"}) {
+    EXPECT_TRUE(finite(type, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})) << type;
+  }
+}
+
 TEST(SafetensorsFile, AcceptsAFileWithoutTensors) {
   TempDir dir;
   auto file = SafetensorsFile::Open(dir.Write("a.safetensors", SafetensorsBytes("{}", "")));
@@ -96,6 +149,15 @@ TEST(SafetensorsFile, AbsentFileIsNotFound) {
   TempDir dir;
   EXPECT_STATUS(SafetensorsFile::Open(dir.File("absent.safetensors")), kNotFound, "",
                 {"absent.safetensors"});
+}
+
+TEST(SafetensorsFile, WhatIsNoFileOfWeightsIsNamed) {
+  TempDir dir;
+  EXPECT_STATUS(SafetensorsFile::Open(dir.path()), kInvalidArgument, kModelCorrupt,
+                {dir.path(), "not a regular file"});
+  EXPECT_STATUS(
+      SafetensorsFile::Open(dir.Write("a", "version https://git-lfs.github.com/spec/v1\nsize 1\n")),
+      kInvalidArgument, kModelCorrupt, {dir.File("a"), "Git LFS pointer"});
 }
 
 TEST(SafetensorsFile, ReadsTheRealTinyModel) {

@@ -57,6 +57,30 @@ TEST(SafetensorsWriter, WhatIsWrittenInAnyOrderIsRead) {
   EXPECT_EQ(bytes->substr(8 + header_bytes), "12345678abcdef");  // in the order declared
 }
 
+TEST(SafetensorsWriter, TypesThatNothingComputesWithAreCopied) {
+  TempDir dir;
+  const std::string path = dir.File("out.safetensors");
+  auto writer =
+      SafetensorsWriter::Create(path, {{"i", DType::kF32, {2}, "I64", 16},
+                                       {"odd \"type\"", DType::kF32, {3, 3}, "F4\"NEW", 5},
+                                       {"f", DType::kF16, {1}}});
+  ASSERT_OK(writer);
+  EXPECT_STATUS(writer->Write("i", Bytes("1234")), kInvalidArgument, "", {"i", "16 declared"});
+  ASSERT_OK(writer->Write("i", Bytes("0123456789abcdef")));
+  ASSERT_OK(writer->Write("odd \"type\"", Bytes("vwxyz")));
+  ASSERT_OK(writer->Write("f", Bytes("ff")));
+  ASSERT_OK(writer->Finish());
+  const auto file = SafetensorsFile::Open(path);
+  ASSERT_OK(file);
+  EXPECT_EQ(file->Raw("i")->type, "I64");
+  EXPECT_EQ(Text(file->Raw("i")->bytes), "0123456789abcdef");
+  EXPECT_EQ(file->Raw("odd \"type\"")->type, "F4\"NEW");
+  EXPECT_EQ(Text(file->Raw("odd \"type\"")->bytes), "vwxyz");
+  EXPECT_EQ(Text(file->Get("f")->bytes), "ff");
+  EXPECT_STATUS(SafetensorsWriter::Create(path, {{"i", DType::kF32, {2}, "I64", -1}}),
+                kInvalidArgument, "", {"impossible size"});
+}
+
 TEST(SafetensorsWriter, TheSameInputGivesTheSameBytes) {
   TempDir dir;
   std::string first;
