@@ -32,11 +32,6 @@ constexpr milliseconds kLeaseCheck(1000);
 constexpr int kReadyChecks = 5;  // lease checks between two readiness checks
 constexpr milliseconds kShutdownPatience(2000);
 
-int64_t WallMs() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<milliseconds>(now).count();
-}
-
 // Resident memory of a process; 0 where it is gone.
 double ResidentBytes(const std::string& process) {
   std::ifstream statm("/proc/" + process + "/statm");

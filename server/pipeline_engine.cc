@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <fstream>
 #include <memory>
 #include <string_view>
 #include <thread>
@@ -27,17 +26,6 @@ constexpr int kCpu = -1;  // beside the numbers of CUDA devices
 // kernels' code. A worker's backend takes what it finds free but for 768 MiB, so what a plan counts
 // on is there.
 constexpr int64_t kReservedBytes = int64_t{1280} << 20;
-
-std::string ProcessorName() {
-  std::ifstream cpuinfo("/proc/cpuinfo");
-  for (std::string line; std::getline(cpuinfo, line);) {
-    const size_t colon = line.find(": ");
-    if (line.compare(0, 10, "model name") == 0 && colon != std::string::npos) {
-      return line.substr(colon + 2);
-    }
-  }
-  return "unknown processor";
-}
 
 DeviceInfo DescribeCpu() {
   DeviceInfo device;

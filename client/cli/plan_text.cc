@@ -32,7 +32,7 @@ std::string RankTable(const v1::CompressionPlan& plan) {
   std::map<std::string, size_t> row_of;
   std::map<std::string, std::set<std::string>> names;
   for (const v1::ArtifactPlan& artifact : plan.artifacts()) {
-    rows[0].push_back(absl::StrCat("rank at ", Real(artifact.keep_ratio())));
+    rows[0].push_back(absl::StrCat("rank at ", artifact.keep_ratio()));
     std::map<std::string, std::set<int64_t>> ranks;
     for (const v1::MatrixPlan& matrix : artifact.matrices()) {
       const std::string shape = absl::StrCat(matrix.rows(), " × ", matrix.cols());
@@ -47,7 +47,7 @@ std::string RankTable(const v1::CompressionPlan& plan) {
     for (const std::string& key : kinds) {
       std::vector<std::string>& row = rows[row_of[key]];
       row.resize(rows[0].size() - 1, "-");
-      row[1] = Count(static_cast<int64_t>(names[key].size()));
+      row[1] = Grouped(static_cast<int64_t>(names[key].size()));
       const std::set<int64_t>& of_kind = ranks[key];
       std::string text = of_kind.empty() ? "-" : std::to_string(*of_kind.rbegin());
       if (of_kind.size() > 1) text = absl::StrCat(*of_kind.begin(), "–", text);
@@ -69,10 +69,10 @@ void AddMemory(const Plan& plan, Rows& costs) {
 std::string EvaluationText(const v1::Job& job) {
   const v1::EvaluationPlan& plan = job.evaluation_plan();
   Rows sizes = {{"", "parameters", "bytes"},
-                {"model", Count(plan.parameters()), Bytes(plan.weight_bytes())}};
+                {"model", Grouped(plan.parameters()), Bytes(plan.weight_bytes())}};
   if (plan.baseline_parameters() > 0) {
     sizes.push_back(
-        {"baseline", Count(plan.baseline_parameters()), Bytes(plan.baseline_weight_bytes())});
+        {"baseline", Grouped(plan.baseline_parameters()), Bytes(plan.baseline_weight_bytes())});
   }
   Rows costs;
   AddMemory(plan, costs);
@@ -90,23 +90,23 @@ std::string PlanText(const v1::Job& job) {
   }
   const v1::CompressionPlan& plan = job.plan();
   Rows sizes = {{"keep ratio", "parameters", "bytes", "artifact"},
-                {"dense", Count(plan.parameters()), Bytes(plan.weight_bytes()), ""}};
+                {"dense", Grouped(plan.parameters()), Bytes(plan.weight_bytes()), ""}};
   for (const v1::ArtifactPlan& artifact : plan.artifacts()) {
-    sizes.push_back({Real(artifact.keep_ratio()),
-                     absl::StrCat(Count(artifact.parameters()),
-                                  Change(plan.parameters(), artifact.parameters())),
+    sizes.push_back({absl::StrCat(artifact.keep_ratio()),
+                     absl::StrCat(Grouped(artifact.parameters()),
+                                  ChangeText(plan.parameters(), artifact.parameters())),
                      absl::StrCat(Bytes(artifact.weight_bytes()),
-                                  Change(plan.weight_bytes(), artifact.weight_bytes())),
+                                  ChangeText(plan.weight_bytes(), artifact.weight_bytes())),
                      artifact.uri().empty() ? "(named after the job)" : artifact.uri()});
   }
   Rows costs = {{"time", plan.has_expected_time()
-                             ? absl::StrCat("about ", Seconds(plan.expected_time()))
+                             ? absl::StrCat("about ", Duration(plan.expected_time()))
                              : "unknown"}};
   AddMemory(plan, costs);
   costs.push_back({"scratch disk", Bytes(plan.scratch_bytes())});
   return absl::StrCat(
       "Plan; nothing was started.\n", ModelOf(job), ": ", RequestText(job), "\n\n", Table(sizes),
-      "\n", Count(plan.target_parameters()), " parameters are in the matrices to compress:\n",
+      "\n", Grouped(plan.target_parameters()), " parameters are in the matrices to compress:\n",
       RankTable(plan),
       plan.ranks_are_final()
           ? ""

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/utf8.h"
 #include "client/cli/format.h"
 
 namespace svdllm::cli {
@@ -31,7 +32,7 @@ std::string Layers(const v1::Progress& progress) {
 }
 
 std::string Eta(const v1::Progress& progress) {
-  return progress.has_eta() ? absl::StrCat("  ETA ", Seconds(progress.eta())) : "";
+  return progress.has_eta() ? absl::StrCat("  ETA ", Duration(progress.eta())) : "";
 }
 
 std::string PlainLine(const v1::Progress& progress) {
@@ -64,10 +65,11 @@ std::string ProgressBar(const v1::Progress& progress, size_t columns) {
   const std::string rest = absl::StrCat(percent, Layers(progress));
   std::string text =
       absl::StrCat(absl::StrFormat("%-9s ", progress.stage()), bar, rest, module, Eta(progress));
-  if (Columns(text) > columns) {
+  if (CountCharacters(text) > columns) {
     text = absl::StrCat(absl::StrFormat("%-9s ", progress.stage()), bar, rest, Eta(progress));
   }
-  if (Columns(text) > columns) text = absl::StrCat(progress.stage(), " ", rest, Eta(progress));
+  if (CountCharacters(text) > columns)
+    text = absl::StrCat(progress.stage(), " ", rest, Eta(progress));
   if (text.size() > columns) text.resize(columns);
   return text;
 }
@@ -113,7 +115,7 @@ void ProgressView::Show(const v1::JobEvent& event) {
     case v1::JobEvent::kArtifact:
       Say(event.artifact().keep_ratio() > 0
               ? absl::StrCat("published ", event.artifact().uri(), " (keep ratio ",
-                             Real(event.artifact().keep_ratio()), ", ",
+                             event.artifact().keep_ratio(), ", ",
                              Bytes(event.artifact().weight_bytes()), ")")
               : absl::StrCat("published ", event.artifact().uri()));
       break;

@@ -46,7 +46,7 @@ std::string TaskTable(const std::vector<std::pair<std::string, const Tasks*>>& m
   for (const v1::TaskResult& task : *measured[0].second) {
     for (const v1::Metric& metric : task.metrics()) {
       std::vector<std::string>& row = rows.emplace_back();
-      row = {task.name(), Count(task.items()), metric.name()};
+      row = {task.name(), Grouped(task.items()), metric.name()};
       for (const auto& [title, tasks] : measured) {
         const v1::TaskResult* found = Find(*tasks, task.name());
         row.push_back(
@@ -59,7 +59,7 @@ std::string TaskTable(const std::vector<std::pair<std::string, const Tasks*>>& m
 
 std::string CompressionTable(const v1::CompressModelResult& result) {
   Rows rows = {{"keep ratio", "parameters", "bytes"},
-               {"dense", Count(result.parameters()), Bytes(result.weight_bytes())}};
+               {"dense", Grouped(result.parameters()), Bytes(result.weight_bytes())}};
   std::vector<std::string> names;
   for (const v1::PerplexityResult& before : result.perplexities()) {
     names.push_back(before.name());
@@ -71,15 +71,15 @@ std::string CompressionTable(const v1::CompressModelResult& result) {
   std::vector<std::pair<std::string, const Tasks*>> measured = {{"dense", &result.tasks()}};
   MeasuredSpeeds speeds = {{"dense", &result.throughputs()}};
   for (const v1::ArtifactResult& artifact : result.artifacts()) {
-    const std::string title = absl::StrCat("keep ", Real(artifact.keep_ratio()));
+    const std::string title = absl::StrCat("keep ", artifact.keep_ratio());
     measured.emplace_back(title, &artifact.tasks());
     speeds.emplace_back(title, &artifact.throughputs());
     std::vector<std::string>& row = rows.emplace_back();
-    row = {Real(artifact.keep_ratio()),
-           absl::StrCat(Count(artifact.parameters()),
-                        Change(result.parameters(), artifact.parameters())),
+    row = {absl::StrCat(artifact.keep_ratio()),
+           absl::StrCat(Grouped(artifact.parameters()),
+                        ChangeText(result.parameters(), artifact.parameters())),
            absl::StrCat(Bytes(artifact.weight_bytes()),
-                        Change(result.weight_bytes(), artifact.weight_bytes()))};
+                        ChangeText(result.weight_bytes(), artifact.weight_bytes()))};
     for (const std::string& name : names) {
       const v1::PerplexityResult* before = Find(result.perplexities(), name);
       const v1::PerplexityResult* after = Find(artifact.perplexities(), name);
@@ -96,10 +96,9 @@ std::string CompressionTable(const v1::CompressModelResult& result) {
 std::string PerplexityTable(const v1::EvaluateResult& result) {
   Rows rows = {{"text", "model", "perplexity", "windows", "tokens scored", "tokens/s", "time"}};
   const auto add = [&rows](const char* model, const v1::PerplexityResult& entry) {
-    rows.push_back({entry.name(), model, Perplexity(entry.perplexity()), Count(entry.windows()),
-                    Count(entry.predicted_tokens()),
-                    Count(static_cast<int64_t>(entry.tokens_per_second())),
-                    Seconds(entry.seconds())});
+    rows.push_back({entry.name(), model, Perplexity(entry.perplexity()), Grouped(entry.windows()),
+                    Grouped(entry.predicted_tokens()), Rate(entry.tokens_per_second()),
+                    Duration(entry.seconds())});
   };
   for (const v1::PerplexityResult& entry : result.model().perplexities()) {
     const v1::PerplexityResult* before = Find(result.baseline().perplexities(), entry.name());
@@ -114,7 +113,7 @@ std::string PerplexityTable(const v1::EvaluateResult& result) {
 
 std::string EvaluationText(const v1::EvaluateResult& result) {
   const auto size = [](const v1::ModelFigures& model) {
-    return absl::StrCat(Count(model.parameters()), " parameters, ", Bytes(model.weight_bytes()));
+    return absl::StrCat(Grouped(model.parameters()), " parameters, ", Bytes(model.weight_bytes()));
   };
   std::string text = size(result.model());
   if (result.has_baseline()) absl::StrAppend(&text, " (baseline: ", size(result.baseline()), ")");
@@ -186,7 +185,7 @@ std::string HowItRan(const v1::Job& job) {
 
 std::string Elapsed(const v1::Job& job) {
   if (!job.has_start_time() || !job.has_end_time()) return "";
-  return absl::StrCat(" after ", Seconds(Between(job.start_time(), job.end_time())));
+  return absl::StrCat(" after ", Duration(Between(job.start_time(), job.end_time())));
 }
 
 std::string ProgressText(const v1::Progress& progress) {
@@ -194,13 +193,12 @@ std::string ProgressText(const v1::Progress& progress) {
   if (progress.layers_total() > 0) {
     absl::StrAppendFormat(&text, ", layer %d/%d", progress.layers_done(), progress.layers_total());
   }
-  if (progress.has_eta()) absl::StrAppend(&text, ", ETA ", Seconds(progress.eta()));
+  if (progress.has_eta()) absl::StrAppend(&text, ", ETA ", Duration(progress.eta()));
   return text;
 }
 
 std::string KeepRatios(const v1::CompressModelRequest& request) {
-  return absl::StrJoin(request.keep_ratios(), ",",
-                       [](std::string* out, double ratio) { absl::StrAppend(out, Real(ratio)); });
+  return absl::StrJoin(request.keep_ratios(), ",");
 }
 
 }  // namespace
@@ -311,7 +309,7 @@ std::string ServerInfoText(const v1::ServerInfo& info) {
   rows.push_back({"output formats", names(info.output_formats(), &v1::OutputFormat_Name<int>)});
   rows.push_back({"tasks", absl::StrJoin(info.tasks(), ", ")});
   rows.push_back({"artifact root", info.artifact_root()});
-  rows.push_back({"limits", absl::StrCat(Count(limits.max_queued_jobs()), " queued jobs, ",
+  rows.push_back({"limits", absl::StrCat(Grouped(limits.max_queued_jobs()), " queued jobs, ",
                                          limits.max_keep_ratios(), " keep ratios, ",
                                          limits.max_tasks(), " tasks and ", limits.max_labels(),
                                          " labels a job, ", limits.max_attempts(), " attempts")});

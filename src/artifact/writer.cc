@@ -1,7 +1,6 @@
 #include "artifact/writer.h"
 
 #include <fmt/format.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -35,11 +34,6 @@ constexpr std::string_view kCopiedFiles[] = {
     "tokenizer.model.v3",
     "tokenizer.model.v7",
 };
-
-bool Exists(const std::string& path) {
-  struct stat info;
-  return stat(path.c_str(), &info) == 0;
-}
 
 // "llama" → "LowRankLlama", the prefix of the classes in modeling_svdllm.py: what transformers
 // calls the family's own classes, behind "LowRank".

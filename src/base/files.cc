@@ -108,6 +108,11 @@ void MappedFile::WillNeed(std::span<const std::byte> bytes) {
   if (!bytes.empty()) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);
 }
 
+bool Exists(const std::string& path) {
+  struct stat info;
+  return stat(path.c_str(), &info) == 0;
+}
+
 absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes) {
   ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(path));
   if (static_cast<int64_t>(file.bytes().size()) > max_bytes) {

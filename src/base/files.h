@@ -34,6 +34,8 @@ class MappedFile {
   std::string path_;
 };
 
+// Whether there is something at the path, or where its links lead.
+bool Exists(const std::string& path);
 // The whole file; INVALID_ARGUMENT where it is larger than max_bytes.
 absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes = int64_t{1} << 34);
 // Writes a temporary file beside path, syncs it, renames it over path and syncs the directory:

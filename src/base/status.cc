@@ -13,6 +13,10 @@ absl::Status MakeError(absl::StatusCode code, std::string_view reason, std::stri
   return status;
 }
 
+absl::Status InvalidField(std::string_view message) {
+  return MakeError(absl::StatusCode::kInvalidArgument, kInvalidField, message);
+}
+
 std::string ErrorReason(const absl::Status& status) {
   auto payload = status.GetPayload(kReasonUrl);
   return payload.has_value() ? std::string(*payload) : std::string();

@@ -55,6 +55,8 @@ inline constexpr std::string_view kJobNotFound = "JOB_NOT_FOUND";
 
 // A status with a reason from the list above.
 absl::Status MakeError(absl::StatusCode code, std::string_view reason, std::string_view message);
+// INVALID_ARGUMENT for a field of a request: "calibration.samples: must be at least 1".
+absl::Status InvalidField(std::string_view message);
 // The reason carried by a status; empty where none was set.
 std::string ErrorReason(const absl::Status& status);
 // "context: message", with the code and the payloads kept. OK stays OK.

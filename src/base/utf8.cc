@@ -29,14 +29,14 @@ size_t WellFormedLength(std::string_view text, size_t pos, size_t* skip) {
 
 }  // namespace
 
-bool IsValidUtf8(std::string_view text) {
+size_t FirstInvalidUtf8(std::string_view text) {
   size_t skip = 0;
   for (size_t pos = 0; pos < text.size();) {
     const size_t length = WellFormedLength(text, pos, &skip);
-    if (length == 0) return false;
+    if (length == 0) return pos;
     pos += length;
   }
-  return true;
+  return text.npos;
 }
 
 std::string ToValidUtf8(std::string_view text) {
@@ -97,21 +97,29 @@ void AppendUtf8(char32_t c, std::string* out) {
   }
 }
 
+size_t CountCharacters(std::string_view text) {
+  size_t count = 0;
+  for (const char byte : text) count += (byte & 0xc0) != 0x80;
+  return count;
+}
+
 bool IsWhiteSpace(char32_t c) {
   if (c < 0x80) return c == ' ' || (c >= 9 && c <= 13);
   return c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 ||
          c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
 }
 
-size_t SkipWhiteSpace(std::string_view text, size_t pos) {
-  while (pos < text.size() && IsWhiteSpace(DecodeChar(text, pos))) pos += CharLength(text[pos]);
+bool IsPythonSpace(char32_t c) { return IsWhiteSpace(c) || (c >= 0x1c && c <= 0x1f); }
+
+size_t SkipWhiteSpace(std::string_view text, size_t pos, SpacePredicate is_space) {
+  while (pos < text.size() && is_space(DecodeChar(text, pos))) pos += CharLength(text[pos]);
   return pos;
 }
 
-size_t SkipWhiteSpaceBack(std::string_view text, size_t pos) {
+size_t SkipWhiteSpaceBack(std::string_view text, size_t pos, SpacePredicate is_space) {
   while (pos > 0) {
     const size_t previous = PreviousChar(text, pos);
-    if (!IsWhiteSpace(DecodeChar(text, previous))) break;
+    if (!is_space(DecodeChar(text, previous))) break;
     pos = previous;
   }
   return pos;

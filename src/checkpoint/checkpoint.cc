@@ -27,11 +27,6 @@ absl::Status NotFound(const std::string& dir, const std::string& what) {
   return MakeError(absl::StatusCode::kNotFound, kModelNotFound, dir + ": " + what);
 }
 
-bool Exists(const std::string& path) {
-  struct stat info;
-  return stat(path.c_str(), &info) == 0;
-}
-
 // Tensor name → shard's file name.
 absl::StatusOr<std::map<std::string, std::string>> ReadIndex(const std::string& dir) {
   const std::string path = dir + "/" + kIndex;

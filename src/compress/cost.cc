@@ -8,12 +8,6 @@
 
 namespace svdllm {
 
-namespace {
-
-double Real(int64_t x) { return static_cast<double>(x); }
-
-}  // namespace
-
 double StatisticsFlops(const CompressSpec& spec, const ModelConfig& config,
                        const Architecture& arch, double tokens) {
   if (RowOf(spec.method).statistic != Statistic::kGram) return 0;

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "base/files.h"
+#include "base/json.h"
 #include "base/random.h"
 
 namespace svdllm {
@@ -16,11 +17,6 @@ namespace {
 
 absl::Status Invalid(std::string_view reason, const std::string& message) {
   return MakeError(absl::StatusCode::kInvalidArgument, reason, message);
-}
-
-bool EndsWith(const std::string& text, std::string_view suffix) {
-  return text.size() >= suffix.size() &&
-         text.compare(text.size() - suffix.size(), suffix.size(), suffix) == 0;
 }
 
 // A document of a JSON text: a string, or an object's text field.
@@ -35,10 +31,10 @@ absl::StatusOr<std::string> DocumentOf(const nlohmann::json& value, const TextSo
   return Invalid(kDatasetInvalid, where + ": neither a string nor an object");
 }
 
-absl::StatusOr<nlohmann::json> ParseJson(const std::string& text, const std::string& where) {
-  nlohmann::json value = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (value.is_discarded()) return Invalid(kDatasetInvalid, where + ": not valid JSON");
-  return value;
+absl::StatusOr<nlohmann::json> Json(const std::string& text, const std::string& where) {
+  absl::StatusOr<nlohmann::json> value = ParseJson(text);
+  if (value.ok()) return value;
+  return Invalid(kDatasetInvalid, where + ": " + std::string(value.status().message()));
 }
 
 std::vector<std::string> Rows(const std::string& text, TextRows kind) {
@@ -152,19 +148,19 @@ absl::StatusOr<std::vector<std::string>> LoadDocuments(const TextSource& source)
     return MakeError(text.status().code(), kDatasetInvalid, std::string(text.status().message()));
   }
   std::vector<std::string> documents;
-  if (EndsWith(source.path, ".jsonl")) {
+  if (source.path.ends_with(".jsonl")) {
     std::istringstream lines(*text);
     int64_t number = 0;
     for (std::string line; std::getline(lines, line);) {
       ++number;
       if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
       const std::string where = source.path + ": line " + std::to_string(number);
-      ASSIGN_OR_RETURN(const nlohmann::json value, ParseJson(line, where));
+      ASSIGN_OR_RETURN(const nlohmann::json value, Json(line, where));
       ASSIGN_OR_RETURN(std::string document, DocumentOf(value, source, where));
       documents.push_back(std::move(document));
     }
-  } else if (EndsWith(source.path, ".json")) {
-    ASSIGN_OR_RETURN(const nlohmann::json value, ParseJson(*text, source.path));
+  } else if (source.path.ends_with(".json")) {
+    ASSIGN_OR_RETURN(const nlohmann::json value, Json(*text, source.path));
     if (!value.is_array()) return Invalid(kDatasetInvalid, source.path + ": not a JSON array");
     for (size_t i = 0; i < value.size(); ++i) {
       ASSIGN_OR_RETURN(

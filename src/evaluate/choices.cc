@@ -12,18 +12,6 @@ namespace {
 // Rows whose logits are held at once: a vocabulary of 128,000 takes 128 MB.
 constexpr int64_t kLogitRows = 256;
 
-// How many ids all choices begin with.
-size_t SharedBeginning(const std::vector<EncodedChoice>& item) {
-  size_t shared = item[0].ids.size();
-  for (const EncodedChoice& choice : item) {
-    const auto end = std::mismatch(item[0].ids.begin(),
-                                   item[0].ids.begin() + static_cast<std::ptrdiff_t>(shared),
-                                   choice.ids.begin(), choice.ids.end());
-    shared = static_cast<size_t>(end.first - item[0].ids.begin());
-  }
-  return shared;
-}
-
 double Flops(const Checkpoint& checkpoint, const ChoiceLayout& layout) {
   const Workload work = WorkloadOf(layout.sequences);
   const ModelConfig& config = checkpoint.config();
@@ -82,7 +70,10 @@ absl::StatusOr<std::vector<double>> Sums(const ChoiceLayout& layout, const Head&
 }  // namespace
 
 void ChoiceLayout::Append(const std::vector<EncodedChoice>& item, const ModelConfig& config) {
-  size_t shared = SharedBeginning(item);
+  size_t shared = item[0].ids.size();
+  for (const EncodedChoice& choice : item) {
+    shared = std::min(shared, SharedBeginning(item[0].ids, choice.ids));
+  }
   for (const EncodedChoice& choice : item) {
     // Where frequencies depend on the length, a turned key serves one length only.
     if (!SameFrequencies(config, static_cast<int64_t>(shared),

@@ -39,14 +39,11 @@ std::set<int32_t> EndTokens(const Checkpoint& checkpoint, const Tokenizer& token
   return eos ? std::set<int32_t>{*eos} : std::set<int32_t>{};
 }
 
-size_t SharedBeginning(const std::vector<std::vector<int32_t>>& prompts) {
-  size_t shared = prompts[0].size() - 1;  // every prompt keeps a token of its own
+size_t SharedByAll(const std::vector<std::vector<int32_t>>& prompts) {
+  size_t shared = prompts[0].size();
   for (const std::vector<int32_t>& prompt : prompts) {
-    shared = std::min(shared, prompt.size() - 1);
-    const auto end =
-        std::mismatch(prompts[0].begin(), prompts[0].begin() + static_cast<std::ptrdiff_t>(shared),
-                      prompt.begin());
-    shared = static_cast<size_t>(end.first - prompts[0].begin());
+    // Every prompt keeps a token of its own.
+    shared = std::min({shared, prompt.size() - 1, SharedBeginning(prompts[0], prompt)});
   }
   return shared;
 }
@@ -72,7 +69,7 @@ class Generator {
         log_(progress),
         ends_(EndTokens(checkpoint, tokenizer)),
         stops_(data.task->stops),
-        shared_(SharedBeginning(data.prompts)) {
+        shared_(SharedByAll(data.prompts)) {
     if (const std::optional<int32_t> eos = tokenizer.eos_id()) {
       const std::string text = tokenizer.Decode(std::span(&*eos, 1), false);
       if (!text.empty()) stops_.push_back(text);

@@ -89,6 +89,10 @@ absl::Status InvalidItem(const TaskSpec& spec, size_t item, const std::string& w
 
 }  // namespace
 
+size_t SharedBeginning(std::span<const int32_t> a, std::span<const int32_t> b) {
+  return static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
+}
+
 absl::Status CheckTask(const TaskSpec& spec) {
   const absl::StatusOr<const TaskRow*> task = FindTask(spec.task);
   if (!task.ok()) return Named(task.status(), spec);

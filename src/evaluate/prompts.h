@@ -1,6 +1,8 @@
 // A task's questions as token ids, exactly as lm-evaluation-harness feeds them to a causal model.
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,6 +18,9 @@ namespace svdllm {
 struct EncodedChoice {
   std::vector<int32_t> ids, targets;
 };
+
+// How many ids both begin with.
+size_t SharedBeginning(std::span<const int32_t> a, std::span<const int32_t> b);
 
 // A task, ready to be put to every model with this tokenizer and this many positions.
 struct TaskData {

@@ -8,10 +8,6 @@ namespace {
 
 constexpr int64_t kDefaultSeqLen = 2048;
 
-absl::Status InvalidField(const std::string& message) {
-  return MakeError(absl::StatusCode::kInvalidArgument, kInvalidField, message);
-}
-
 }  // namespace
 
 absl::StatusOr<int64_t> ResolveSeqLen(int64_t seq_len, const ModelConfig& config,

@@ -17,20 +17,14 @@ constexpr uint64_t kSeed = 7;
 // Of all sequences: they are computed at once.
 constexpr int64_t kMostPromptTokens = int64_t{1} << 20;
 
-double Real(int64_t x) { return static_cast<double>(x); }
-
 double SecondsBetween(std::chrono::steady_clock::time_point start,
                       std::chrono::steady_clock::time_point end) {
   return std::chrono::duration<double>(end - start).count();
 }
 
-absl::Status InvalidField(const std::string& field, const std::string& message) {
-  return MakeError(absl::StatusCode::kInvalidArgument, kInvalidField, field + ": " + message);
-}
-
 absl::Status CheckRange(const std::string& field, int64_t value, int64_t least, int64_t most) {
   if (value >= least && value <= most) return absl::OkStatus();
-  return InvalidField(field, fmt::format("{} is not {} to {}", value, least, most));
+  return InvalidField(fmt::format("{}: {} is not {} to {}", field, value, least, most));
 }
 
 // The cache is as long as what is run: the last token is chosen only.
@@ -52,14 +46,14 @@ absl::StatusOr<ThroughputSpec> ResolveThroughput(const ThroughputSpec& spec,
   if (!spec.any()) return resolved;
   std::vector<int64_t>& sizes = resolved.batch_sizes;
   if (static_cast<int64_t>(sizes.size()) > kMaxBatchSizes) {
-    return InvalidField(field + ".batch_sizes",
-                        fmt::format("{} are more than {}", sizes.size(), kMaxBatchSizes));
+    return InvalidField(
+        fmt::format("{}.batch_sizes: {} are more than {}", field, sizes.size(), kMaxBatchSizes));
   }
   std::sort(sizes.begin(), sizes.end());
   for (size_t i = 0; i < sizes.size(); ++i) {
     RETURN_IF_ERROR(CheckRange(field + ".batch_sizes", sizes[i], 1, kMaxBatchSize));
     if (i > 0 && sizes[i] == sizes[i - 1]) {
-      return InvalidField(field + ".batch_sizes", fmt::format("{} is given twice", sizes[i]));
+      return InvalidField(fmt::format("{}.batch_sizes: {} is given twice", field, sizes[i]));
     }
   }
   RETURN_IF_ERROR(CheckRange(field + ".new_tokens", spec.new_tokens, 2, kMaxDecodedTokens));
@@ -68,23 +62,23 @@ absl::StatusOr<ThroughputSpec> ResolveThroughput(const ThroughputSpec& spec,
   int64_t& prompt = resolved.prompt_tokens;
   if (prompt == 0) prompt = std::max<int64_t>(1, std::min(kDefaultPromptTokens, room));
   if (prompt < 1)
-    return InvalidField(field + ".prompt_tokens", fmt::format("{} is less than 1", prompt));
+    return InvalidField(fmt::format("{}.prompt_tokens: {} is less than 1", field, prompt));
   if (prompt > room) {
-    return InvalidField(field + ".prompt_tokens",
-                        fmt::format("{} and {} new_tokens are more than the model's "
-                                    "max_position_embeddings, {}",
-                                    prompt, spec.new_tokens, positions));
+    return InvalidField(
+        fmt::format("{}.prompt_tokens: {} and {} new_tokens are more than the model's "
+                    "max_position_embeddings, {}",
+                    field, prompt, spec.new_tokens, positions));
   }
   if (prompt * sizes.back() > kMostPromptTokens) {
-    return InvalidField(field + ".batch_sizes",
-                        fmt::format("{} prompts of {} tokens are more than {} tokens together",
-                                    sizes.back(), prompt, kMostPromptTokens));
+    return InvalidField(
+        fmt::format("{}.batch_sizes: {} prompts of {} tokens are more than {} tokens together",
+                    field, sizes.back(), prompt, kMostPromptTokens));
   }
   if (!SameFrequencies(config, prompt, Capacity(resolved))) {
-    return InvalidField(field + ".prompt_tokens",
-                        fmt::format("the model's rotary frequencies change between {} tokens and "
-                                    "the {} that a sequence ends with: they cannot be cached",
-                                    prompt, Capacity(resolved)));
+    return InvalidField(fmt::format(
+        "{}.prompt_tokens: the model's rotary frequencies change between {} tokens and the {} that "
+        "a sequence ends with: they cannot be cached",
+        field, prompt, Capacity(resolved)));
   }
   return resolved;
 }

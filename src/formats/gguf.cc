@@ -355,7 +355,7 @@ absl::StatusOr<std::optional<std::string>> GgufPathOf(const std::string& model_p
   if (!fs::is_directory(model_path, error)) {
     return model_path.ends_with(kExtension) ? std::optional(model_path) : std::nullopt;
   }
-  if (fs::exists(model_path + "/config.json", error)) return std::nullopt;
+  if (Exists(model_path + "/config.json")) return std::nullopt;
   std::optional<std::string> found;
   for (fs::directory_iterator it(model_path, error), end; !error && it != end;
        it.increment(error)) {

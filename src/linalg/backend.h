@@ -168,5 +168,7 @@ class Backend {
 // threads: 0 takes the machine's (or OMP_NUM_THREADS). Results are bit-identical for a fixed thread
 // count and processor type; both are in Name(). memory_limit in bytes; 0: none.
 std::unique_ptr<Backend> NewCpuBackend(int threads = 0, int64_t memory_limit = 0);
+// The processor's type in its maker's words: what the CPU backend computes on.
+std::string ProcessorName();
 
 }  // namespace svdllm

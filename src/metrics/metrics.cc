@@ -1,7 +1,5 @@
 #include "metrics/metrics.h"
 
-#include "metrics/store_collector.h"
-
 namespace svdllm {
 
 std::string CounterKey(std::string_view metric, std::string_view label_value) {

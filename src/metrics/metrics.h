@@ -6,6 +6,7 @@
 // that serves /metrics reads the rows at each scrape; so the figures also outlive a restart.
 #pragma once
 
+#include <array>
 #include <map>
 #include <string>
 #include <string_view>
@@ -34,6 +35,10 @@ inline constexpr char kLeasesLost[] = "svdllm_leases_lost_total";
 inline constexpr char kFencedWrites[] = "svdllm_fenced_writes_total";
 inline constexpr char kArtifactBytes[] = "svdllm_artifact_bytes_total";
 inline constexpr char kStageDuration[] = "svdllm_stage_duration_seconds";  // {stage}
+
+// Upper bounds of the stage histogram in seconds; their order is stored, so only append.
+inline constexpr std::array<double, 12> kStageBuckets = {0.1, 0.5,  1,    5,    15,    60,
+                                                         300, 1200, 3600, 7200, 21600, 86400};
 
 // The row of a counter with one label.
 std::string CounterKey(std::string_view metric, std::string_view label_value);

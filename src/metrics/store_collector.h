@@ -4,7 +4,6 @@
 #include <prometheus/collectable.h>
 #include <prometheus/metric_family.h>
 
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -12,10 +11,6 @@
 #include <vector>
 
 namespace svdllm {
-
-// Upper bounds of the stage histogram in seconds; their order is stored, so only append.
-inline constexpr std::array<double, 12> kStageBuckets = {0.1, 0.5,  1,    5,    15,    60,
-                                                         300, 1200, 3600, 7200, 21600, 86400};
 
 // What a scrape shows of the store.
 struct StoreSample {

@@ -4,12 +4,6 @@
 
 namespace svdllm {
 
-namespace {
-
-double Real(int64_t x) { return static_cast<double>(x); }
-
-}  // namespace
-
 double BlockFlops(const ModelConfig& config, const Architecture& arch, double tokens,
                   double positions) {
   double flops = 0;

@@ -6,6 +6,9 @@
 
 namespace svdllm {
 
+// Counts enter a sum of work as reals: products of four sizes pass the range of integers.
+inline double Real(int64_t count) { return static_cast<double>(count); }
+
 // How much text a job works on: tokens, and how many precede one on average.
 struct Workload {
   double tokens = 0, positions = 0;

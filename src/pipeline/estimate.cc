@@ -12,8 +12,6 @@
 namespace svdllm {
 namespace {
 
-double Real(int64_t x) { return static_cast<double>(x); }
-
 // KL probes: a pass of the calibration stream aside, every matrix's variant goes through the blocks
 // behind its own and the head.
 double ProbeFlops(const CompressSpec& spec, const Checkpoint& checkpoint,

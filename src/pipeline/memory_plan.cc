@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/format.h"
 #include "compress/allocate.h"
 #include "compress/layers.h"
 #include "compress/rank_rules.h"
@@ -70,10 +71,6 @@ absl::StatusOr<int64_t> CountStreamed(const CompressJob& job, const Placement& p
 
 CountingOptions OptionsOf(const DeviceBudget& budget) {
   return {.on_device = budget.on_device, .exact = budget.exact, .bf16 = budget.bf16};
-}
-
-std::string GiB(int64_t bytes) {
-  return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / (int64_t{1} << 30));
 }
 
 absl::Status TooMuch(const std::string& dir, const char* job, int64_t bytes, const char* advice,

@@ -15,10 +15,6 @@
 namespace svdllm {
 namespace {
 
-absl::Status InvalidField(const std::string& message) {
-  return MakeError(absl::StatusCode::kInvalidArgument, kInvalidField, message);
-}
-
 absl::Status CheckSources(const CalibrationSpec& calibration) {
   if (calibration.sources.empty()) {
     return InvalidField("calibration.sources: at least one is needed");

@@ -32,10 +32,14 @@ JobError ToJobError(const absl::Status& status) {
   return error;
 }
 
+int64_t WallMs() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
+}
+
 std::string NewJobId() {
   static constexpr char kDigits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  int64_t ms = std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
+  int64_t ms = WallMs();
   std::string id(21, '0');
   for (int i = 8; i >= 0; --i, ms /= 36) id[static_cast<size_t>(i)] = kDigits[ms % 36];
   std::random_device random;

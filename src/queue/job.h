@@ -100,6 +100,9 @@ struct Lease {
   int64_t token = 0;
 };
 
+// Now, by the clock that a job's times are of.
+int64_t WallMs();
+
 // A new job's id: sorts by time, unguessable, lower-case letters and digits.
 std::string NewJobId();
 

@@ -19,11 +19,6 @@ int64_t SteadyMs() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
 }
 
-int64_t WallMs() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
-}
-
 bool IsLeaseLost(const absl::Status& status) { return ErrorReason(status) == kLeaseLost; }
 
 LogFields Fields(const JobContext& context) {

@@ -2,92 +2,41 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <array>
-#include <cmath>
+#include "base/utf8.h"
 
 namespace svdllm {
 namespace {
 
-// Bytes of the UTF-8 sequence that text begins with, 0 where it is none that XML allows.
-size_t SequenceLength(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
-  if (byte(0) < 0x80) return byte(0) >= 0x20 || byte(0) == '\t' || byte(0) == '\n' ? 1 : 0;
-  const size_t length = byte(0) >= 0xf0 ? 4 : byte(0) >= 0xe0 ? 3 : 2;
-  if (byte(0) < 0xc2 || byte(0) > 0xf4 || text.size() < length) return 0;
-  uint32_t code = byte(0) & (0x7fu >> length);
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return 0;
-    code = code << 6 | (byte(i) & 0x3fu);
-  }
-  constexpr std::array<uint32_t, 5> kLeast = {0, 0, 0x80, 0x800, 0x10000};
-  const bool allowed = code >= kLeast[length] && code <= 0x10ffff &&
-                       (code < 0xd800 || code > 0xdfff) && (code & 0xfffe) != 0xfffe &&
-                       (code < 0x80 || code > 0x9f);
-  return allowed ? length : 0;
-}
-
-std::string Scaled(double value, double unit, std::initializer_list<const char*> names) {
-  const char* name = *names.begin();
-  for (const char* next : names) {
-    name = next;
-    if (value < 1000 * unit || next == *(names.end() - 1)) break;
-    value /= 1000;
-  }
-  return fmt::format("{:.{}f} {}", value, value < 10 ? 2 : 1, name);
+// No control character, and none that XML cannot hold.
+bool IsShown(char32_t c) {
+  if (c < 0x20) return c == '\t' || c == '\n';
+  return (c < 0x80 || c > 0x9f) && (c & 0xfffe) != 0xfffe;
 }
 
 }  // namespace
 
 std::string Escape(std::string_view text) {
+  const std::string valid = ToValidUtf8(text);
   std::string safe;
-  while (!text.empty()) {
-    const size_t length = SequenceLength(text);
-    if (length == 0) {
-      safe += "\xef\xbf\xbd";
-    } else if (text[0] == '&') {
+  for (size_t pos = 0; pos < valid.size(); pos += CharLength(valid[pos])) {
+    const char32_t c = DecodeChar(valid, pos);
+    if (!IsShown(c)) {
+      AppendUtf8(0xfffd, &safe);
+    } else if (c == '&') {
       safe += "&amp;";
-    } else if (text[0] == '<') {
+    } else if (c == '<') {
       safe += "&lt;";
-    } else if (text[0] == '>') {
+    } else if (c == '>') {
       safe += "&gt;";
-    } else if (text[0] == '"') {
+    } else if (c == '"') {
       safe += "&quot;";
-    } else if (text[0] == '\'') {
+    } else if (c == '\'') {
       safe += "&#39;";
     } else {
-      safe += text.substr(0, length);
+      AppendUtf8(c, &safe);
     }
-    text.remove_prefix(std::max<size_t>(length, 1));
   }
   return safe;
-}
-
-std::string Number(double value, int digits) {
-  return std::isfinite(value) ? fmt::format("{:.{}g}", value, digits) : "–";
-}
-
-std::string Rate(double a_second) {
-  if (!std::isfinite(a_second)) return "–";
-  return a_second < 999.5 ? fmt::format("{:.3g}", a_second) : fmt::format("{:.0f}", a_second);
-}
-
-std::string Count(int64_t count) {
-  return Scaled(static_cast<double>(count) / 1e3, 1, {"k", "M", "G"});
-}
-std::string Bytes(int64_t bytes) {
-  return Scaled(static_cast<double>(bytes) / 1e6, 1, {"MB", "GB"});
-}
-
-std::string Seconds(double seconds) {
-  if (seconds < 100) return fmt::format("{:.{}f} s", seconds, seconds < 10 ? 2 : 1);
-  const auto whole = static_cast<int64_t>(std::lround(seconds));
-  if (whole < 6000) return fmt::format("{} min {:02} s", whole / 60, whole % 60);
-  return fmt::format("{} h {:02} min", whole / 3600, whole / 60 % 60);
-}
-
-std::string Change(double before, double after) {
-  return before > 0 ? fmt::format("{:+.1f} %", 100 * (after / before - 1)) : "–";
 }
 
 std::string Card(const std::string& name, const std::string& figure, const std::string& detail,

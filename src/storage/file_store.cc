@@ -45,16 +45,11 @@ std::string AsComponent(std::string text) {
   return text;
 }
 
-bool Exists(const std::string& path) {
-  struct stat info;
-  return lstat(path.c_str(), &info) == 0;
-}
-
 // Absent, or a directory without entries, which a rename replaces atomically.
 bool IsFree(const std::string& path) {
-  if (!Exists(path)) return true;
   std::error_code error;
   const fs::file_status status = fs::symlink_status(path, error);
+  if (!fs::exists(status)) return true;
   return !error && fs::is_directory(status) && fs::is_empty(path, error) && !error;
 }
 

@@ -6,8 +6,7 @@ namespace svdllm {
 namespace {
 
 absl::Status InvalidSource(const TaskRow& task, const std::string& what) {
-  return MakeError(absl::StatusCode::kInvalidArgument, kInvalidField,
-                   std::string(task.name) + ": " + what);
+  return InvalidField(std::string(task.name) + ": " + what);
 }
 
 absl::StatusOr<std::vector<TaskItem>> Read(const TaskRow& task, const std::string& path,

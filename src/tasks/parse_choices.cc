@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "base/utf8.h"
 #include "tasks/parse.h"
 #include "tasks/text.h"
 #include "tasks/text_pattern.h"
@@ -91,8 +92,8 @@ std::string QuestionAnswer(const std::string& question) {
 // HellaSwag's WikiHow part has traces of its mark-up.
 std::string CleanHellaSwag(const std::string& text) {
   static const TextPattern brackets("\\[.*?\\]");
-  const std::string titles = ReplaceText(StripSpace(text), " [title]", ". ");
-  return ReplaceText(brackets.Replace(titles, ""), "  ", " ");
+  const std::string titles = ReplaceAll(StripSpace(text), " [title]", ". ");
+  return ReplaceAll(brackets.Replace(titles, ""), "  ", " ");
 }
 
 }  // namespace

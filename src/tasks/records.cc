@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/files.h"
+#include "base/utf8.h"
 #include "tasks/csv.h"
 #include "tasks/text.h"
 
@@ -25,10 +26,7 @@ constexpr int64_t kMaxBytes = int64_t{1} << 30;
 // The text without a byte order mark.
 absl::StatusOr<std::string> ReadText(const std::string& path) {
   for (const std::string_view ending : {".bz2", ".gz", ".xz", ".zst", ".zip", ".parquet"}) {
-    if (path.size() < ending.size() ||
-        path.compare(path.size() - ending.size(), ending.size(), ending) != 0) {
-      continue;
-    }
+    if (!path.ends_with(ending)) continue;
     return Invalid(
         path + (ending == ".parquet" ? ": write it as JSON lines first" : ": decompress it first") +
         "; docs/tasks.md lists the files that are read");

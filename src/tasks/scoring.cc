@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "base/utf8.h"
 #include "tasks/bleu.h"
 #include "tasks/text.h"
 #include "tasks/text_pattern.h"
@@ -16,7 +17,7 @@ constexpr char kNoAnswer[] = "[invalid]";
 // What two numbers are compared by: without thousands' commas, currency, working and full stop.
 std::string Bare(std::string_view answer) {
   static const TextPattern working("(?s).*#### "), stop("\\.$");
-  const std::string plain = ReplaceText(ReplaceText(answer, ",", ""), "$", "");
+  const std::string plain = ReplaceAll(ReplaceAll(answer, ",", ""), "$", "");
   return LowerCase(stop.Replace(working.Replace(plain, ""), ""));
 }
 
@@ -53,7 +54,7 @@ int64_t FirstMaximum(std::span<const double> values) {
 int64_t Predict(const TaskItem& item, std::span<const double> log_likelihoods, bool per_character) {
   std::vector<double> values(log_likelihoods.begin(), log_likelihoods.end());
   for (size_t i = 0; per_character && i < values.size(); ++i) {
-    const int64_t length = CountCharacters(item.choices[i]);
+    const size_t length = CountCharacters(item.choices[i]);
     values[i] = length > 0 ? values[i] / static_cast<double>(length)
                            : -std::numeric_limits<double>::infinity();
   }

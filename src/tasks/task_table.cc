@@ -43,8 +43,7 @@ absl::StatusOr<const TaskRow*> FindTask(std::string_view name) {
     if (row.name == name) return &row;
     known += (known.empty() ? "" : ", ") + std::string(row.name);
   }
-  return MakeError(absl::StatusCode::kInvalidArgument, kInvalidField,
-                   "task: '" + std::string(name) + "' is not one of " + known);
+  return InvalidField("task: '" + std::string(name) + "' is not one of " + known);
 }
 
 }  // namespace svdllm

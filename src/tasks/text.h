@@ -2,28 +2,19 @@
 // are valid UTF-8.
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace svdllm {
 
-// Where the first byte that is not part of a UTF-8 character stands; npos: all valid.
-size_t FirstInvalidUtf8(std::string_view text);
-
-int64_t CountCharacters(std::string_view text);
-
-// Without the white space (Unicode's) at both ends, or at the right one.
+// Without the white space (Python's) at both ends, or at the right one.
 std::string_view StripSpace(std::string_view text);
 std::string_view StripSpaceRight(std::string_view text);
 // What stands between white space.
 std::vector<std::string_view> SplitAtSpace(std::string_view text);
 // What stands between separators, empty parts included.
 std::vector<std::string_view> SplitAt(std::string_view text, char separator);
-
-// Left to right, none overlapping.
-std::string ReplaceText(std::string_view text, std::string_view from, std::string_view to);
 
 // Characters that have one other case change it.
 std::string LowerCase(std::string_view text);

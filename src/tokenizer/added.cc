@@ -38,10 +38,6 @@ void AddedTokenFinder::Add(const AddedToken& token, std::string_view written) {
   tokens_.push_back(token);
 }
 
-bool AddedTokenFinder::IsSpace(char32_t c) const {
-  return IsWhiteSpace(c) || (separators_are_spaces_ && c >= 0x1c && c <= 0x1f);
-}
-
 int AddedTokenFinder::LongestAt(std::string_view text, size_t pos, size_t* end) const {
   int token = -1;
   size_t node = 0;
@@ -57,6 +53,7 @@ int AddedTokenFinder::LongestAt(std::string_view text, size_t pos, size_t* end) 
 }
 
 std::vector<AddedTokenFinder::Part> AddedTokenFinder::Split(std::string_view text) const {
+  const SpacePredicate is_space = separators_are_spaces_ ? IsPythonSpace : IsWhiteSpace;
   std::vector<Part> parts;
   std::string first_bytes;
   for (const auto& [byte, node] : nodes_[0].next) first_bytes.push_back(byte);
@@ -75,14 +72,8 @@ std::vector<AddedTokenFinder::Part> AddedTokenFinder::Split(std::string_view tex
     size_t end = match_end;
     pos = match_end;
     if (token.single_word && TouchesWord(text, begin, end)) continue;
-    while (token.lstrip && begin > 0) {
-      const size_t previous = PreviousChar(text, begin);
-      if (!IsSpace(DecodeChar(text, previous))) break;
-      begin = previous;
-    }
-    while (token.rstrip && end < text.size() && IsSpace(DecodeChar(text, end))) {
-      end += CharLength(text[end]);
-    }
+    if (token.lstrip) begin = SkipWhiteSpaceBack(text, begin, is_space);
+    if (token.rstrip) end = SkipWhiteSpace(text, end, is_space);
     begin = std::max(begin, done);  // white space that the last token took
     end = std::max(end, begin);
     if (begin > done) parts.push_back({text.substr(done, begin - done), -1});

@@ -45,8 +45,6 @@ class AddedTokenFinder {
   // The token that text[pos] starts, and where it ends; -1 for none.
   int LongestAt(std::string_view text, size_t pos, size_t* end) const;
 
-  bool IsSpace(char32_t c) const;
-
   bool separators_are_spaces_;
   std::vector<AddedToken> tokens_;
   std::vector<Node> nodes_{1};  // a trie of bytes

@@ -1,7 +1,6 @@
 #include "tokenizer/config.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -23,7 +22,7 @@ absl::StatusOr<json> ParseJsonObject(const std::string& text, const std::string&
 
 // A JSON object, empty where there is no such file.
 absl::StatusOr<json> ReadJsonObject(const std::string& path) {
-  if (!std::filesystem::exists(path)) return json::object();
+  if (!Exists(path)) return json::object();
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path, int64_t{1} << 28));
   return ParseJsonObject(text, path);
 }
@@ -142,9 +141,9 @@ absl::StatusOr<TokenizerConfig> ParseNamed(const json& config, const json& legac
 absl::Status SetGpt2Class(const std::string& model_dir, json* config) {
   if (config->contains("tokenizer_class")) return absl::OkStatus();
   for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
-    if (std::filesystem::exists(model_dir + "/" + name)) return absl::OkStatus();
+    if (Exists(model_dir + "/" + name)) return absl::OkStatus();
   }
-  if (!std::filesystem::exists(model_dir + "/vocab.json")) return absl::OkStatus();
+  if (!Exists(model_dir + "/vocab.json")) return absl::OkStatus();
   ASSIGN_OR_RETURN(const json model, ReadJsonObject(model_dir + "/config.json"));
   const auto type = model.find("model_type");
   const bool qwen = type != model.end() && type->is_string() &&

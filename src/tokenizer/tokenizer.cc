@@ -1,7 +1,6 @@
 #include "tokenizer/tokenizer.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <utility>
 
 #include "base/files.h"
@@ -118,10 +117,9 @@ absl::StatusOr<TokenizerPipeline> LoadSentencePiece(const std::string& path,
 // tokenizer.model, or, as Mistral names its versions, the latest of tokenizer.model.v1, .v2 …
 std::string FindModelFile(const std::string& dir) {
   std::string found = dir + "/tokenizer.model";
-  for (int version = 1; version < 10 && !std::filesystem::exists(dir + "/tokenizer.model");
-       ++version) {
+  for (int version = 1; version < 10 && !Exists(dir + "/tokenizer.model"); ++version) {
     const std::string path = dir + "/tokenizer.model.v" + std::to_string(version);
-    if (std::filesystem::exists(path)) found = path;
+    if (Exists(path)) found = path;
   }
   return found;
 }
@@ -140,11 +138,11 @@ absl::StatusOr<TokenizerPipeline> LoadPipeline(const std::string& dir) {
   ASSIGN_OR_RETURN(const TokenizerConfig config, ReadTokenizerConfig(dir));
   // transformers, too, takes tokenizer.json where there are several.
   const std::string json = dir + "/tokenizer.json";
-  if (std::filesystem::exists(json)) return LoadTokenizerJson(json, config);
+  if (Exists(json)) return LoadTokenizerJson(json, config);
   const std::string model = FindModelFile(dir);
-  if (std::filesystem::exists(model)) return LoadSentencePiece(model, config);
-  if (std::filesystem::exists(dir + "/vocab.json")) return LoadVocabMerges(dir, config);
-  if (std::filesystem::exists(dir + "/tekken.json")) {
+  if (Exists(model)) return LoadSentencePiece(model, config);
+  if (Exists(dir + "/vocab.json")) return LoadVocabMerges(dir, config);
+  if (Exists(dir + "/tekken.json")) {
     return Unsupported(dir + "/tekken.json is not supported");
   }
   return MakeError(absl::StatusCode::kNotFound, kModelNotFound,

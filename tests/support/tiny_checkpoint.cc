@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/utf8.h"
 #include "checkpoint/architecture.h"
 #include "checkpoint/parse_config.h"
 #include "tests/support/safetensors_bytes.h"
@@ -247,9 +248,9 @@ void WriteWeights(const std::string& dir, const Options& options, const ModelCon
 }
 
 std::string Utf8(int code_point) {
-  if (code_point < 0x80) return std::string(1, static_cast<char>(code_point));
-  return {static_cast<char>(0xc0 | (code_point >> 6)),
-          static_cast<char>(0x80 | (code_point & 0x3f))};
+  std::string text;
+  AppendUtf8(static_cast<char32_t>(code_point), &text);
+  return text;
 }
 
 void WriteTokenizer(const std::string& dir) {

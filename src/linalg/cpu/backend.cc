@@ -28,17 +28,6 @@ constexpr int64_t kGramChunk = 1024;
 
 bool Is(const MatrixRef& x, DType dtype) { return x.dtype == dtype; }
 
-std::string ProcessorName() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    if (line.rfind("model name", 0) == 0) {
-      const size_t colon = line.find(": ");
-      if (colon != std::string::npos) return line.substr(colon + 2);
-    }
-  }
-  return "unknown processor";
-}
-
 // Calls row(i) for every row, in parallel where there is enough to do.
 template <typename F>
 void ForRows(const MatrixRef& x, F row) {
@@ -479,6 +468,17 @@ class CpuBackend final : public Backend {
 };
 
 }  // namespace
+
+std::string ProcessorName() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    if (line.rfind("model name", 0) == 0) {
+      const size_t colon = line.find(": ");
+      if (colon != std::string::npos) return line.substr(colon + 2);
+    }
+  }
+  return "unknown processor";
+}
 
 std::unique_ptr<Backend> NewCpuBackend(int threads, int64_t memory_limit) {
   return std::make_unique<CpuBackend>(threads, memory_limit);

@@ -14,11 +14,6 @@ namespace {
 constexpr int kSide = 16;
 constexpr int kSoftmaxThreads = 256;
 
-template <typename T>
-Strided<T> At(const MatrixRef& x) {
-  return {x.as<T>(), x.stride};
-}
-
 template <typename Op>
 __device__ float HalfWarp(float value, Op op) {
   for (int offset = kSide / 2; offset > 0; offset /= 2) {

@@ -34,11 +34,6 @@ void ForEach(int64_t rows, int64_t cols, cudaStream_t stream, F f) {
   Launch(ForEachKernel<F>, grid, dim3(kThreads), 0, stream, rows, cols, f);
 }
 
-template <typename T>
-Strided<T> At(const MatrixRef& x) {
-  return {x.as<T>(), x.stride};
-}
-
 // Conversions round once, to nearest even.
 
 // The float next to value whose last bit is 1, unless value is a float: rounding that to a half

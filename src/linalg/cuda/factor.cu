@@ -11,11 +11,6 @@ constexpr int kPivotThreads = 1024;  // of the one block that picks a pivot
 constexpr int kColumns = 32;         // of a block that applies a reflector
 constexpr int kRowLanes = 16;        // threads that share a column
 
-template <typename T>
-Strided<T> At(const MatrixRef& x) {
-  return {x.as<T>(), x.stride};
-}
-
 // The first index below n whose key is the largest; every thread of the block gets it. A NaN counts
 // as infinity.
 template <typename F>

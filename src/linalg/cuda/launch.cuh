@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "linalg/matrix.h"
+
 namespace svdllm::cuda {
 
 // Where g++ compiles the kernels, tests/emulation has its own of these two.
@@ -31,6 +33,11 @@ struct Strided {
   __device__ T* row(int64_t i) const { return data + i * stride; }
   __device__ T& operator()(int64_t i, int64_t j) const { return data[i * stride + j]; }
 };
+
+template <typename T>
+Strided<T> At(const MatrixRef& x) {
+  return {x.as<T>(), x.stride};
+}
 
 constexpr int kWarp = 32;
 

@@ -11,11 +11,6 @@ constexpr int kColumns = 32;   // of a block that sums columns
 constexpr int kRowLanes = 16;  // threads that share a column
 constexpr int64_t kMaxBlocks = int64_t{1} << 20;
 
-template <typename T>
-Strided<T> At(const MatrixRef& x) {
-  return {x.as<T>(), x.stride};
-}
-
 __device__ float BlockMax(float value) {
   return BlockReduce(value, -INFINITY, [](float a, float b) { return fmaxf(a, b); });
 }

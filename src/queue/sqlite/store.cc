@@ -1,6 +1,5 @@
 #include "queue/sqlite/store.h"
 
-#include <chrono>
 #include <utility>
 
 #include "base/digest.h"
@@ -62,8 +61,7 @@ absl::StatusOr<int64_t> ParsePageToken(const ListQuery& query) {
   if (dash == std::string::npos || query.page_token.substr(dash + 1) != FilterDigest(query) ||
       number.empty() || number.size() > 18 ||
       number.find_first_not_of("0123456789") != std::string::npos) {
-    return MakeError(absl::StatusCode::kInvalidArgument, kInvalidField,
-                     "page_token: not one of a list with these filters");
+    return InvalidField("page_token: not one of a list with these filters");
   }
   return std::stoll(number);
 }
@@ -86,12 +84,7 @@ absl::Status SqliteJobStore::OpenConnection(Connection& connection) {
 }
 
 absl::Status SqliteJobStore::Open() {
-  if (!options_.now_ms) {
-    options_.now_ms = [] {
-      const auto now = std::chrono::system_clock::now().time_since_epoch();
-      return int64_t{std::chrono::duration_cast<std::chrono::milliseconds>(now).count()};
-    };
-  }
+  if (!options_.now_ms) options_.now_ms = WallMs;
   RETURN_IF_ERROR(OpenConnection(write_));
   RETURN_IF_ERROR(MigrateSchema(*write_.db));
   RETURN_IF_ERROR(OpenConnection(read_));

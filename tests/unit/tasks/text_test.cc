@@ -21,29 +21,10 @@ TEST(Text, SpaceIsPythons) {
   EXPECT_THAT(SplitAt("a;;b;", ';'), ElementsAre("a", "", "b", ""));
 }
 
-TEST(Text, CountsCharactersNotBytes) {
-  EXPECT_EQ(CountCharacters("naïve 😀"), 7);
-  EXPECT_EQ(CountCharacters(""), 0);
-}
-
-TEST(Text, FindsInvalidUtf8) {
-  EXPECT_EQ(FirstInvalidUtf8("é😀"), std::string_view::npos);
-  EXPECT_EQ(FirstInvalidUtf8("ab\xff"), 2u);
-  EXPECT_EQ(FirstInvalidUtf8("a\xc3"), 1u);             // cut short
-  EXPECT_EQ(FirstInvalidUtf8("\xc0\xaf"), 0u);          // longer than need be
-  EXPECT_EQ(FirstInvalidUtf8("a\xed\xa0\x80"), 1u);     // a surrogate
-  EXPECT_EQ(FirstInvalidUtf8("\xf4\x90\x80\x80"), 0u);  // beyond Unicode
-}
-
 TEST(Text, ChangesCase) {
   EXPECT_EQ(Capitalize("éCLAIRS And ÖL"), "Éclairs and öl");
   EXPECT_EQ(Capitalize(""), "");
   EXPECT_EQ(LowerCase("ÀB\nC"), "àb\nc");
-}
-
-TEST(Text, ReplacesOnceFromTheLeft) {
-  EXPECT_EQ(ReplaceText("a    b", "  ", " "), "a  b");
-  EXPECT_EQ(ReplaceText("aaa", "aa", "b"), "ba");
 }
 
 TEST(TextPattern, FindsGroups) {

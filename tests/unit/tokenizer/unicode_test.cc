@@ -28,38 +28,6 @@ void ForEachCharacter(F f) {
   }
 }
 
-TEST(UnicodeText, ReplacesMaximalInvalidPrefixes) {
-  const std::string r = "\xef\xbf\xbd";
-  const std::pair<std::string, std::string> kCases[] = {
-      {"plain \xc3\xa9 \xf0\x9f\x98\x80", "plain \xc3\xa9 \xf0\x9f\x98\x80"},
-      {"\x80", r},
-      {"a\xc3", "a" + r},
-      {"\xe2\x96z", r + "z"},
-      {"\xf0\x9f\x98", r},
-      {"\xf0\x9f\xf0\x9f\x98\x80", r + "\xf0\x9f\x98\x80"},
-      {"\xc0\x80", r + r},                  // overlong
-      {"\xe0\x9f\xbf", r + r + r},          // overlong
-      {"\xed\xa0\x80", r + r + r},          // surrogate
-      {"\xf4\x90\x80\x80", r + r + r + r},  // past U+10FFFF
-      {"\xf5\xff", r + r},
-      {std::string("\0\xc2", 2), std::string("\0", 1) + r},
-  };
-  for (const auto& [in, out] : kCases) {
-    EXPECT_EQ(ToValidUtf8(in), out) << ::testing::PrintToString(in);
-    EXPECT_EQ(IsValidUtf8(in), in == out);
-    EXPECT_TRUE(IsValidUtf8(out));
-  }
-}
-
-TEST(UnicodeText, EveryCharacterSurvivesEncodingAndDecoding) {
-  ForEachCharacter([](char32_t c) {
-    const std::string text = Utf8(c);
-    ASSERT_EQ(DecodeChar(text, 0), c);
-    ASSERT_EQ(CharLength(text[0]), text.size());
-    ASSERT_TRUE(IsValidUtf8(text));
-  });
-}
-
 // Of "a", the character and U+0334 (combining class 1), for every character.
 TEST(Normalize, EveryCharacterAsInTheReference) {
   const std::pair<NormalForm, std::string> kForms[] = {
