@@ -40,7 +40,8 @@ absl::Status CheckTask(const TaskSpec& spec);
 // but none where the text begins with a BOS written out; spaces at the end of a context go over to
 // the continuation, whose ids are those of the whole behind as many as the context alone has; an
 // empty context is a BOS, or an EOS where there is none. What exceeds the model's positions is cut
-// off on the left.
+// off on the left. The errors of LoadItems, with the task's name in front; MODEL_CORRUPT where the
+// model has no embedding for a token of a question.
 absl::StatusOr<TaskData> LoadTask(const TaskSpec& spec, const Tokenizer& tokenizer,
                                   const ModelConfig& config);
 
