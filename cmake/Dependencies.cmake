@@ -12,9 +12,11 @@ find_package(CLI11 CONFIG REQUIRED)
 find_package(nlohmann_json CONFIG REQUIRED)
 find_package(prometheus-cpp CONFIG REQUIRED)
 find_package(SQLite3 REQUIRED)
+find_package(ZLIB REQUIRED)
 # Never name a prefix re2, c-ares, ZLIB, OPENSSL or Protobuf: gRPC's configuration reads those
 # variables, and the second configure would fail.
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
 pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
 find_path(LAPACK_INCLUDE_DIR lapack.h REQUIRED)  # the declarations only: OpenBLAS carries LAPACK
 find_path(MUSTACHE_INCLUDE_DIR kainjow/mustache.hpp REQUIRED)

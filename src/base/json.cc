@@ -6,11 +6,28 @@
 namespace svdllm {
 namespace {
 constexpr size_t kMaxPrintable = 160;
+
+// Of "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error while parsing
+// value - invalid literal; last read: 'N'" what stands behind the places.
+std::string_view Reason(std::string_view what) {
+  const size_t place = what.find(": ");
+  if (place != std::string_view::npos) what.remove_prefix(place + 2);
+  if (what.starts_with("syntax error while parsing")) {
+    const size_t dash = what.find(" - ");
+    if (dash != std::string_view::npos) what.remove_prefix(dash + 3);
+  }
+  return what;
 }
 
-absl::StatusOr<nlohmann::json> ParseJson(std::string_view text) {
-  if (text.find('\0') != std::string_view::npos) {  // the parser takes it for the end
-    return absl::InvalidArgumentError("not JSON: it contains a NUL byte");
+}  // namespace
+
+absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, JsonFault* fault) {
+  JsonFault ignored;
+  if (fault == nullptr) fault = &ignored;
+  const size_t nul = text.find('\0');
+  if (nul != std::string_view::npos) {  // the parser takes it for the end
+    *fault = {nul, "it contains a NUL byte"};
+    return absl::InvalidArgumentError("not JSON: " + fault->what);
   }
   try {
     return nlohmann::json::parse(text.begin(), text.end(),
@@ -19,9 +36,14 @@ absl::StatusOr<nlohmann::json> ParseJson(std::string_view text) {
                                      throw std::length_error("nested too deeply");
                                    return true;
                                  });
-  } catch (const nlohmann::json::exception& error) {
+  } catch (const nlohmann::json::parse_error& error) {
+    *fault = {error.byte > 0 ? error.byte - 1 : 0, Printable(Reason(error.what()))};
     return absl::InvalidArgumentError("not JSON: " + Printable(error.what()));
+  } catch (const nlohmann::json::exception& error) {
+    *fault = {0, Printable(error.what())};
+    return absl::InvalidArgumentError("not JSON: " + fault->what);
   } catch (const std::length_error& error) {
+    *fault = {0, error.what()};
     return absl::InvalidArgumentError(error.what());
   }
 }

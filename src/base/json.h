@@ -12,9 +12,16 @@ namespace svdllm {
 // The deepest nesting that is read. No file of a checkpoint's metadata is deeper.
 inline constexpr int kMaxJsonDepth = 64;
 
-// Returns the value of a whole text. INVALID_ARGUMENT, saying where, for anything that is not JSON
-// in UTF-8 or is nested deeper than kMaxJsonDepth. Of equal keys the last one counts.
-absl::StatusOr<nlohmann::json> ParseJson(std::string_view text);
+// Why a text is no JSON.
+struct JsonFault {
+  size_t position = 0;  // bytes in front of what the parser could not take
+  std::string what;     // "invalid literal; last read: 'N'", without a place
+};
+
+// The value of a whole text. INVALID_ARGUMENT, saying where, for anything that is not JSON in UTF-8
+// or is nested deeper than kMaxJsonDepth; and *fault, where the caller says by itself which place
+// of which file that is. Of equal keys the last one counts.
+absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, JsonFault* fault = nullptr);
 
 // Returns text for an error message: shortened, with '?' for everything that is not printable
 // ASCII.

@@ -29,11 +29,6 @@ absl::Status Corrupt(const std::string& path, std::string_view what) {
                    path + ": " + std::string(what));
 }
 
-bool Exists(const std::string& path) {
-  struct stat info;
-  return stat(path.c_str(), &info) == 0;
-}
-
 bool IsDirectory(const std::string& path) {
   struct stat info;
   return stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "base/random.h"
+#include "corpus/calibration.h"
 #include "model/cost.h"
 #include "model/decoder.h"
 

@@ -2,9 +2,10 @@
 #pragma once
 
 #include "checkpoint/checkpoint.h"
-#include "corpus/documents.h"
 #include "job/progress.h"
+#include "job/spec.h"
 #include "linalg/backend.h"
+#include "model/sequences.h"
 #include "tokenizer/tokenizer.h"
 
 namespace svdllm {

@@ -3,11 +3,11 @@
 
 #include <vector>
 
-#include "corpus/documents.h"
 #include "evaluate/prompts.h"
 #include "job/progress.h"
 #include "model/cost.h"
 #include "model/forward.h"
+#include "model/sequences.h"
 
 namespace svdllm {
 

@@ -49,7 +49,7 @@ absl::StatusOr<MeasureJob> LoadMeasureJob(const MeasureSpec& spec, const Tokeniz
   MeasureJob what;
   what.throughput = spec.throughput;
   for (const PerplexitySpec& text : spec.texts) {
-    ASSIGN_OR_RETURN(what.texts.emplace_back(), CutWindows(text, tokenizer));
+    ASSIGN_OR_RETURN(what.texts.emplace_back(), CutWindows(text, tokenizer, config));
   }
   for (const TaskSpec& task : spec.tasks) {
     ASSIGN_OR_RETURN(what.tasks.emplace_back(), LoadTask(task, tokenizer, config));

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "checkpoint/checkpoint.h"
-#include "corpus/documents.h"
+#include "corpus/windows.h"
 #include "job/progress.h"
 #include "linalg/backend.h"
 #include "model/cost.h"

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "corpus/encode.h"
 #include "model/rope.h"
 #include "tasks/load_items.h"
 #include "tasks/text.h"
@@ -82,9 +83,13 @@ absl::Status Named(const absl::Status& status, const TaskSpec& spec) {
   return Annotate(status, spec.name);
 }
 
+std::string QuestionName(const TaskSpec& spec, size_t item) {
+  return spec.name + ": question " + std::to_string(item);
+}
+
 absl::Status InvalidItem(const TaskSpec& spec, size_t item, const std::string& what) {
   return MakeError(absl::StatusCode::kInvalidArgument, kDatasetInvalid,
-                   spec.name + ": question " + std::to_string(item) + ": " + what);
+                   QuestionName(spec, item) + ": " + what);
 }
 
 }  // namespace
@@ -119,6 +124,8 @@ absl::StatusOr<TaskData> LoadTask(const TaskSpec& spec, const Tokenizer& tokeniz
     data.new_tokens = std::min(kMaxNewTokens, std::max<int64_t>(positions / 2, 1));
     for (const TaskItem& item : data.items) {
       data.prompts.push_back(encoder.Prompt(item.contexts[0], data.new_tokens));
+      RETURN_IF_ERROR(CheckTokens(data.prompts.back(), tokenizer, config,
+                                  QuestionName(spec, data.prompts.size() - 1)));
       if (data.prompts.back().empty()) {
         return InvalidItem(spec, data.prompts.size() - 1, "its prompt has no tokens");
       }
@@ -139,6 +146,9 @@ absl::StatusOr<TaskData> LoadTask(const TaskSpec& spec, const Tokenizer& tokeniz
       if (!choice.ok()) {
         return InvalidItem(
             spec, i, "choice " + std::to_string(c) + ": " + std::string(choice.status().message()));
+      }
+      for (const std::vector<int32_t>* ids : {&choice->ids, &choice->targets}) {
+        RETURN_IF_ERROR(CheckTokens(*ids, tokenizer, config, QuestionName(spec, i)));
       }
       choices.push_back(*std::move(choice));
     }

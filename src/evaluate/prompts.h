@@ -38,11 +38,12 @@ struct TaskData {
 // first question. INVALID_FIELD or DATASET_INVALID, with the task's name in front.
 absl::Status CheckTask(const TaskSpec& spec);
 
-// Reads and encodes a task. Special tokens are those that the tokenizer adds by itself (usually a
-// BOS); there are none where the text begins with a BOS that is written out. Spaces at the end of a
-// context go over to the continuation. The continuation's ids are the ids of the whole text behind
-// as many as the context alone has. An empty context is a BOS, or an EOS where there is none. What
-// exceeds the model's positions is cut off on the left.
+// Reads and encodes. Special tokens are those that the tokenizer adds by itself (usually a BOS),
+// but none where the text begins with a BOS written out; spaces at the end of a context go over to
+// the continuation, whose ids are those of the whole behind as many as the context alone has; an
+// empty context is a BOS, or an EOS where there is none. What exceeds the model's positions is cut
+// off on the left. The errors of LoadItems, with the task's name in front; MODEL_CORRUPT where the
+// model has no embedding for a token of a question.
 absl::StatusOr<TaskData> LoadTask(const TaskSpec& spec, const Tokenizer& tokenizer,
                                   const ModelConfig& config);
 

@@ -43,8 +43,9 @@ std::string OutputFormatName(OutputFormat format);
 // kStrippedRows takes off the white space around a line.
 enum class TextRows { kWhole, kWikiTextRows, kStrippedRows };
 
-// A text: a file (one document), a .jsonl file (one document per line: a string, or an object's
-// text_field) or a .json file (an array of the same).
+// A text: a file of UTF-8 (one document), or JSON: .jsonl, .ndjson or .jsonlines (a document on
+// every line: a string, or an object's text_field) or .json (an array of the same, or the same
+// lines). Any of them compressed as .gz or .zst, and in either case of letters.
 struct TextSource {
   std::string path;
   std::string text_field = "text";

@@ -4,6 +4,7 @@
 #include "artifact/writer.h"
 #include "compress/allocate.h"
 #include "compress/layers.h"
+#include "corpus/calibration.h"
 #include "corpus/model_samples.h"
 #include "evaluate/measure.h"
 #include "evaluate/throughput.h"
@@ -81,7 +82,7 @@ absl::StatusOr<Inputs> Draw(const CompressJob& job, Backend& backend, Progress& 
   };
   ASSIGN_OR_RETURN(CalibrationData data,
                    DrawCalibration(spec.calibration, spec.evaluate_held_out ? kHeldOutWindows : 0,
-                                   tokenizer, sampler));
+                                   tokenizer, checkpoint.config(), sampler));
   ASSIGN_OR_RETURN(MeasureJob measure,
                    LoadMeasureJob(spec.measure, tokenizer, checkpoint.config()));
   measure.texts.insert(measure.texts.begin(), data.held_out.begin(), data.held_out.end());

@@ -10,16 +10,20 @@
 #include "evaluate/throughput.h"
 #include "model/decoder.h"
 #include "tasks/task_table.h"
+#include "text/text_file.h"
 
 namespace svdllm {
 namespace {
 
-// The most tokens that a file may have: hardly a tokenizer makes more of them than there are bytes.
+// The most tokens that a file may have: hardly a tokenizer makes more of them than there are bytes,
+// and of compressed bytes a text has no more than this many times as many.
 int64_t TokensIn(const std::string& path) {
   constexpr int64_t kMany = int64_t{1} << 40;
   std::error_code error;
   const auto bytes = std::filesystem::file_size(path, error);
-  return error ? kMany : std::min(static_cast<int64_t>(bytes), kMany);
+  if (error) return kMany;
+  const bool compressed = TextNameOf(path).compression != Compression::kNone;
+  return std::min(static_cast<int64_t>(bytes), kMany) * (compressed ? kMaxExpansion : 1);
 }
 
 // As many questions as are answered together: their choices share a beginning, which each of them

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
-#include "corpus/documents.h"
+#include "corpus/windows.h"
 #include "job/progress.h"
 #include "job/spec.h"
 #include "linalg/counting/backend.h"

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
-#include "base/files.h"
-#include "base/utf8.h"
 #include "tasks/csv.h"
 #include "tasks/text.h"
+#include "text/json_rows.h"
+#include "text/text_file.h"
 
 namespace svdllm {
 namespace {
@@ -21,28 +21,7 @@ std::string Line(const std::string& path, int64_t number) {
 }
 
 // Far beyond any dataset; what is larger is another file.
-constexpr int64_t kMaxBytes = int64_t{1} << 30;
-
-// The text without a byte order mark.
-absl::StatusOr<std::string> ReadText(const std::string& path) {
-  for (const std::string_view ending : {".bz2", ".gz", ".xz", ".zst", ".zip", ".parquet"}) {
-    if (!path.ends_with(ending)) continue;
-    return Invalid(
-        path + (ending == ".parquet" ? ": write it as JSON lines first" : ": decompress it first") +
-        "; docs/tasks.md lists the files that are read");
-  }
-  absl::StatusOr<std::string> text = ReadFile(path, kMaxBytes);
-  if (!text.ok()) {
-    return MakeError(text.status().code(), kDatasetInvalid, std::string(text.status().message()));
-  }
-  if (text->rfind("\xEF\xBB\xBF", 0) == 0) text->erase(0, 3);
-  const size_t bad = FirstInvalidUtf8(*text);
-  if (bad != std::string::npos) {
-    const auto before = text->begin() + static_cast<std::ptrdiff_t>(bad);
-    return Invalid(Line(path, 1 + std::count(text->begin(), before, '\n')) + ": not UTF-8");
-  }
-  return text;
-}
+constexpr TextLimits kLimits = {int64_t{1} << 30};
 
 absl::StatusOr<std::vector<Record>> FromCsv(const std::string& text, const std::string& path,
                                             int64_t limit) {
@@ -83,32 +62,13 @@ absl::StatusOr<std::vector<Record>> FromSixLines(const std::string& text, const 
   return records;
 }
 
-absl::StatusOr<std::vector<Record>> FromJson(const std::string& text, const std::string& path,
-                                             int64_t limit) {
+absl::StatusOr<std::vector<Record>> FromJson(const TextFile& file, int64_t limit) {
   std::vector<Record> records;
-  const auto add = [&](const std::string& where, Json fields) -> absl::Status {
-    if (fields.is_discarded()) return Invalid(where + ": not valid JSON");
+  RETURN_IF_ERROR(ReadJsonRows(file, limit, [&](const std::string& where, Json fields) {
     if (!fields.is_object()) return Invalid(where + ": not a JSON object");
     records.push_back({where, std::move(fields)});
     return absl::OkStatus();
-  };
-  const auto full = [&] { return limit > 0 && static_cast<int64_t>(records.size()) == limit; };
-  const size_t first = text.find_first_not_of(" \t\r\n");
-  if (first != std::string::npos && text[first] == '[') {
-    Json array = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (array.is_discarded()) return Invalid(path + ": not valid JSON");
-    for (size_t i = 0; i < array.size() && !full(); ++i) {
-      RETURN_IF_ERROR(add(path + ": element " + std::to_string(i), std::move(array[i])));
-    }
-    return records;
-  }
-  int64_t number = 0;
-  for (const std::string_view line : SplitAt(text, '\n')) {
-    ++number;
-    if (full()) break;
-    if (StripSpace(line).empty()) continue;
-    RETURN_IF_ERROR(add(Line(path, number), Json::parse(line, nullptr, false)));
-  }
+  }));
   return records;
 }
 
@@ -127,19 +87,20 @@ absl::Status InvalidRecord(const Record& record, const std::string& what) {
 }
 
 absl::StatusOr<std::vector<Record>> ReadRecords(const std::string& path, int64_t limit) {
-  ASSIGN_OR_RETURN(const std::string text, ReadText(path));
-  const std::string ending = path.substr(std::min(path.rfind('.'), path.size()));
-  absl::StatusOr<std::vector<Record>> records = ending == ".csv"   ? FromCsv(text, path, limit)
-                                                : ending == ".txt" ? FromSixLines(text, path, limit)
-                                                                   : FromJson(text, path, limit);
+  ASSIGN_OR_RETURN(const TextFile file, ReadTextFile(path, kLimits));
+  if (file.ending == ".txt") RETURN_IF_ERROR(RefuseUnannouncedJson(file));
+  absl::StatusOr<std::vector<Record>> records =
+      file.ending == ".csv"   ? FromCsv(file.text, path, limit)
+      : file.ending == ".txt" ? FromSixLines(file.text, path, limit)
+                              : FromJson(file, limit);
   if (records.ok() && records->empty()) return Invalid(path + ": no questions in it");
   return records;
 }
 
 absl::Status AddLabels(const std::string& labels_path, std::string_view field, bool all,
                        std::vector<Record>& records) {
-  ASSIGN_OR_RETURN(const std::string text, ReadText(labels_path));
-  const std::vector<std::string_view> labels = SplitAtSpace(text);
+  ASSIGN_OR_RETURN(const TextFile file, ReadTextFile(labels_path, kLimits));
+  const std::vector<std::string_view> labels = SplitAtSpace(file.text);
   if (labels.size() < records.size() || (all && labels.size() > records.size())) {
     return Invalid(labels_path + ": " + std::to_string(labels.size()) + " labels for " +
                    std::to_string(records.size()) + " questions");

@@ -15,17 +15,17 @@ struct Record {
   nlohmann::json fields;
 };
 
-// Reads the records of a file, at most limit of them where limit > 0:
-//   .csv   one record per row; the first row names the fields
-//   .txt   six lines per record, as HellaSwag is passed around: query, gold, four choices
-//   else   JSON: an array of objects, or one object per line
-// DATASET_INVALID, naming file and line, for a file that is not of these, has no records or is
-// compressed.
+// The records of a file, limit at most where limit > 0. The ending, in either case and in front of
+// that of a compression, tells:
+//   .csv   a row each, fields named by the first row
+//   .txt   six lines each, as HellaSwag is passed around: query, gold, four choices
+//   else   JSON: an array of objects, or one on every line
+// DATASET_INVALID, naming file and line, for what is not that or has no records; the errors of
+// ReadTextFile (text/text_file.h).
 absl::StatusOr<std::vector<Record>> ReadRecords(const std::string& path, int64_t limit);
 
-// Sets a field of each record from a file with one label per line. `all` says that the records are
-// all that there are. DATASET_INVALID where the file has fewer lines than there are records or,
-// with `all`, more.
+// Sets a field of each record from a file with one label per line. DATASET_INVALID where it has
+// fewer lines than there are records, or, where the records are all there are, more.
 absl::Status AddLabels(const std::string& labels_path, std::string_view field, bool all,
                        std::vector<Record>& records);
 

@@ -1,11 +1,16 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <nlohmann/json.hpp>
 
+#include "base/utf8.h"
 #include "tasks/load_items.h"
 #include "tasks/scoring.h"
 #include "tests/fuzz/mutator.h"
+#include "tests/support/packed.h"
 #include "tests/support/temp_dir.h"
+#include "text/json_rows.h"
+#include "text/text_file.h"
 
 namespace svdllm {
 namespace {
@@ -86,6 +91,71 @@ TEST(DatasetFuzz, WhatIsReadCanBeAskedAndTheRestIsNamed) {
           const std::vector<double> values(item.choices.size(), -1.0);
           ASSERT_EQ(ScoreChoices(task.metrics, item, values).size(), task.metrics.size());
         }
+      }
+    }
+  });
+  EXPECT_GT(read, 0);
+  RecordProperty("read", static_cast<int>(read));
+}
+
+// Texts in every form that is read and some that are not: what comes out is UTF-8, and an error has
+// a reason and the file's name.
+TEST(DatasetFuzz, ATextIsReadOrNamed) {
+  testing::TempDir dir;
+  const std::string lines = "{\"text\": \"Once upon a time\"}\n{\"text\": \"there was é\"}\n";
+  std::string wide = "\xff\xfe";
+  for (const char c : lines) wide += {c, '\0'};
+  const std::map<std::string, std::vector<std::string>> seeds = {
+      {".jsonl", {lines, "\xef\xbb\xbf" + lines, wide}},
+      {".json", {"[\"one\", {\"text\": \"two\"}, {\"text\": [NaN, {}]}]", lines}},
+      {".txt", {"Once upon a time\nthere was é\n", "\xef\xbb\xbf" + lines, wide, "PAR1\x15\x04"}},
+      {".jsonl.gz", {testing::Gzip(lines), testing::Gzip("a") + testing::Gzip(lines)}},
+      {".json.zst", {testing::Zstd(lines), testing::Zstd("[") + testing::Zstd("\"a\"]")}},
+      {".txt.zst", {testing::Zstd(std::string(300000, 'x')), testing::Zstd(wide)}},
+  };
+  const std::vector<std::string> words = {"\xef\xbb\xbf",
+                                          "\xff\xfe",
+                                          "\x1f\x8b\x08",
+                                          "\x28\xb5\x2f\xfd",
+                                          "PAR1",
+                                          "ARROW1",
+                                          "<html",
+                                          "[",
+                                          "]",
+                                          "{",
+                                          "\"",
+                                          "\\ud83d",
+                                          "NaN",
+                                          "-Infinity",
+                                          "\n",
+                                          "\xed\xa0\x80",
+                                          testing::Gzip("x"),
+                                          testing::Zstd("x"),
+                                          std::string(4, '\0')};
+  std::map<std::string, testing::Mutator> mutators;
+  for (const auto& [ending, texts] : seeds) {
+    mutators.emplace(ending, testing::Mutator(texts, words));
+  }
+  int64_t read = 0;
+  testing::ForFuzzSeconds([&] {
+    for (auto& [ending, mutator] : mutators) {
+      const std::string path = dir.Write("data" + ending, mutator.Next());
+      for (const int64_t first_bytes : {int64_t{0}, int64_t{20}}) {
+        const auto file = ReadTextFile(path, {1 << 20, first_bytes});
+        absl::Status status = file.status();
+        if (file.ok()) {
+          ++read;
+          ASSERT_TRUE(IsValidUtf8(file->text));
+          ASSERT_TRUE(first_bytes > 0 || file->whole);
+          ASSERT_LE(file->text.size(), first_bytes > 0 ? 20u : 1u << 20);
+          status = ReadJsonRows(*file, 0, [](const std::string&, const nlohmann::json& value) {
+            EXPECT_FALSE(value.dump().empty());
+            return absl::OkStatus();
+          });
+        }
+        if (status.ok()) continue;
+        ASSERT_EQ(ErrorReason(status), kDatasetInvalid) << status.ToString();
+        ASSERT_NE(status.message().find("data" + ending), std::string::npos) << status.ToString();
       }
     }
   });

@@ -4,7 +4,7 @@
 #include <map>
 
 #include "compress/statistics.h"
-#include "corpus/documents.h"
+#include "corpus/windows.h"
 #include "evaluate/perplexity.h"
 #include "golden.h"
 #include "model/forward.h"
@@ -41,7 +41,7 @@ class GoldenModelTest : public ::testing::Test {
     spec.text = {dir_.File("stories.jsonl"), "text", Packing::kDocuments};
     spec.seq_len = 512;
     spec.limit = 4;
-    sequences_ = (*CutWindows(spec, *Tokenizer::Load(kTinyModel))).windows;
+    sequences_ = (*CutWindows(spec, *Tokenizer::Load(kTinyModel), checkpoint_->config())).windows;
     backend_ = NewCpuBackend();
   }
 

@@ -1,7 +1,12 @@
+#include <gmock/gmock.h>
+
 #include <set>
 
-#include "corpus/documents.h"
+#include "checkpoint/checkpoint.h"
+#include "corpus/calibration.h"
+#include "corpus/windows.h"
 #include "tests/support/job_fixture.h"
+#include "tests/support/packed.h"
 
 namespace svdllm {
 namespace {
@@ -11,49 +16,19 @@ class SequencesTest : public JobFixture {
   void SetUp() override {
     JobFixture::SetUp();
     tokenizer_ = std::make_unique<Tokenizer>(*Tokenizer::Load(model_));
+    config_ = Checkpoint::Open(model_)->config();
   }
   std::unique_ptr<Tokenizer> tokenizer_;
+  ModelConfig config_;
 };
-
-TEST_F(SequencesTest, ReadsTextJsonAndJsonl) {
-  using Documents = std::vector<std::string>;
-  EXPECT_EQ(*LoadDocuments({dir_.Write("a.txt", "one\n\ntwo")}), Documents{"one\n\ntwo"});
-  EXPECT_EQ(*LoadDocuments({dir_.Write("a.json", R"(["one", {"text": "two"}])")}),
-            (std::vector<std::string>{"one", "two"}));
-  EXPECT_EQ(
-      *LoadDocuments({dir_.Write("a.jsonl", "\"one\"\n\n{\"body\": \"t\\u00e9\"}\n"), "body"}),
-      (std::vector<std::string>{"one", "té"}));
-}
-
-TEST_F(SequencesTest, ErrorsNameFileAndLine) {
-  EXPECT_STATUS(LoadDocuments({dir_.Write("b.jsonl", "\"a\"\n{\"text\": 3}\n")}), kInvalidArgument,
-                kDatasetInvalid, {"b.jsonl: line 2", "'text'"});
-  EXPECT_STATUS(LoadDocuments({dir_.Write("c.jsonl", "\"a\"\n\n{oops\n")}), kInvalidArgument,
-                kDatasetInvalid, {"c.jsonl: line 3", "JSON"});
-  EXPECT_STATUS(LoadDocuments({dir_.Write("d.json", "{}")}), kInvalidArgument, kDatasetInvalid,
-                {"d.json", "array"});
-  EXPECT_STATUS(LoadDocuments({dir_.Write("e.json", "[]")}), kInvalidArgument, kDatasetInvalid,
-                {"e.json", "no text"});
-  EXPECT_STATUS(LoadDocuments({dir_.File("none")}), kNotFound, kDatasetInvalid, {"none"});
-}
-
-TEST_F(SequencesTest, BenchmarksFilesAreReadByLines) {
-  TextSource source{dir_.Write("rows.txt", " = Title = \n \n a b \nend")};
-  source.rows = TextRows::kWikiTextRows;
-  EXPECT_EQ(*LoadDocuments(source),
-            (std::vector<std::string>{" = Title = \n", "", " a b \n", "end"}));
-  source.rows = TextRows::kStrippedRows;
-  EXPECT_EQ(*LoadDocuments(source), (std::vector<std::string>{"= Title =", "", "a b", "end"}));
-  source.max_documents = 3;
-  EXPECT_EQ(*LoadDocuments(source), (std::vector<std::string>{"= Title =", "", "a b"}));
-}
 
 TEST_F(SequencesTest, DrawsBySeedAndHoldsOut) {
   CalibrationSpec spec;
   spec.sources = {{{text_}}};
   spec.samples = 20;
   spec.seq_len = 64;
-  const auto a = DrawCalibration(spec, 8, *tokenizer_), b = DrawCalibration(spec, 8, *tokenizer_);
+  const auto a = DrawCalibration(spec, 8, *tokenizer_, config_),
+             b = DrawCalibration(spec, 8, *tokenizer_, config_);
   ASSERT_OK(a);
   EXPECT_EQ(a->calibration.ids, b->calibration.ids);
   EXPECT_EQ(a->calibration.count(), 20);
@@ -64,14 +39,14 @@ TEST_F(SequencesTest, DrawsBySeedAndHoldsOut) {
   EXPECT_TRUE(held_out.held_out);
   EXPECT_EQ(held_out.windows.count(), 8);
   spec.seed = 4;
-  EXPECT_NE(DrawCalibration(spec, 8, *tokenizer_)->calibration.ids, a->calibration.ids);
+  EXPECT_NE(DrawCalibration(spec, 8, *tokenizer_, config_)->calibration.ids, a->calibration.ids);
   // What is held out is the end of the text, which no draw reaches.
   const std::vector<int32_t> all = tokenizer_->Encode(*ReadFile(text_), true);
   EXPECT_TRUE(
       std::equal(held_out.windows.ids.begin(), held_out.windows.ids.end(), all.end() - 8 * 64));
   spec.samples = 2000;
   const std::string held(reinterpret_cast<const char*>(&*(all.end() - 8 * 64)), 64 * 4);
-  const auto many = DrawCalibration(spec, 8, *tokenizer_);
+  const auto many = DrawCalibration(spec, 8, *tokenizer_, config_);
   const std::string drawn(reinterpret_cast<const char*>(many->calibration.ids.data()),
                           many->calibration.ids.size() * 4);
   EXPECT_EQ(drawn.find(held), std::string::npos);
@@ -85,15 +60,15 @@ TEST_F(SequencesTest, DocumentsKeepTheirOwnLengths) {
   spec.first_document = 2;
   spec.samples = 3;
   spec.seq_len = 4;
-  const auto data = DrawCalibration(spec, 1, *tokenizer_);
+  const auto data = DrawCalibration(spec, 1, *tokenizer_, config_);
   ASSERT_OK(data);
   // Documents 2, 3 and 4: BOS and as many letters, cut at four tokens.
   EXPECT_EQ(data->calibration.offsets, (std::vector<int64_t>{0, 3, 7, 11}));
   EXPECT_EQ(data->calibration.ids[0], 256);
   EXPECT_EQ(data->held_out.at(0).windows.count(), 4);
   spec.first_document = 100;
-  EXPECT_STATUS(DrawCalibration(spec, 1, *tokenizer_), kInvalidArgument, kCalibrationInvalid,
-                {"docs.jsonl", "100"});
+  EXPECT_STATUS(DrawCalibration(spec, 1, *tokenizer_, config_), kInvalidArgument,
+                kCalibrationInvalid, {"docs.jsonl", "100"});
 }
 
 TEST_F(SequencesTest, SamplesAreSplitByWeightAndNoneIsLeftOut) {
@@ -135,7 +110,7 @@ TEST_F(SequencesTest, SourcesAreDrawnEachAsIfAlone) {
     }
     return absl::StatusOr<Sequences>(sequences);
   };
-  const auto data = DrawCalibration(spec, 8, *tokenizer_, sampler);
+  const auto data = DrawCalibration(spec, 8, *tokenizer_, config_, sampler);
   ASSERT_OK(data);
   EXPECT_EQ(sampled_with, spec.seed + 2);
   EXPECT_EQ(data->calibration.count(), 20);
@@ -147,7 +122,7 @@ TEST_F(SequencesTest, SourcesAreDrawnEachAsIfAlone) {
     one.sources = {spec.sources[source]};
     one.samples = samples;
     one.seed = spec.seed + source;
-    const CalibrationData drawn = *DrawCalibration(one, 8, *tokenizer_, sampler);
+    const CalibrationData drawn = *DrawCalibration(one, 8, *tokenizer_, config_, sampler);
     expected.insert(expected.end(), drawn.calibration.ids.begin(), drawn.calibration.ids.end());
   };
   alone(0, 6), alone(1, 2), alone(2, 4), alone(3, 8);
@@ -163,7 +138,7 @@ TEST_F(SequencesTest, SourcesAreDrawnEachAsIfAlone) {
 
   // The same text twice: not the same sequences, and two names.
   spec.sources = {{{text_}}, {{text_}}};
-  const auto twice = DrawCalibration(spec, 8, *tokenizer_);
+  const auto twice = DrawCalibration(spec, 8, *tokenizer_, config_);
   ASSERT_OK(twice);
   EXPECT_FALSE(std::equal(twice->calibration.ids.begin(), twice->calibration.ids.begin() + 640,
                           twice->calibration.ids.begin() + 640));
@@ -175,18 +150,18 @@ TEST_F(SequencesTest, ABadSourceIsNamed) {
   spec.samples = 4;
   spec.seq_len = 64;
   spec.sources = {{{text_}}, {{dir_.Write("short.txt", "few")}}};
-  EXPECT_STATUS(DrawCalibration(spec, 8, *tokenizer_), kInvalidArgument, kCalibrationInvalid,
-                {"short.txt", "4 tokens"});
+  EXPECT_STATUS(DrawCalibration(spec, 8, *tokenizer_, config_), kInvalidArgument,
+                kCalibrationInvalid, {"short.txt", "4 tokens"});
   // A source without a document is not covered up by another's.
   spec.sources[1] = {{dir_.Write("empty.jsonl", "\"\"\n\"x\"\n"), "text", Packing::kDocuments}};
   spec.first_document = 2;
-  EXPECT_STATUS(DrawCalibration(spec, 8, *tokenizer_), kInvalidArgument, kCalibrationInvalid,
-                {"empty.jsonl"});
+  EXPECT_STATUS(DrawCalibration(spec, 8, *tokenizer_, config_), kInvalidArgument,
+                kCalibrationInvalid, {"empty.jsonl"});
   spec.sources = {{{text_}}, {{}, true}};
   const auto failing = [](int64_t, int64_t, uint64_t) -> absl::StatusOr<Sequences> {
     return absl::CancelledError("enough");
   };
-  EXPECT_EQ(DrawCalibration(spec, 8, *tokenizer_, failing).status().code(),
+  EXPECT_EQ(DrawCalibration(spec, 8, *tokenizer_, config_, failing).status().code(),
             absl::StatusCode::kCancelled);
 }
 
@@ -194,16 +169,63 @@ TEST_F(SequencesTest, WindowsCoverTheTextWithoutOverlap) {
   PerplexitySpec spec;
   spec.text.path = dir_.Write("w.txt", "abcdefghij");  // eleven tokens with BOS
   spec.seq_len = 4;
-  auto data = CutWindows(spec, *tokenizer_);
+  auto data = CutWindows(spec, *tokenizer_, config_);
   ASSERT_OK(data);
   EXPECT_EQ(data->windows.offsets, (std::vector<int64_t>{0, 4, 8}));
   EXPECT_EQ(data->leftover_tokens, 3);
   spec.limit = 1;
-  EXPECT_EQ(CutWindows(spec, *tokenizer_)->windows.count(), 1);
+  EXPECT_EQ(CutWindows(spec, *tokenizer_, config_)->windows.count(), 1);
   spec.seq_len = 100;  // a short text is one window
-  data = CutWindows(spec, *tokenizer_);
+  data = CutWindows(spec, *tokenizer_, config_);
   EXPECT_EQ(data->windows.offsets, (std::vector<int64_t>{0, 11}));
   EXPECT_EQ(data->leftover_tokens, 0);
+}
+
+// The same documents under four names.
+TEST_F(SequencesTest, FormsOfOneTextGiveTheSameTokens) {
+  std::string lines;
+  for (int i = 0; i < 60; ++i) lines += "{\"text\": \"Étude no. " + std::to_string(i * i) + "\"}\n";
+  PerplexitySpec spec;
+  spec.seq_len = 64;
+  for (const Packing packing : {Packing::kConcatenated, Packing::kDocuments}) {
+    spec.text.packing = packing;
+    spec.text.path = dir_.Write("a.jsonl", lines);
+    const auto plain = CutWindows(spec, *tokenizer_, config_);
+    ASSERT_OK(plain);
+    for (const auto& [name, bytes] : {std::pair<const char*, std::string>{"a.NDJSON", lines},
+                                      {"b.jsonl.gz", testing::Gzip(lines)},
+                                      {"b.jsonl.zst", testing::Zstd(lines)},
+                                      {"B.JSONL.ZST", testing::Zstd("\xef\xbb\xbf" + lines)},
+                                      {"b.json", lines}}) {
+      spec.text.path = dir_.Write(name, bytes);
+      const auto other = CutWindows(spec, *tokenizer_, config_);
+      ASSERT_OK(other);
+      EXPECT_EQ(other->windows.ids, plain->windows.ids) << name;
+      EXPECT_EQ(other->windows.offsets, plain->windows.offsets) << name;
+    }
+  }
+}
+
+TEST_F(SequencesTest, ATokenBeyondTheEmbeddingsIsNamed) {
+  PerplexitySpec spec;
+  spec.text.path = dir_.Write("z.txt", "abc</s>defghi");
+  spec.seq_len = 8;
+  CalibrationSpec calibration;
+  calibration.sources = {{{spec.text.path}}};
+  calibration.samples = 1;
+  calibration.seq_len = 8;
+  config_.vocab_size = 258;
+  ASSERT_OK(CutWindows(spec, *tokenizer_, config_));
+  config_.vocab_size = 257;
+  for (const Packing packing : {Packing::kConcatenated, Packing::kDocuments}) {
+    spec.text.packing = calibration.sources[0].text.packing = packing;
+    EXPECT_STATUS(CutWindows(spec, *tokenizer_, config_), kInvalidArgument, kModelCorrupt,
+                  {"z.txt: the token '</s>' has the id 257", "ids below 257 only"});
+    EXPECT_STATUS(DrawCalibration(calibration, 0, *tokenizer_, config_), kInvalidArgument,
+                  kModelCorrupt, {"calibration: ", "z.txt: the token '</s>'"});
+    EXPECT_STATUS(CheckCalibration(calibration, 0, *tokenizer_, config_), kInvalidArgument,
+                  kModelCorrupt, {"z.txt: the token '</s>'"});
+  }
 }
 
 }  // namespace

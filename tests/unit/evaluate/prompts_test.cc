@@ -16,6 +16,7 @@ class TaskPromptsTest : public JobFixture {
     JobFixture::SetUp();
     tokenizer_ = std::make_unique<Tokenizer>(*Tokenizer::Load(model_));
     config_.max_position_embeddings = 32;
+    config_.vocab_size = 260;
   }
   Ids Encode(const std::string& text) { return tokenizer_->Encode(text, false); }
   absl::StatusOr<TaskData> Load(const std::string& task, const std::string& line) {
@@ -92,6 +93,18 @@ TEST_F(TaskPromptsTest, GenerationsKeepRoom) {
   const auto roomy = Load("gsm8k", R"({"question": "How many?", "answer": "#### 3"})");
   EXPECT_EQ(roomy->new_tokens, 256);
   EXPECT_EQ(roomy->prompts[0], Joined({256}, Encode("Question: How many?\nAnswer:")));
+}
+
+TEST_F(TaskPromptsTest, ATokenBeyondTheEmbeddingsIsNamed) {
+  config_.vocab_size = 257;
+  const char* const questions[] = {R"({"query": "a</s>b", "choices": ["x", "y"], "gold": 0})",
+                                   R"({"query": "ab", "choices": ["x", "y</s>"], "gold": 0})"};
+  for (const char* question : questions) {
+    EXPECT_STATUS(Load("multiple_choice", question), kInvalidArgument, kModelCorrupt,
+                  {"asked: question 0: the token '</s>' has the id 257"});
+  }
+  EXPECT_STATUS(Load("gsm8k", R"({"question": "How</s>?", "answer": "#### 3"})"), kInvalidArgument,
+                kModelCorrupt, {"asked: question 0: the token '</s>'"});
 }
 
 TEST_F(TaskPromptsTest, ErrorsNameTheTask) {

@@ -7,10 +7,11 @@
 #include "artifact/writer.h"
 #include "compress/allocate.h"
 #include "compress/layers.h"
-#include "corpus/documents.h"
+#include "corpus/calibration.h"
 #include "pipeline/plan.h"
 #include "pipeline/publish.h"
 #include "tests/support/job_fixture.h"
+#include "tests/support/packed.h"
 #include "tokenizer/tokenizer.h"
 
 namespace svdllm {
@@ -39,7 +40,8 @@ class MemoryPlanTest : public JobFixture {
                                        const std::string& name) {
     const auto& [spec, checkpoint, linears] = job;
     const Tokenizer tokenizer = *Tokenizer::Load(model_);
-    const CalibrationData data = *DrawCalibration(spec.calibration, 0, tokenizer);
+    const CalibrationData data =
+        *DrawCalibration(spec.calibration, 0, tokenizer, checkpoint.config());
     const RunHooks hooks;
     Progress progress(hooks, 1, checkpoint.config().num_layers);
     const CompressRun run{spec,      checkpoint, linears,  data.calibration,
@@ -143,6 +145,22 @@ TEST_F(MemoryPlanTest, CountsAnEvaluation) {
   ASSERT_OK(plan);
   EXPECT_GT(plan->peak_device_bytes, 0);
   EXPECT_GT(plan->baseline_parameters, plan->parameters);
+}
+
+TEST_F(MemoryPlanTest, ACompressedTextIsPlannedForWhatItHolds) {
+  EvaluateSpec spec;
+  spec.model_dir = spec.model_uri = model_;
+  PerplexitySpec text;
+  text.name = "text";
+  text.text.path = text_;
+  text.seq_len = 64;
+  spec.measure.texts = {text};
+  const auto plain = testing::PlanEvaluate(spec);
+  spec.measure.texts[0].text.path = dir_.Write("text.txt.gz", testing::Gzip(*ReadFile(text_)));
+  const auto compressed = testing::PlanEvaluate(spec);
+  ASSERT_OK(plain);
+  ASSERT_OK(compressed);
+  EXPECT_GE(compressed->peak_host_bytes, plain->peak_host_bytes);
 }
 
 TEST_F(MemoryPlanTest, ManyTokensAreNotGoneThrough) {

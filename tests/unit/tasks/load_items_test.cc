@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "tests/support/packed.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -92,6 +93,49 @@ TEST_F(LoadItemsTest, RefusesFilesThatAreNotDatasets) {
   source.path = dir_.Write("latin.jsonl", Question(1) + "{\"query\": \"\xe9\"}\n");
   EXPECT_STATUS(Load("multiple_choice", source), kInvalidArgument, kDatasetInvalid,
                 {"latin.jsonl: line 2", "UTF-8"});
+}
+
+TEST_F(LoadItemsTest, CompressedFilesAreReadAsTheirNamesSay) {
+  const std::string questions = Question(1) + Question(2);
+  const std::string six = "query: a\n2\nx\ny\nz\nw\n";
+  TaskSource source;
+  for (const auto& [name, bytes] : {std::pair<const char*, std::string>{"a.JSONL", questions},
+                                    {"a.jsonl.gz", testing::Gzip(questions)},
+                                    {"a.ndjson.zst", testing::Zstd("\xef\xbb\xbf" + questions)}}) {
+    source.path = dir_.Write(name, bytes);
+    const auto items = Load("multiple_choice", source);
+    ASSERT_OK(items);
+    EXPECT_EQ(items->size(), 2u) << name;
+  }
+  source.path = dir_.Write("h.TXT.gz", testing::Gzip(six));
+  EXPECT_OK(Load("hellaswag", source));
+  source.path =
+      dir_.Write("t.csv.zst", testing::Zstd("Question,Correct Answers,Incorrect Answers\na,b,c\n"));
+  EXPECT_OK(Load("truthfulqa_gen", source));
+  source = {};
+  source.path = dir_.Write("p.jsonl", R"({"goal": "g", "sol1": "s", "sol2": "t", "score": NaN})");
+  source.labels_path = dir_.Write("labels.lst.gz", testing::Gzip("1\n"));
+  EXPECT_OK(Load("piqa", source));
+}
+
+TEST_F(LoadItemsTest, FilesAreNamedForWhatTheyAre) {
+  TaskSource source;
+  const auto refuses = [&](const char* task, const std::string& name, const std::string& bytes,
+                           std::initializer_list<std::string_view> parts) {
+    source.path = dir_.Write(name, bytes);
+    EXPECT_STATUS(Load(task, source), kInvalidArgument, kDatasetInvalid, parts);
+  };
+  refuses("piqa", "a.parquet", "PAR1\x15\x04", {"a.parquet", "read_parquet(\"a.parquet\")"});
+  refuses("piqa", "a.jsonl", testing::Gzip(Question(1)), {"a.jsonl", "gzip", "does not say"});
+  refuses("multiple_choice", "b.jsonl", "query,choices,gold\nq,a,0\n", {"line 1", "read_csv"});
+  refuses("hellaswag", "h.txt", Question(1), {"h.txt", "JSON lines", ".jsonl"});
+  refuses("multiple_choice", "c.jsonl", Question(1) + "{\"query\": \"\\ud83d\"}",
+          {"c.jsonl: line 2, column 18", "surrogate"});
+  refuses("piqa", "d.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n",
+          {"git lfs pull"});
+  source.labels_path = dir_.Write("labels.lst", std::string("\xff\xfe\x31\0", 4));
+  source.path = dir_.Write("e.jsonl", R"({"goal": "g", "sol1": "s", "sol2": "t"})");
+  EXPECT_STATUS(Load("piqa", source), kInvalidArgument, kDatasetInvalid, {"labels.lst", "UTF-16"});
 }
 
 }  // namespace

@@ -1,0 +1,53 @@
+#include "corpus/encode.h"
+
+#include <algorithm>
+
+#include "base/json.h"
+
+namespace svdllm {
+
+absl::Status CheckTokens(std::span<const int32_t> ids, const Tokenizer& tokenizer,
+                         const ModelConfig& config, const std::string& where) {
+  if (tokenizer.vocab_size() <= config.vocab_size) return absl::OkStatus();
+  const auto bad = std::find_if(ids.begin(), ids.end(),
+                                [&](int32_t id) { return id < 0 || id >= config.vocab_size; });
+  if (bad == ids.end()) return absl::OkStatus();
+  const std::string text = tokenizer.Decode(std::span(&*bad, 1), /*skip_special_tokens=*/false);
+  return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt,
+                   where + ": the token '" + Printable(text) + "' has the id " +
+                       std::to_string(*bad) + ", but the model has embeddings for ids below " +
+                       std::to_string(config.vocab_size) +
+                       " only: a token was added without embeddings for it, or the tokenizer is "
+                       "another model's");
+}
+
+absl::StatusOr<std::vector<int32_t>> EncodeJoined(const std::vector<std::string>& documents,
+                                                  const Tokenizer& tokenizer,
+                                                  const ModelConfig& config,
+                                                  const std::string& where) {
+  std::string text;
+  for (size_t i = 0; i < documents.size(); ++i) {
+    if (i > 0) text += "\n\n";
+    text += documents[i];
+  }
+  std::vector<int32_t> ids = tokenizer.Encode(text, /*add_special_tokens=*/true);
+  RETURN_IF_ERROR(CheckTokens(ids, tokenizer, config, where));
+  return ids;
+}
+
+absl::StatusOr<size_t> AppendDocuments(const std::vector<std::string>& documents, size_t first,
+                                       int64_t count, int64_t seq_len, const Tokenizer& tokenizer,
+                                       const ModelConfig& config, const std::string& where,
+                                       Sequences& sequences) {
+  size_t i = first;
+  for (; i < documents.size() && sequences.count() < count; ++i) {
+    std::vector<int32_t> ids = tokenizer.Encode(documents[i], /*add_special_tokens=*/true);
+    if (static_cast<int64_t>(ids.size()) > seq_len) ids.resize(static_cast<size_t>(seq_len));
+    if (ids.size() < 2) continue;
+    RETURN_IF_ERROR(CheckTokens(ids, tokenizer, config, where));
+    sequences.Append(ids);
+  }
+  return i;
+}
+
+}  // namespace svdllm
