@@ -92,6 +92,12 @@ HandlerResult ToHandlerResult(const CompressResult& result) {
     handled.events.push_back({EventKind::kArtifact, event.SerializeAsString()});
     handled.counters[kArtifactBytes] += static_cast<double>(artifact.weight_bytes);
   }
+  for (const std::string& warning : result.calibration.warnings) {
+    v1::LogMessage message;
+    message.set_level("warning");
+    message.set_text(warning);
+    handled.events.push_back({EventKind::kLog, message.SerializeAsString()});
+  }
   for (const StageTime& stage : result.stages) {
     CountStage(stage.stage, stage.seconds, handled.counters);
   }

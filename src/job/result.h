@@ -93,11 +93,19 @@ struct ArtifactResult {
   Figures figures;  // after
 };
 
+// What a compression calibrated on, which may be less than was asked for.
+struct CalibrationUse {
+  int64_t sequences = 0;  // of all texts; 0: none was drawn
+  int64_t tokens = 0;
+  std::vector<std::string> warnings;  // for people: "few.jsonl: 3 documents are fewer than …"
+};
+
 struct CompressResult {
   int64_t parameters = 0;         // before
   int64_t target_parameters = 0;  // of the linear layers in scope, before
   int64_t weight_bytes = 0;       // before
   Figures before;
+  CalibrationUse calibration;
   std::vector<ArtifactResult> artifacts;
   std::vector<StageTime> stages;
   int64_t peak_host_bytes = 0;

@@ -169,6 +169,8 @@ absl::Status Compress(const CompressJob& job, Backend& backend, const RunHooks& 
                     SamplingFlops(spec, checkpoint) + CompressFlops(spec, checkpoint, expected, {}),
                     checkpoint.config().num_layers, &backend);
   ASSIGN_OR_RETURN(const Inputs inputs, Draw(job, backend, progress));
+  result.calibration = {inputs.calibration.calibration.count(),
+                        inputs.calibration.calibration.tokens(), inputs.calibration.warnings};
   progress.Enter("evaluate");
   // First: a batch that does not fit is found out before the long work.
   ASSIGN_OR_RETURN(result.before.throughputs,

@@ -135,9 +135,9 @@ Data SourcesData(const std::vector<CalibrationSource>& sources) {
   return list;
 }
 
-Data CalibrationData(const CompressSpec& spec) {
+Data CalibrationData(const CompressSpec& spec, const CompressResult& job) {
   if (RowOf(spec.method).statistic == Statistic::kNone) return Nothing();
-  return DataObject{{"samples", fmt::to_string(spec.calibration.samples)},
+  return DataObject{{"samples", fmt::to_string(UsedSamples(spec, job))},
                     {"seq_len", fmt::to_string(spec.calibration.seq_len)},
                     {"seed", fmt::to_string(spec.calibration.seed)},
                     {"sources", SourcesData(spec.calibration.sources)}};
@@ -191,7 +191,7 @@ Data CardData(const Checkpoint& source, const CompressSpec& spec, const Compress
   card["tasks"] = TaskRows(job.before.tasks, artifact.figures.tasks);
   card["text_prefill"] = TextPrefill(job.before, artifact.figures);
   card["speed"] = SpeedData(job.before.throughputs, artifact.figures.throughputs);
-  card["calibration"] = CalibrationData(spec);
+  card["calibration"] = CalibrationData(spec, job);
   SetMatrices(artifact.matrices, card);
   return card;
 }

@@ -42,14 +42,15 @@ Data TimeData(const CompressResult& job) {
   return DataObject{{"total", Seconds(total)}, {"stages", stages}};
 }
 
-Data CalibrationData(const CalibrationSpec& calibration) {
+Data CalibrationData(const CompressSpec& spec, const CompressResult& job) {
+  const CalibrationSpec& calibration = spec.calibration;
   DataList sources;
   for (const CalibrationSource& source : calibration.sources) {
     sources.push_back(
         DataObject{{"separator", sources.empty() ? "" : ", "},
                    {"text", source.model_samples ? Nothing() : Data(BaseName(source.text.path))}});
   }
-  return DataObject{{"samples", fmt::to_string(calibration.samples)},
+  return DataObject{{"samples", fmt::to_string(UsedSamples(spec, job))},
                     {"seq_len", fmt::to_string(calibration.seq_len)},
                     {"sources", sources}};
 }
@@ -101,7 +102,7 @@ Data CompressionData(const CompressSpec& spec, const CompressResult& job,
   SetMeasured({"before", "after", job.before, artifact.figures}, page);
   SetMatrices(spec, artifact.matrices, page);
   page["time"] = TimeData(job);
-  page["calibration"] = CalibrationData(spec.calibration);
+  page["calibration"] = CalibrationData(spec, job);
   return page;
 }
 
