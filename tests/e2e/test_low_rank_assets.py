@@ -4,18 +4,20 @@
     python -m unittest tests/e2e/test_low_rank_assets.py        (torch, transformers, safetensors)
 """
 
+import contextlib
 import json
 import pathlib
 import pickle
 import shutil
 import tempfile
 import unittest
+from unittest import mock
 
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-ASSETS = pathlib.Path(__file__).resolve().parents[2] / "src" / "pipeline" / "assets"
+ASSETS = pathlib.Path(__file__).resolve().parents[2] / "src" / "artifact" / "assets"
 transformers.utils.logging.disable_progress_bar()
 TAKES_DTYPE = int(transformers.__version__.split(".")[0]) >= 5
 
@@ -122,6 +124,40 @@ def load(directory, auto=transformers.AutoModelForCausalLM, **options):
     model, info = auto.from_pretrained(directory, trust_remote_code=True, output_loading_info=True,
                                        **options)
     return model.eval(), {key: value for key, value in info.items() if value}
+
+
+@contextlib.contextmanager
+def parameters_on_meta():
+    """As vLLM builds a model (init_on_device_without_buffers): parameters move to the meta device as
+    they are registered, buffers stay where the code made them."""
+    register = torch.nn.Module.register_parameter
+
+    def on_meta(module, name, parameter):
+        register(module, name, parameter)
+        if parameter is not None:
+            module._parameters[name] = torch.nn.Parameter(parameter.to("meta"))
+
+    with mock.patch.object(torch.nn.Module, "register_parameter", on_meta):
+        yield
+
+
+@torch.no_grad()
+def load_as_vllm_does(directory):
+    """The base model, without from_pretrained: empty parameters in place of those on the meta
+    device, then the file's tensors copied into parameters and buffers, which must all exist."""
+    config = transformers.AutoConfig.from_pretrained(directory, trust_remote_code=True)
+    with parameters_on_meta():
+        model = transformers.AutoModel.from_config(config, trust_remote_code=True)
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                module._parameters[name] = torch.nn.Parameter(
+                    torch.full_like(parameter, torch.nan, device="cpu"))
+    targets = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for name, value in load_file(directory / "model.safetensors").items():
+        if name != "lm_head.weight":
+            targets[name.removeprefix("model.")].copy_(value)
+    return model.eval()
 
 
 class LowRankAssets(unittest.TestCase):
@@ -289,6 +325,15 @@ class LowRankAssets(unittest.TestCase):
         with self.assertRaises(Exception):
             transformers.AutoModelForCausalLM.from_pretrained(self.directory,
                                                               trust_remote_code=False)
+
+    def test_built_and_filled_as_vllm_does(self):
+        for family, changes in (("Llama", {"attention_bias": True}), ("Phi3", {})):
+            with self.subTest(family):
+                _, loaded = self.check(family=family, **changes)
+                base = load_as_vllm_does(self.directory)
+                with torch.no_grad():
+                    hidden = base(self.ids).last_hidden_state
+                    self.assertTrue(torch.equal(loaded.lm_head(hidden), loaded(self.ids).logits))
 
     def test_parallel_plan_names_the_factors(self):
         def some(model):

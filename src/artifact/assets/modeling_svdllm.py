@@ -46,8 +46,9 @@ class PivotedLinear(nn.Module):
         out = dense.out_features
         self.low_rank_a = nn.Linear(dense.in_features, rank, bias=False, **like)
         self.low_rank_b = nn.Linear(rank, out - rank, bias=False, **like)
-        order = torch.arange(out, dtype=torch.int32, device=dense.weight.device)
-        self.register_buffer("low_rank_order", order)
+        # Not on the weights' device: vLLM builds a model with its parameters on the meta device and
+        # its buffers on the real one, where it then copies what the file holds.
+        self.register_buffer("low_rank_order", torch.arange(out, dtype=torch.int32))
         self.register_parameter("bias", dense.bias)
 
     def forward(self, x):
