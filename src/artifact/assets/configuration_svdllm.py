@@ -15,7 +15,6 @@ A family's class, LowRankLlamaConfig and so on, is made when it is asked for: a 
 lacks one family still loads the others.
 """
 
-import collections
 import functools
 import re
 
@@ -26,16 +25,6 @@ ENCODINGS = ("plain", "pivoted")
 
 # What is in front of "Config" and "Model" in the names of transformers' classes.
 FAMILIES = ("Llama", "Mistral", "OPT", "Qwen2", "Qwen3", "Gemma2", "Gemma3Text", "Phi3")
-
-
-def _knows_replicate():
-    """Whether this transformers has the tensor-parallel style "replicate"; older ones reject it."""
-    try:
-        from transformers.integrations.tensor_parallel import ALL_PARALLEL_STYLES
-
-        return "replicate" in ALL_PARALLEL_STYLES
-    except ImportError:
-        return False
 
 
 def low_rank_modules(config):
@@ -61,28 +50,34 @@ def low_rank_tp_plan(dense_plan, config):
     """The stock plan with the rows of factored linears replaced: y = b(a(x)), a [rank, in].
 
     A column-parallel linear shares out b's rows; a is small and kept whole. A row-parallel one
-    shares out a's columns, so only `rank` numbers a token are reduced; b is kept whole. A linear
-    that is dense in some layers keeps its own row too, after its factors', because vLLM takes the
-    first row that matches the start of a name; transformers' own tensor parallelism refuses those.
+    shares out a's columns, so only `rank` numbers a token are reduced; b is kept whole. Only what
+    is shared out is named: what no row names is kept whole, in transformers and in vLLM, and not
+    every version knows a style that says so.
+
+    A linear that is dense in some layers is named there by the layer's number. A row for all layers
+    would share out its factors' `low_rank_a` as well in vLLM, which compares a row with the start
+    of a name. transformers' own tensor parallelism ignores rows with numbers, so that it stops at
+    such a layer where the shapes do not fit.
 
     Pivoted linears are kept whole: their rows are in an order of their own, which mixes all shards.
     What reads or feeds a whole linear cannot be shared out either, so there is no plan at all. Nor
     is there one for linears that are fused (Phi-3), whose stock plan gathers every output again.
     """
-    if not dense_plan or not _knows_replicate() or is_pivoted(config):
+    if not dense_plan or is_pivoted(config):
         return None
-    factor_styles = {"colwise": ("replicate", "colwise"), "rowwise": ("rowwise", "replicate")}
-    layers = collections.Counter(
-        re.sub(r"\.\d+\.", ".*.", path).removeprefix("model.") for path in low_rank_modules(config)
-    )
-    if any(dense_plan.get(module) not in factor_styles for module in layers):
+    shared_out = {"colwise": "low_rank_b", "rowwise": "low_rank_a"}
+    factored = {path.removeprefix("model.") for path in low_rank_modules(config)}
+    anywhere = {re.sub(r"\.\d+\.", ".*.", path) for path in factored}
+    if any(dense_plan.get(module) not in shared_out for module in anywhere):
         return None
     plan = {}
     for module, style in dense_plan.items():
-        if layers[module]:
-            plan[f"{module}.low_rank_a"], plan[f"{module}.low_rank_b"] = factor_styles[style]
-        if layers[module] < config.num_hidden_layers:
+        if module not in anywhere:
             plan[module] = style
+            continue
+        plan[f"{module}.{shared_out[style]}"] = style
+        layers = (module.replace("*", str(i)) for i in range(config.num_hidden_layers))
+        plan.update({path: style for path in layers if path not in factored})
     return plan
 
 
