@@ -364,6 +364,22 @@ class PivotedAssets(LowRankAssets):
         _, loaded = self.check()
         self.assertIsNone(loaded.config.base_model_tp_plan)
 
+    def test_rows_are_put_in_order_exactly(self):
+        _, loaded = self.check()
+        linear = loaded.model.layers[1].mlp.up_proj
+        for dtype in (torch.float32, torch.bfloat16):
+            linear.to(dtype)
+            for shape in ((32,), (5, 32), (2, 5, 32)):
+                x = torch.randn(shape, dtype=dtype, requires_grad=True)
+                pivots = linear.low_rank_a(x)
+                rows = torch.cat((pivots, linear.low_rank_b(pivots)), dim=-1)
+                expected = rows.index_select(-1, linear.low_rank_order)
+                y = linear(x)
+                self.assertTrue(torch.equal(y, expected))
+                weights = torch.randn_like(y)
+                self.assertTrue(torch.equal(*(torch.autograd.grad((out * weights).sum(), x)[0]
+                                              for out in (y, expected))))
+
     def test_order_follows_a_cast(self):
         _, loaded = self.check()
         linear = loaded.half().model.layers[0].mlp.up_proj

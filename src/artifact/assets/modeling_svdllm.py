@@ -54,7 +54,8 @@ class PivotedLinear(nn.Module):
     def forward(self, x):
         pivots = self.low_rank_a(x)
         rows = torch.cat((pivots, self.low_rank_b(pivots)), dim=-1)
-        y = rows.index_select(-1, self.low_rank_order)
+        # On a CPU index_select takes four times as long here, longer than many a low_rank_b.
+        y = rows.gather(-1, self.low_rank_order.long().expand_as(rows))
         return y if self.bias is None else y + self.bias
 
 
