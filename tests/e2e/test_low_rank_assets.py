@@ -9,6 +9,7 @@ import json
 import pathlib
 import pickle
 import shutil
+import sys
 import tempfile
 import unittest
 from unittest import mock
@@ -379,6 +380,38 @@ class PivotedAssets(LowRankAssets):
                 weights = torch.randn_like(y)
                 self.assertTrue(torch.equal(*(torch.autograd.grad((out * weights).sum(), x)[0]
                                               for out in (y, expected))))
+
+    def test_rows_written_in_place(self):
+        """The short cut for prefill on a CPU: where it is taken, and that it changes no bit."""
+        _, loaded = self.check()
+        code = sys.modules[type(loaded).__module__]
+
+        def make():
+            linear = code.PivotedLinear(torch.nn.Linear(96, 160, bias=False), 41)
+            linear.low_rank_order.copy_(torch.randperm(160))
+            return linear
+
+        linear, x = make(), torch.randn(2, 20, 96)
+        expected = linear(x).detach()  # with gradients: by the modules' own products
+        with torch.no_grad():
+            for rows in (x, x.reshape(40, 96), x.transpose(0, 1).contiguous().transpose(0, 1)):
+                self.assertTrue(linear._writes_in_place(rows))
+                self.assertTrue(torch.equal(linear(rows).reshape(expected.shape), expected))
+            traced = torch.compile(linear, backend="eager", fullgraph=True)
+            self.assertTrue(torch.equal(traced(x), expected))
+            self.assertFalse(linear._writes_in_place(x[:, :4]))
+            self.assertFalse(linear._writes_in_place(x.bfloat16()))
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                self.assertFalse(linear._writes_in_place(x))
+                self.assertEqual(linear(x).dtype, torch.bfloat16)
+            hooked, calls = make(), []
+            hooked.low_rank_b.register_forward_hook(lambda *call: calls.append(call))
+            hooked(x)
+            self.assertEqual(len(calls), 1)
+            adapted = make()
+            adapted.low_rank_a = torch.nn.Sequential(adapted.low_rank_a)
+            self.assertFalse(adapted._writes_in_place(x))
+        self.assertFalse(linear._writes_in_place(x))
 
     def test_order_follows_a_cast(self):
         _, loaded = self.check()
