@@ -6,6 +6,8 @@
 
 import contextlib
 import json
+import multiprocessing
+import operator
 import pathlib
 import pickle
 import shutil
@@ -354,6 +356,35 @@ class LowRankAssets(unittest.TestCase):
             "*.mlp.down_proj.low_rank_a": "rowwise",
             "1.mlp.down_proj": "rowwise",  # dense there only
         })
+
+    def test_pickles(self):
+        """torch.save keeps a whole model by pickle; so does a process that is spawned with one."""
+        for family in ("Llama", "OPT", "Phi3"):
+            with self.subTest(family):
+                _, loaded = self.check(family=family)
+                for module in loaded.modules():
+                    self.assertIs(pickle.loads(pickle.dumps(type(module))), type(module))
+                path = self.directory.parent / "model.pt"
+                torch.save(loaded, path)
+                again = torch.load(path, weights_only=False)
+                with torch.no_grad():
+                    self.assertTrue(torch.equal(again(self.ids).logits, loaded(self.ids).logits))
+
+    def test_is_passed_to_a_spawned_process(self):
+        _, loaded = self.check()
+        generate = operator.methodcaller("generate", self.ids[:, :5], max_new_tokens=8,
+                                         do_sample=False, pad_token_id=0)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            self.assertTrue(torch.equal(pool.apply(generate, (loaded,)), generate(loaded)))
+
+    def test_only_names_of_blocks_are_found(self):
+        _, loaded = self.check()
+        module = sys.modules[type(loaded).__module__]
+        block = type(loaded.model.layers[0].mlp)
+        self.assertEqual(block.__name__, "LowRankLlamaMLP_down_gate_up")
+        for name in ("LowRankLlamaMLP", "LowRankLlamaMLP_", "LlamaMLP_up", "LowRanktorch_up",
+                     "LowRankNothing_up", "__path__"):
+            self.assertFalse(hasattr(module, name), name)
 
 
 class PivotedAssets(LowRankAssets):

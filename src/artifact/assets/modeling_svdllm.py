@@ -7,8 +7,10 @@ cache, positions and generation are the stock ones.
 """
 
 import functools
+import sys
 
 import torch
+import transformers
 from torch import nn
 from transformers import GenerationMixin
 
@@ -133,7 +135,25 @@ def _variant(cls, factored):
     vLLM looks at one instance of a class to decide how to fuse the linears of all of them; blocks
     that differ in what is factored must therefore not share a class.
     """
-    return type(f"LowRank{cls.__name__}", (cls,), {"__module__": __name__, "factored": factored})
+    return type(f"LowRank{cls.__name__}_{factored}", (cls,), {"__module__": __name__})
+
+
+def _variant_named(name):
+    """The variant of that name, "LowRankLlamaAttention_k_o_q_v", or None.
+
+    pickle looks for it in a process that may have made no model yet.
+    """
+    stock, _, factored = name.removeprefix("LowRank").partition("_")
+    if not name.startswith("LowRank") or not factored:
+        return None
+    if stock == FusedLinear.__name__:
+        return _variant(FusedLinear, factored)
+    for family in FAMILIES:
+        model = getattr(transformers, f"{family}Model", None)
+        block = model and getattr(sys.modules[model.__module__], stock, None)
+        if isinstance(block, type) and issubclass(block, nn.Module):
+            return _variant(block, factored)
+    return None
 
 
 def swap_linears(base_model, config):
@@ -163,7 +183,8 @@ def swap_linears(base_model, config):
     unsplit = set(base_model._no_split_modules or ())
     for parent, names in factored.items():
         stock = type(parent)
-        parent.__class__ = _variant(stock, tuple(sorted(names)))
+        parts = "_".join(sorted(name.removesuffix("_proj") for name in names))
+        parent.__class__ = _variant(stock, parts)
         if stock.__name__ in unsplit:
             unsplit.add(type(parent).__name__)
     base_model._no_split_modules = sorted(unsplit)
@@ -210,4 +231,7 @@ def __getattr__(name):
         family = name.removeprefix("LowRank").removesuffix(suffix)
         if name == f"LowRank{family}{suffix}" and family in FAMILIES:
             return make(family)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    variant = _variant_named(name)
+    if variant is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return variant
