@@ -84,6 +84,8 @@ std::string ArtifactWriter::ConfigJson() const {
       {"AutoConfig", "configuration_svdllm." + prefix + "Config"},
       {"AutoModel", "modeling_svdllm." + prefix + "Model"},
       {"AutoModelForCausalLM", "modeling_svdllm." + prefix + "ForCausalLM"},
+      {"AutoModelForSequenceClassification",
+       "modeling_svdllm." + prefix + "ForSequenceClassification"},
   };
   Json modules = Json::object();
   for (size_t i = 0; i < linears_->size(); ++i) {

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 ASSETS = pathlib.Path(__file__).resolve().parents[2] / "src" / "artifact" / "assets"
 transformers.utils.logging.disable_progress_bar()
+transformers.utils.logging.set_verbosity_error()
 TAKES_DTYPE = int(transformers.__version__.split(".")[0]) >= 5
 
 
@@ -113,7 +114,9 @@ def write_artifact(model, ranks, directory, encoding="plain", dtype=torch.float3
         "model_type": f"lowrank_{config['model_type']}",
         "auto_map": {"AutoConfig": f"configuration_svdllm.{prefix}Config",
                      "AutoModel": f"modeling_svdllm.{prefix}Model",
-                     "AutoModelForCausalLM": f"modeling_svdllm.{prefix}ForCausalLM"},
+                     "AutoModelForCausalLM": f"modeling_svdllm.{prefix}ForCausalLM",
+                     "AutoModelForSequenceClassification":
+                         f"modeling_svdllm.{prefix}ForSequenceClassification"},
         "low_rank_config": {"format_version": 1, "method": "svd_llm", "keep_ratio": 0.5,
                             "encoding": encoding,
                             "modules": {name: {"rank": rank} for name, rank in ranks.items()}},
@@ -385,6 +388,36 @@ class LowRankAssets(unittest.TestCase):
         for name in ("LowRankLlamaMLP", "LowRankLlamaMLP_", "LlamaMLP_up", "LowRanktorch_up",
                      "LowRankNothing_up", "__path__"):
             self.assertFalse(hasattr(module, name), name)
+
+    def test_sequence_classification(self):
+        for family in FAMILIES:
+            with self.subTest(family):
+                stock = f"{family.split()[0]}ForSequenceClassification"
+                if not hasattr(transformers, stock):
+                    continue
+                dense, _ = self.check(family=family)
+                torch.manual_seed(5)
+                loaded, problems = load(self.directory,
+                                        transformers.AutoModelForSequenceClassification,
+                                        pad_token_id=0)
+                self.assertLessEqual(set(problems), {"missing_keys", "unexpected_keys"})
+                self.assertEqual(set(problems["missing_keys"]), {"score.weight"})
+                self.assertEqual(type(loaded).__name__, f"LowRank{stock}")
+                dense.config.pad_token_id = 0
+                expected = getattr(transformers, stock)(dense.config).eval()
+                setattr(expected, expected.base_model_prefix, dense.model)
+                expected.score = loaded.score
+                with torch.no_grad():
+                    torch.testing.assert_close(loaded(self.ids).logits, expected(self.ids).logits,
+                                               rtol=1e-4, atol=1e-5)
+                loaded(self.ids, labels=torch.tensor([0, 1])).loss.backward()
+                again = self.directory.parent / "classifier"
+                loaded.save_pretrained(again)
+                reloaded, problems = load(again, transformers.AutoModelForSequenceClassification)
+                self.assertEqual(problems, {})
+                with torch.no_grad():
+                    self.assertTrue(torch.equal(reloaded(self.ids).logits,
+                                                loaded(self.ids).logits))
 
 
 class PivotedAssets(LowRankAssets):

@@ -226,8 +226,34 @@ def causal_class(family):
     return named(LowRankForCausalLM, f"LowRank{family}ForCausalLM")
 
 
+@functools.lru_cache(maxsize=None)
+def classifier_class(family):
+    class LowRankForSequenceClassification(stock_class(f"{family}ForSequenceClassification")):
+        config_class = config_class(family)
+        base_model_prefix = "model"
+        _auto_class = "AutoModelForSequenceClassification"
+
+        def __init__(self, config):
+            # Past the stock constructors, which would build the dense model first.
+            transformers.PreTrainedModel.__init__(self, config)
+            self.num_labels = config.num_labels
+            self.model = base_class(family)(config)
+            width = getattr(config, "word_embed_proj_dim", config.hidden_size)
+            self.score = nn.Linear(width, config.num_labels, bias=False)
+            self.post_init()
+
+    return named(LowRankForSequenceClassification, f"LowRank{family}ForSequenceClassification")
+
+
+MAKERS = {
+    "ForCausalLM": causal_class,
+    "ForSequenceClassification": classifier_class,
+    "Model": base_class,
+}
+
+
 def __getattr__(name):
-    for suffix, make in (("ForCausalLM", causal_class), ("Model", base_class)):
+    for suffix, make in MAKERS.items():
         family = name.removeprefix("LowRank").removesuffix(suffix)
         if name == f"LowRank{family}{suffix}" and family in FAMILIES:
             return make(family)
