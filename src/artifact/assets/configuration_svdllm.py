@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Configuration of a checkpoint whose linear layers were compressed to a lower rank.
 
 Loaded by transformers (trust_remote_code=True); the same file lies in every compressed checkpoint.

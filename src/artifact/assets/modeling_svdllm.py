@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Models with linears compressed to a lower rank, for transformers and what builds on it.
 
 Loaded with trust_remote_code=True; the same file lies in every compressed checkpoint. A family's
