@@ -160,6 +160,10 @@ TEST(ArtifactWriter, EveryFamilyHasItsClassesInTheLoadingCode) {
     const std::string family =
         model.substr(front.size(), model.size() - front.size() - back.size());
     EXPECT_THAT(kConfigurationPy, ::testing::HasSubstr("\"" + family + "\"")) << model;
+    for (const std::string kind : {"ForCausalLM", "ForSequenceClassification"}) {
+      EXPECT_EQ(config.at("auto_map").at("AutoModel" + kind), front + family + kind);
+      EXPECT_THAT(kModelingPy, ::testing::HasSubstr("\"" + kind + "\""));
+    }
   }
 }
 
