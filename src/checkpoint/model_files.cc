@@ -134,12 +134,14 @@ absl::StatusOr<std::string> Snapshot(const std::string& dir) {
   return dir + "/snapshots/" + names[0];
 }
 
-bool IsPointer(const std::string& path) {
+// What is wrong with a file that belongs to a model; empty where it can be read.
+std::string_view ProblemOf(const std::string& path) {
   struct stat info;
-  if (stat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) return false;
-  if (info.st_size > kMaxPointerBytes) return false;
+  if (stat(path.c_str(), &info) != 0 || S_ISDIR(info.st_mode)) return "";
+  if (!S_ISREG(info.st_mode)) return "not a regular file";
+  if (info.st_size > kMaxPointerBytes) return "";
   const absl::StatusOr<std::string> text = ReadFile(path, kMaxPointerBytes);
-  return text.ok() && IsLfsPointer(*text);
+  return text.ok() && IsLfsPointer(*text) ? kLfsAdvice : "";
 }
 
 }  // namespace
@@ -218,9 +220,9 @@ absl::Status CheckCompanions(const std::string& dir) {
                      "adapter_config.json: an adapter beside a whole model, which some loaders "
                      "add to it and others do not: merge it, or take it away");
     }
-    if (IsSideFileName(name) && IsPointer(dir + "/" + name)) {
-      return Corrupt(dir + "/" + Printable(name), kLfsAdvice);
-    }
+    if (!IsSideFileName(name)) continue;
+    const std::string_view problem = ProblemOf(dir + "/" + name);
+    if (!problem.empty()) return Corrupt(dir + "/" + Printable(name), problem);
   }
   return absl::OkStatus();
 }

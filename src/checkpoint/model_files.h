@@ -30,7 +30,8 @@ absl::StatusOr<std::string> ReadModelFile(const std::string& dir, const std::str
 absl::Status NoWeights(const std::string& dir);
 
 // Refuses a directory whose model is not all that a loader would compute with, or not yet there: an
-// adapter beside it, or a file that would be carried over (side_files.h) and is a Git LFS pointer.
+// adapter beside it, or a file that would be carried over (side_files.h) and is a Git LFS pointer,
+// a pipe, a device or a socket.
 absl::Status CheckCompanions(const std::string& dir);
 
 }  // namespace svdllm

@@ -43,6 +43,9 @@ void CheckInvariants(const ModelConfig& config) {
 
 TEST(ConfigFuzz, AnyTextIsParsedOrRefused) {
   const std::vector<std::string> seeds = {
+      R"({"model_type": "llama", "architectures": ["LlamaForCausalLM", "LlamaModel"],
+          "is_causal": true, "is_encoder_decoder": false, "vocab_size": 9, "hidden_size": 8,
+          "intermediate_size": 9, "num_hidden_layers": 1, "num_attention_heads": 2})",
       R"({"model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 172,
           "num_hidden_layers": 5, "num_attention_heads": 8, "num_key_value_heads": 4,
           "rope_theta": 10000.0, "rope_scaling": null, "torch_dtype": "float32"})",

@@ -145,6 +145,13 @@ TEST(SpecialFiles, AreRefusedAtOnce) {
     EXPECT_STATUS(Checkpoint::Open(dir.path()), kInvalidArgument, kModelCorrupt,
                   {dir.File(name), "not a regular file"});
   }
+  for (const char* name : {"tokenizer.model", "generation_config.json", "LICENSE"}) {
+    TempDir dir;
+    WriteTinyCheckpoint(dir.path());
+    ASSERT_EQ(mkfifo(dir.File(name).c_str(), 0600), 0);
+    EXPECT_STATUS(Checkpoint::Open(dir.path()), kInvalidArgument, kModelCorrupt,
+                  {dir.File(name), "not a regular file"});
+  }
   TempDir dir;
   ASSERT_EQ(mkfifo(dir.File("m.gguf").c_str(), 0600), 0);
   EXPECT_STATUS(Checkpoint::Open(dir.File("m.gguf")), kInvalidArgument, kModelCorrupt,
