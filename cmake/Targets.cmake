@@ -18,7 +18,8 @@ add_library(svdllm_test_options INTERFACE)
 if(SVDLLM_SANITIZE)
   # What is checked are the sources: in the tests' own code it costs the compiler more than all the
   # rest of a sanitizer build, and finds faults of tests alone.
-  target_compile_options(svdllm_test_options INTERFACE -fno-sanitize=all)
+  # -Wno-restrict as above.
+  target_compile_options(svdllm_test_options INTERFACE -fno-sanitize=all -Wno-restrict)
 endif()
 
 # svdllm_library(NAME SOURCES ... DEPS ...): the one target of a folder.
