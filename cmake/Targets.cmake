@@ -20,6 +20,8 @@ if(SVDLLM_SANITIZE)
   # rest of a sanitizer build, and finds faults of tests alone.
   # -Wno-restrict as above.
   target_compile_options(svdllm_test_options INTERFACE -fno-sanitize=all -Wno-restrict)
+  # Their code cannot see it by itself: what they test is sanitized.
+  target_compile_definitions(svdllm_test_options INTERFACE SVDLLM_SANITIZED)
 endif()
 
 # svdllm_library(NAME SOURCES ... DEPS ...): the one target of a folder.

@@ -236,7 +236,7 @@ TEST(ConvertElements, EveryPairLengthAndAlignment) {
 // Against copying as many bytes: never near it means that a loop no longer runs on vectors. One
 // round of many is enough, since other tests share the machine.
 TEST(ConvertElements, Bf16ToFloatRunsAtMemorySpeed) {
-#if !defined(__OPTIMIZE__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if !defined(__OPTIMIZE__) || defined(SVDLLM_SANITIZED)
   GTEST_SKIP() << "not an optimised build";
 #endif
   constexpr size_t kCount = size_t{1} << 24;
