@@ -239,6 +239,26 @@ def check_gpus(objects):
                 yield f"container {name}: image {container['image']} has no CUDA backend"
 
 
+def check_image(dockerfile, ignored, cmake):
+    """The image's builder gets what the build reads: the texts of Dockerfile, .dockerignore and CMakeLists.txt."""
+    copied = [source for line in re.findall(r"^COPY (?!--from)(.*)$", dockerfile, re.M)
+              for source in line.split()[:-1]]
+    allowed = {line[1:] for line in ignored.splitlines() if line.startswith("!")}
+    for source in copied:
+        if source not in allowed:
+            yield f"docker/Dockerfile copies {source}, which .dockerignore leaves out"
+    folders = re.findall(r"add_subdirectory\((\w+)\)", cmake)
+    for listed in re.findall(r"foreach\(folder ([^)]*)\)", cmake):
+        folders += listed.split()
+    for folder in folders:
+        if folder != "tests" and folder not in copied:
+            yield f"CMakeLists.txt adds {folder}, which docker/Dockerfile does not copy"
+
+
+def image_texts():
+    return [(ROOT / name).read_text() for name in ("docker/Dockerfile", ".dockerignore", "CMakeLists.txt")]
+
+
 def check(folder):
     try:
         objects = render(folder)
@@ -298,15 +318,24 @@ def self_test():
                 print(f"check_deploy self-test: {name} with {fault!r}: expected '{expected}', "
                       f"got {problems}", file=sys.stderr)
                 failures += 1
+    for place, text, expected in [(1, "!rpc\n", "leaves out"), (0, "COPY rpc rpc\n", "does not copy")]:
+        texts = image_texts()
+        texts[place] = texts[place].replace(text, "", 1)
+        if not any(expected in problem for problem in check_image(*texts)):
+            print(f"check_deploy self-test: the image without {text!r}: '{expected}' is not said", file=sys.stderr)
+            failures += 1
     if not failures:
-        print(f"check_deploy self-test: {len(FAULTS)} faults found")
+        print(f"check_deploy self-test: {len(FAULTS) + 2} faults found")
     return 1 if failures else 0
 
 
 def main():
     if sys.argv[1:] == ["--self-test"]:
         return self_test()
-    failures = 0
+    problems = list(check_image(*image_texts()))
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    failures = len(problems)
     for name in RENDERED:
         problems = check(ROOT / "deploy" / name)
         failures += len(problems)

@@ -41,7 +41,7 @@ std::vector<size_t> AnchoredLayers::Readers(int64_t layer, Site site) const {
   return readers;
 }
 
-absl::Status AnchoredLayers::GatherBatch(const Batch& batch, Site site) {
+absl::Status AnchoredLayers::GatherBatch(const Batch& batch, Site site, LinearId reader) {
   ASSIGN_OR_RETURN(const MatrixRef rows, dense_.Rows(batch));
   ASSIGN_OR_RETURN(const MatrixRef dense,
                    dense_forward_.SiteInput(block_, site, batch.offsets, rows));
@@ -56,7 +56,7 @@ absl::Status AnchoredLayers::GatherBatch(const Batch& batch, Site site) {
     if (!stream.drift_is_output) {
       RETURN_IF_ERROR(backend_.AccumulateCross(drift, own, block_.precision(), stream.drift));
     } else {
-      const Matrix& w = block_.linear(run_.linears[Readers(block_.layer, site)[0]].id).w;
+      const Matrix& w = block_.linear(reader).w;
       const MatrixRef output = drift_output_.ref().Rows(0, batch.rows);
       RETURN_IF_ERROR(backend_.Gemm(false, true, 1, drift, w, 0, output));
       RETURN_IF_ERROR(backend_.AccumulateCross(output, own, block_.precision(), stream.drift));
@@ -94,7 +94,7 @@ absl::Status AnchoredLayers::Gather(int64_t layer, Site site) {
   }
   for (const Batch& batch : batches_) {
     RETURN_IF_ERROR(run_.progress.Check());
-    RETURN_IF_ERROR(GatherBatch(batch, site));
+    RETURN_IF_ERROR(GatherBatch(batch, site, reader));
     RETURN_IF_ERROR(reader_.ReadPart(layer + 1));
   }
   drift_ = drift_output_ = Matrix();

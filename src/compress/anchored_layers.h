@@ -42,7 +42,8 @@ class AnchoredLayers {
   // Gathers H and the drift of every stream at a site. Where the site ends a half of the block, the
   // dense stream is advanced behind that half.
   absl::Status Gather(int64_t layer, Site site);
-  absl::Status GatherBatch(const Batch& batch, Site site);
+  // reader: the one that reads the site alone, where its drift is gathered as an output.
+  absl::Status GatherBatch(const Batch& batch, Site site, LinearId reader);
   absl::Status Compress(int64_t layer, Site site, Stream& stream, const FactorSink& sink,
                         std::vector<MatrixReport>& reports);
   absl::Status CompressTogether(int64_t layer, std::span<const size_t> readers,

@@ -20,11 +20,9 @@ namespace {
 
 // One artifact on its way: where it goes, where it is written, and what is known of it.
 struct Output {
-  double keep_ratio = 0;
-  std::string uri;
   std::string staging_dir;
   std::optional<ArtifactWriter> writer;
-  ArtifactResult result;
+  ArtifactResult result;  // keep_ratio and uri are known from the beginning
 };
 
 // What the texts and the tokenizer make of a job.
@@ -63,8 +61,8 @@ absl::StatusOr<std::vector<Output>> Stage(CompressJob& job,
     const double keep_ratio = job.spec.keep_ratios[i];
     if (published.count(keep_ratio) > 0) continue;
     Output& output = outputs.emplace_back();
-    output.keep_ratio = keep_ratio;
-    output.uri = uris[i];
+    output.result.keep_ratio = keep_ratio;
+    output.result.uri = uris[i];
     ASSIGN_OR_RETURN(output.staging_dir, staging.Open(uris[i], job.spec.job_id, job.spec.attempt));
   }
   std::erase_if(job.spec.keep_ratios, [&](double ratio) { return published.count(ratio) > 0; });
@@ -99,9 +97,10 @@ absl::Status Factorise(const CompressRun& run, std::vector<Output>& outputs) {
   ASSIGN_OR_RETURN(const std::vector<std::vector<int64_t>> ranks, AllocateRanks(run));
   std::vector<FactorSink> sinks;
   for (size_t i = 0; i < outputs.size(); ++i) {
-    ASSIGN_OR_RETURN(outputs[i].writer, ArtifactWriter::Create(run.checkpoint, run.linears,
-                                                               run.spec, outputs[i].keep_ratio,
-                                                               ranks[i], outputs[i].staging_dir));
+    ASSIGN_OR_RETURN(
+        outputs[i].writer,
+        ArtifactWriter::Create(run.checkpoint, run.linears, run.spec, outputs[i].result.keep_ratio,
+                               ranks[i], outputs[i].staging_dir));
     sinks.push_back(SinkOf(*outputs[i].writer));
   }
   ASSIGN_OR_RETURN(MatrixReports reports, CompressLayers(run, sinks));
@@ -110,14 +109,11 @@ absl::Status Factorise(const CompressRun& run, std::vector<Output>& outputs) {
     RETURN_IF_ERROR(outputs[i].writer->FinishWeights());
     RETURN_IF_ERROR(run.progress.Step(0, "", "weights written"));
     const Layout& layout = outputs[i].writer->layout();
-    outputs[i].result = {outputs[i].keep_ratio,
-                         outputs[i].uri,
-                         "",
-                         layout.parameters,
-                         layout.target_parameters,
-                         layout.weight_bytes,
-                         std::move(reports[i]),
-                         {}};
+    ArtifactResult& result = outputs[i].result;
+    result.parameters = layout.parameters;
+    result.compressed_parameters = layout.target_parameters;
+    result.weight_bytes = layout.weight_bytes;
+    result.matrices = std::move(reports[i]);
   }
   return absl::OkStatus();
 }
@@ -206,7 +202,7 @@ absl::StatusOr<CompressResult> Run(CompressJob job, Backend& backend, ArtifactSt
   if (!outputs.empty()) {
     RETURN_IF_ERROR(Compress(job, backend, hooks, staging, outputs, result));
   }
-  for (Output& output : outputs) published[output.keep_ratio] = std::move(output.result);
+  for (Output& output : outputs) published[output.result.keep_ratio] = std::move(output.result);
   for (const double keep_ratio : keep_ratios) {
     result.artifacts.push_back(std::move(published[keep_ratio]));
   }

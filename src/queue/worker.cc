@@ -27,7 +27,9 @@ LogFields Fields(const JobContext& context) {
 
 LogFields Fields(const JobContext& context, const absl::Status& status) {
   LogFields fields = Fields(context);
-  fields.emplace_back("error", status.ToString());
+  // Without the payloads: a request's violations are bytes of a message, and no text.
+  fields.emplace_back("reason", ErrorReason(status));
+  fields.emplace_back("error", status.ToString(absl::StatusToStringMode::kWithNoExtraData));
   return fields;
 }
 

@@ -28,7 +28,7 @@ Json SourcesJson(const std::vector<CalibrationSource>& sources) {
       entry["model_samples"] = true;
     } else {
       entry["text"] = std::filesystem::path(source.text.path).filename().string();
-      entry["packing"] = source.text.packing == Packing::kDocuments ? "documents" : "concatenated";
+      entry["packing"] = PackingName(source.text.packing);
     }
     list.push_back(std::move(entry));
   }
