@@ -22,6 +22,9 @@ if(SVDLLM_SANITIZE)
   target_compile_options(svdllm_test_options INTERFACE -fno-sanitize=all -Wno-restrict)
   # Their code cannot see it by itself: what they test is sanitized.
   target_compile_definitions(svdllm_test_options INTERFACE SVDLLM_SANITIZED)
+else()
+  # A third less of the compiler's time than -O3: the time of a test is spent in what it tests.
+  target_compile_options(svdllm_test_options INTERFACE $<$<CONFIG:Release>:-O1>)
 endif()
 
 # svdllm_library(NAME SOURCES ... DEPS ...): the one target of a folder.
