@@ -8,16 +8,19 @@
 #include <prometheus/text_serializer.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <fstream>
+#include <initializer_list>
 #include <mutex>
 #include <thread>
 #include <utility>
 
 #include "base/logging.h"
 #include "metrics/device_collector.h"
+#include "metrics/host_collector.h"
 #include "metrics/metrics.h"
 #include "metrics/store_collector.h"
 #include "server/compression_service.h"
@@ -31,6 +34,11 @@ using std::chrono::milliseconds;
 constexpr milliseconds kLeaseCheck(1000);
 constexpr int kReadyChecks = 5;  // lease checks between two readiness checks
 constexpr milliseconds kShutdownPatience(2000);
+constexpr char kPaths[] = "svdllm-server " SVDLLM_VERSION
+                          "\n"
+                          "/metrics  for Prometheus\n"
+                          "/livez    the server answers\n"
+                          "/readyz   the server takes jobs, or why it does not\n";
 
 // Resident memory of a process; 0 where it is gone.
 double ResidentBytes(const std::string& process) {
@@ -69,7 +77,9 @@ class ApiServerImpl final : public ApiServer {
         rpc_metrics_(registry_),
         service_(api_, store, hub_, rpc_metrics_),
         collector_([this](StoreSample& sample) { return Sample(sample); }),
-        device_collector_(Watched(engine.devices), options.nvml_library) {
+        device_collector_(Watched(engine.devices), options.nvml_library),
+        host_collector_(
+            {{"artifact_root", options.artifact_root}, {"data_dir", options.data_dir}}) {
     memory_ = &prometheus::BuildGauge()
                    .Name(kHostMemoryBytes)
                    .Help("Resident memory of the server's processes.")
@@ -82,13 +92,14 @@ class ApiServerImpl final : public ApiServer {
     restarts_ = &prometheus::BuildCounter()
                      .Name(kWorkerRestarts)
                      .Help("Times a worker process was started again.")
-                     .Register(registry_)
-                     .Add({});
+                     .Register(registry_);
+    prometheus::Labels build = {{"version", SVDLLM_VERSION}};
+    if (*SVDLLM_COMMIT != '\0') build["commit"] = SVDLLM_COMMIT;
     prometheus::BuildGauge()
         .Name(kBuildInfo)
-        .Help("Always 1; the label tells the version.")
+        .Help("Always 1; the labels tell the version, and the commit where the build was told it.")
         .Register(registry_)
-        .Add({{"version", SVDLLM_VERSION}})
+        .Add(build)
         .Set(1);
   }
   ~ApiServerImpl() override { Shutdown(); }
@@ -117,9 +128,10 @@ class ApiServerImpl final : public ApiServer {
   CompressionService service_;
   StoreCollector collector_;
   DeviceCollector device_collector_;
+  HostCollector host_collector_;
   prometheus::Family<prometheus::Gauge>* memory_ = nullptr;
   prometheus::Gauge* watchers_ = nullptr;
-  prometheus::Counter* restarts_ = nullptr;
+  prometheus::Family<prometheus::Counter>* restarts_ = nullptr;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<HttpServer> http_;
   int port_ = 0;
@@ -155,7 +167,11 @@ absl::Status ApiServerImpl::Listen() {
         http_,
         HttpServer::Start(
             options_.http_listen,
-            {{"/metrics",
+            {{"/",
+              [] {
+                return HttpResponse{200, "text/plain; charset=utf-8", kPaths};
+              }},
+             {"/metrics",
               [this] {
                 return HttpResponse{200, "text/plain; version=0.0.4; charset=utf-8", Metrics()};
               }},
@@ -203,23 +219,33 @@ bool ApiServerImpl::Sample(StoreSample& sample) {
     sample.oldest_age_seconds = static_cast<double>(WallMs() - stats->oldest_queued_ms) / 1000;
   }
   sample.counters = stats->counters;
+  if (!options_.workers) return true;
+  for (const WorkerProcess& worker : options_.workers()) {
+    const auto& busy = stats->busy_workers;
+    const bool runs = std::find(busy.begin(), busy.end(), worker.id) != busy.end();
+    sample.workers.push_back(
+        {worker.device, worker.pid == 0 ? kWorkerDown : (runs ? kWorkerRunning : kWorkerIdle)});
+  }
   return true;
 }
 
 std::string ApiServerImpl::Metrics() {
   memory_->Add({{"process", "api"}}).Set(ResidentBytes("self"));
-  if (options_.worker_pids) {
+  if (options_.workers) {
     double bytes = 0;
-    for (const int64_t pid : options_.worker_pids()) bytes += ResidentBytes(std::to_string(pid));
+    for (const WorkerProcess& worker : options_.workers()) {
+      if (worker.pid != 0) bytes += ResidentBytes(std::to_string(worker.pid));
+      prometheus::Counter& restarts = restarts_->Add({{"device", worker.device}});
+      restarts.Increment(static_cast<double>(worker.restarts) - restarts.Value());
+    }
     memory_->Add({{"process", "worker"}}).Set(bytes);
-  }
-  if (options_.worker_restarts) {
-    restarts_->Increment(static_cast<double>(options_.worker_restarts()) - restarts_->Value());
   }
   watchers_->Set(static_cast<double>(hub_.size()));
   auto families = registry_.Collect();
-  for (auto& family : collector_.Collect()) families.push_back(std::move(family));
-  for (auto& family : device_collector_.Collect()) families.push_back(std::move(family));
+  for (const prometheus::Collectable* more : std::initializer_list<const prometheus::Collectable*>{
+           &collector_, &device_collector_, &host_collector_}) {
+    for (auto& family : more->Collect()) families.push_back(std::move(family));
+  }
   return prometheus::TextSerializer().Serialize(families);
 }
 

@@ -12,6 +12,7 @@
 #include "metrics/nvml.h"
 #include "queue/job_store.h"
 #include "server/engine.h"
+#include "server/supervisor.h"
 #include "storage/artifact_store.h"
 
 namespace svdllm {
@@ -20,12 +21,12 @@ struct ApiServerOptions {
   std::string listen = "127.0.0.1:0";
   std::string http_listen = "127.0.0.1:0";  // empty: none
   std::string artifact_root;
+  std::string data_dir;  // for metrics of the room that is left; empty: not measured
   int64_t queue_limit = 1000;
   int64_t lease_ms = 30000;
   int64_t max_request_bytes = 4 << 20;
-  // The processes and the restarts of the supervised workers, for metrics. Empty: there are none.
-  std::function<std::vector<int64_t>()> worker_pids;
-  std::function<int64_t()> worker_restarts;
+  // The supervised workers, for metrics. Empty: there are none.
+  std::function<std::vector<WorkerProcess>()> workers;
   std::string nvml_library = kNvmlLibrary;  // the library that is asked for CUDA devices' metrics
 };
 

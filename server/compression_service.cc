@@ -126,6 +126,13 @@ absl::Status Assign(absl::StatusOr<T> result, T* response) {
 
 }  // namespace
 
+template <typename Request>
+absl::Status CompressionService::Submitted(const Request& request, absl::StatusOr<v1::Job> job,
+                                           v1::Job* response) {
+  if (!job.ok() && !request.validate_only()) metrics_.CountRefusal(job.status());
+  return Assign(std::move(job), response);
+}
+
 template <typename Function>
 grpc::ServerUnaryReactor* CompressionService::Unary(const char* method,
                                                     grpc::CallbackServerContext* context,
@@ -150,13 +157,14 @@ grpc::ServerUnaryReactor* CompressionService::CompressModel(grpc::CallbackServer
                                                             const v1::CompressModelRequest* request,
                                                             v1::Job* response) {
   return Unary("CompressModel", context,
-               [&] { return Assign(api_.CompressModel(*request), response); });
+               [&] { return Submitted(*request, api_.CompressModel(*request), response); });
 }
 
 grpc::ServerUnaryReactor* CompressionService::Evaluate(grpc::CallbackServerContext* context,
                                                        const v1::EvaluateRequest* request,
                                                        v1::Job* response) {
-  return Unary("Evaluate", context, [&] { return Assign(api_.Evaluate(*request), response); });
+  return Unary("Evaluate", context,
+               [&] { return Submitted(*request, api_.Evaluate(*request), response); });
 }
 
 grpc::ServerUnaryReactor* CompressionService::GetJob(grpc::CallbackServerContext* context,

@@ -39,6 +39,9 @@ class CompressionService final : public v1::CompressionService::CallbackService 
                                                    const v1::WatchJobRequest* request) override;
 
  private:
+  // The answer to a submission; one that is refused is counted.
+  template <typename Request>
+  absl::Status Submitted(const Request& request, absl::StatusOr<v1::Job> job, v1::Job* response);
   template <typename Function>
   grpc::ServerUnaryReactor* Unary(const char* method, grpc::CallbackServerContext* context,
                                   const Function& run);

@@ -136,6 +136,7 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
   api.listen = options.listen;
   api.http_listen = options.http_listen;
   api.artifact_root = options.artifact_root;
+  api.data_dir = options.data_dir;
   api.queue_limit = options.queue_limit;
   api.lease_ms = options.lease_ms;
   api.max_request_bytes = options.max_request_bytes;
@@ -153,17 +154,10 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
       }
       supervisors.push_back(std::make_unique<Supervisor>(own, device.name, *world.store));
     }
-    api.worker_pids = [&supervisors] {
-      std::vector<int64_t> pids;
-      for (const auto& supervisor : supervisors) {
-        if (const pid_t pid = supervisor->pid(); pid > 0) pids.push_back(pid);
-      }
-      return pids;
-    };
-    api.worker_restarts = [&supervisors] {
-      int64_t restarts = 0;
-      for (const auto& supervisor : supervisors) restarts += supervisor->restarts();
-      return restarts;
+    api.workers = [&supervisors] {
+      std::vector<WorkerProcess> workers;
+      for (const auto& supervisor : supervisors) workers.push_back(supervisor->Worker());
+      return workers;
     };
   }
   ASSIGN_OR_RETURN(const auto server,

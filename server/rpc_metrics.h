@@ -9,11 +9,14 @@
 #include <chrono>
 #include <string>
 
+#include "base/status.h"
+
 namespace svdllm {
 
 // Thread-safe.
 class RpcMetrics {
  public:
+  // Every method's series are there from the start, with the codes that are common.
   explicit RpcMetrics(prometheus::Registry& registry);
 
   // One RPC, from its start to Finish.
@@ -31,10 +34,14 @@ class RpcMetrics {
   // `type` is "unary" or "server_stream".
   Call Start(const std::string& type, const std::string& method);
 
+  // A submission that became no job.
+  void CountRefusal(const absl::Status& why);
+
  private:
   prometheus::Family<prometheus::Counter>& started_;
   prometheus::Family<prometheus::Counter>& handled_;
   prometheus::Family<prometheus::Histogram>& seconds_;
+  prometheus::Family<prometheus::Counter>& refused_;
 };
 
 }  // namespace svdllm

@@ -99,7 +99,8 @@ HandlerResult ToHandlerResult(const CompressResult& result) {
     handled.events.push_back({EventKind::kLog, message.SerializeAsString()});
   }
   for (const StageTime& stage : result.stages) {
-    CountStage(stage.stage, stage.seconds, handled.counters);
+    CountSeconds(kStageDuration, {JobKindName(JobKind::kCompressModel), stage.stage}, stage.seconds,
+                 handled.counters);
   }
   return handled;
 }
@@ -121,7 +122,8 @@ HandlerResult ToHandlerResult(const EvaluateResult& result) {
   };
   add(result.model.figures);
   if (result.baseline.has_value()) add(result.baseline->figures);
-  CountStage("evaluate", seconds, handled.counters);
+  CountSeconds(kStageDuration, {JobKindName(JobKind::kEvaluate), "evaluate"}, seconds,
+               handled.counters);
   return handled;
 }
 

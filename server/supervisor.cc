@@ -52,6 +52,11 @@ void Supervisor::Join(int64_t grace_ms) {
   thread_.join();
 }
 
+WorkerProcess Supervisor::Worker() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return {device_, worker_id_, pid_, restarts_};
+}
+
 // The thread that starts the worker lives as long as the worker should: the worker's death signal
 // is tied to it.
 void Supervisor::Run() {
@@ -111,6 +116,7 @@ pid_t Supervisor::Spawn(const std::string& worker_id) {
     return 0;
   }
   pid_ = pid;
+  worker_id_ = worker_id;
   Log(LogLevel::kInfo, "worker started", {{"worker", worker_id}, {"pid", std::to_string(pid)}});
   return pid;
 }

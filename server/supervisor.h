@@ -21,6 +21,14 @@ namespace svdllm {
 // alive.
 inline constexpr char kChildWorkerPrefix[] = "child-";
 
+// A supervised worker at a moment.
+struct WorkerProcess {
+  std::string device;
+  std::string id;   // as in its leases
+  int64_t pid = 0;  // 0: there is no process now
+  int64_t restarts = 0;
+};
+
 class Supervisor {
  public:
   // `arguments` are this program's own, without argv[0]. The worker gets them, --role=worker and
@@ -33,9 +41,7 @@ class Supervisor {
   void RequestStop();
   // Waits until the worker has stopped. After grace_ms it is killed.
   void Join(int64_t grace_ms);
-  // The process of the living worker. 0: none is alive now.
-  pid_t pid() const { return pid_; }
-  int64_t restarts() const { return restarts_; }
+  WorkerProcess Worker() const;
 
  private:
   void Run();
@@ -53,12 +59,14 @@ class Supervisor {
   const std::vector<std::string> arguments_;
   const std::string device_;
   JobStore& store_;
-  // Guards signals to pid_, so that none goes to a later process with the same number.
-  std::mutex mutex_;
+  // Guards what is below it, and signals to pid_, so that none goes to a later process with the
+  // same number.
+  mutable std::mutex mutex_;
   std::condition_variable wake_;
   bool stopping_ = false;
   std::atomic<pid_t> pid_{0};
-  std::atomic<int64_t> restarts_{0};
+  std::string worker_id_;
+  int64_t restarts_ = 0;
   std::thread thread_;
 };
 

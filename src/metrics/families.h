@@ -33,4 +33,12 @@ inline void AddGauge(prometheus::MetricFamily& family, double value,
   family.metric.push_back(std::move(metric));
 }
 
+inline void AddCounter(prometheus::MetricFamily& family, double value,
+                       std::vector<prometheus::ClientMetric::Label> labels = {}) {
+  prometheus::ClientMetric metric;
+  metric.label = std::move(labels);
+  metric.counter.value = value;
+  family.metric.push_back(std::move(metric));
+}
+
 }  // namespace svdllm

@@ -1,20 +1,28 @@
 #include "metrics/metrics.h"
 
+#include <algorithm>
+#include <cstdio>
+#include <iterator>
+
 namespace svdllm {
 
-std::string CounterKey(std::string_view metric, std::string_view label_value) {
+std::string CounterKey(std::string_view metric,
+                       std::initializer_list<std::string_view> label_values) {
   std::string key(metric);
-  key.append("|").append(label_value);
+  for (const std::string_view value : label_values) key.append("|").append(value);
   return key;
 }
 
-void CountStage(std::string_view stage, double seconds, std::map<std::string, double>& counters) {
-  const std::string key = CounterKey(kStageDuration, stage);
+void CountSeconds(std::string_view metric, std::initializer_list<std::string_view> label_values,
+                  double seconds, std::map<std::string, double>& counters) {
+  const std::string key = CounterKey(metric, label_values);
+  seconds = std::max(seconds, 0.0);  // clocks are set back
   counters[key + "|sum"] += seconds;
-  counters[key + "|count"] += 1;
-  for (size_t i = 0; i < kStageBuckets.size(); ++i) {
-    if (seconds <= kStageBuckets[i]) counters[key + "|le" + std::to_string(i)] += 1;
-  }
+  const double* const bound =
+      std::lower_bound(std::begin(kSecondsBuckets), std::end(kSecondsBuckets), seconds);
+  char text[32] = "+Inf";
+  if (bound != std::end(kSecondsBuckets)) std::snprintf(text, sizeof(text), "%g", *bound);
+  counters[key + "|le" + text] += 1;
 }
 
 }  // namespace svdllm

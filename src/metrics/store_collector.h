@@ -12,11 +12,24 @@
 
 namespace svdllm {
 
+struct WorkerSample {
+  std::string device;
+  std::string state;  // a row of kWorkerStates
+};
+
+// What the worker of a device does: it has a job; it waits for one; there is no process, because it
+// has died and is started again.
+inline constexpr char kWorkerRunning[] = "running";
+inline constexpr char kWorkerIdle[] = "idle";
+inline constexpr char kWorkerDown[] = "down";
+inline constexpr const char* kWorkerStates[] = {kWorkerRunning, kWorkerIdle, kWorkerDown};
+
 // What a scrape shows of the store.
 struct StoreSample {
   std::map<std::string, int64_t> jobs;  // by state name
   int64_t queue_depth = 0;
   double oldest_age_seconds = 0;
+  std::vector<WorkerSample> workers;       // none where no worker is supervised
   std::map<std::string, double> counters;  // keys as metrics.h makes them
 };
 

@@ -25,6 +25,16 @@ std::string_view JobStateName(JobState state) {
   return "UNKNOWN";
 }
 
+std::string_view JobKindName(JobKind kind) {
+  switch (kind) {
+    case JobKind::kCompressModel:
+      return "COMPRESS_MODEL";
+    case JobKind::kEvaluate:
+      return "EVALUATE";
+  }
+  return "UNKNOWN";
+}
+
 JobError ToJobError(const absl::Status& status) {
   JobError error{status.code(), ErrorReason(status),
                  std::string(status.message().data(), status.message().size())};

@@ -30,6 +30,7 @@ enum class JobState {
 enum class JobKind { kCompressModel = 1, kEvaluate = 2 };
 
 std::string_view JobStateName(JobState state);  // "QUEUED", ...
+std::string_view JobKindName(JobKind kind);     // "COMPRESS_MODEL", ...
 inline bool IsTerminal(JobState state) { return state >= JobState::kSucceeded; }
 
 struct JobError {

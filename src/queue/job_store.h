@@ -8,7 +8,7 @@
 //     │ ▴            │ └────Release, worker died▸ QUEUED (or FAILED after kMaxAttempts)
 //     └─Cancel▸ CANCELLED ◂─Finish, Release, worker died─ CANCELLING ◂─Cancel─ RUNNING
 // Events of a job are numbered from 1 without gaps; the last one of an ended job is its state
-// event.
+// event. Waits, ends and durations are counted in the same transaction as the change of state.
 //
 // Thread-safe; several processes may open one store. Errors of the storage itself carry reason
 // STORE_UNAVAILABLE: RESOURCE_EXHAUSTED where the disk is full, else UNAVAILABLE.
@@ -76,8 +76,10 @@ struct Outcome {
 };
 
 struct StoreStats {
-  std::map<JobState, int64_t> jobs;        // every state is there
-  int64_t oldest_queued_ms = 0;            // creation time; 0: nothing is queued
+  std::map<JobState, int64_t> jobs;  // every state is there
+  // When the job that waits longest became QUEUED, for the first time or again. 0: none waits.
+  int64_t oldest_queued_ms = 0;
+  std::vector<std::string> busy_workers;   // ids of those that hold a lease
   std::map<std::string, double> counters;  // metrics.h names them; they only grow
 };
 

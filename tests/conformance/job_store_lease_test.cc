@@ -71,7 +71,7 @@ TEST_P(JobStoreLeaseTest, EveryJobIsClaimedOnceUnderConcurrency) {
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(claims, kJobs);
   EXPECT_EQ(store_->Stats()->jobs.at(JobState::kSucceeded), kJobs);
-  EXPECT_EQ(Counter(CounterKey(kJobAttempts, kOutcomeSucceeded)), kJobs);
+  EXPECT_EQ(Counter(CounterKey(kJobAttempts, {kOutcomeSucceeded})), kJobs);
 }
 
 TEST_P(JobStoreLeaseTest, SuccessKeepsResultEventsAndCounters) {
@@ -100,6 +100,65 @@ TEST_P(JobStoreLeaseTest, SuccessKeepsResultEventsAndCounters) {
   EXPECT_EQ(job.last_sequence, 5);
   EXPECT_EQ(Counter("bytes"), 5);
   ExpectFenced(lease);
+}
+
+// What has run for an hour and is given back has not waited for an hour.
+TEST_P(JobStoreLeaseTest, WaitsBeginWhenAJobIsQueuedAgain) {
+  Submit();
+  now_ms_ += 2'000;
+  const Lease first = ClaimOne();
+  now_ms_ += 3'600'000;
+  ASSERT_TRUE(store_->Release(first).ok());
+  EXPECT_EQ(store_->Stats()->oldest_queued_ms, now_ms_);
+  EXPECT_TRUE(store_->Stats()->busy_workers.empty());
+  now_ms_ += 40'000;
+  ClaimOne();
+  const std::string wait = CounterKey(kQueueWait, {"COMPRESS_MODEL"});
+  EXPECT_EQ(Counter(wait + "|sum"), 42);
+  EXPECT_EQ(Counter(wait + "|le2.5"), 1);
+  EXPECT_EQ(Counter(wait + "|le60"), 1);
+}
+
+TEST_P(JobStoreLeaseTest, EndsAreCountedByKindStateAndReasonAndTimed) {
+  const auto finished = [this](std::string_view state, std::string_view reason) {
+    return Counter(CounterKey(kJobsFinished, {"COMPRESS_MODEL", state, reason}));
+  };
+  const auto seconds = [this](std::string_view state) {
+    return Counter(CounterKey(kJobDuration, {"COMPRESS_MODEL", state}) + "|sum");
+  };
+  Submit();
+  Lease lease = ClaimOne();
+  now_ms_ += 7'000;
+  ASSERT_TRUE(store_->Finish(lease, Succeeded("r")).ok());
+  EXPECT_EQ(finished("SUCCEEDED", ""), 1);
+  EXPECT_EQ(seconds("SUCCEEDED"), 7);
+
+  Submit();
+  lease = ClaimOne();
+  now_ms_ += 3'000;
+  ASSERT_TRUE(store_->Finish(lease, Failed("MODEL_CORRUPT", false)).ok());
+  EXPECT_EQ(finished("FAILED", "MODEL_CORRUPT"), 1);
+  EXPECT_EQ(seconds("FAILED"), 3);
+
+  Submit();  // dies with its worker three times: timed from its first start
+  for (int attempt = 1; attempt <= kMaxAttempts; ++attempt) {
+    EXPECT_EQ(finished("FAILED", kAttemptsExhausted), 0);
+    ClaimOne();
+    now_ms_ += kLeaseMs;
+    ASSERT_EQ(*store_->ExpireLeases(), 1);
+  }
+  EXPECT_EQ(finished("FAILED", kAttemptsExhausted), 1);
+  EXPECT_EQ(seconds("FAILED"), 3 + 90);
+
+  ASSERT_TRUE(store_->Cancel(Submit()).ok());  // never ran: no duration
+  EXPECT_EQ(finished("CANCELLED", ""), 1);
+  EXPECT_EQ(seconds("CANCELLED"), 0);
+  NewJob evaluation = Make("", "e");
+  evaluation.kind = JobKind::kEvaluate;
+  ASSERT_TRUE(store_->Create(evaluation, kNoLimit).ok());
+  ASSERT_TRUE(store_->Finish(ClaimOne(), Succeeded("r")).ok());
+  EXPECT_EQ(Counter(CounterKey(kJobsFinished, {"EVALUATE", "SUCCEEDED", ""})), 1);
+  EXPECT_EQ(finished("SUCCEEDED", ""), 1);
 }
 
 TEST_P(JobStoreLeaseTest, EventsPageBySequence) {

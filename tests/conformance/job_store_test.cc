@@ -249,6 +249,7 @@ TEST_P(JobStoreTest, StatsCountStatesAndTheOldestWaiting) {
   EXPECT_EQ(stats->jobs.at(JobState::kRunning), 1);
   EXPECT_EQ(stats->jobs.at(JobState::kFailed), 0);
   EXPECT_EQ(stats->oldest_queued_ms, now_ms_);
+  EXPECT_THAT(stats->busy_workers, ::testing::ElementsAre("w1"));
   EXPECT_TRUE(store_->CheckWritable().ok());
 }
 

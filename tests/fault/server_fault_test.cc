@@ -157,6 +157,9 @@ TEST_F(ServerFaultTest, DeviceWhoseWorkerDiesTouchesNoOtherDevicesJob) {
   for (int i = 0; i < 500 && server_->worker_pid("cuda:10") == 0; ++i) usleep(10'000);
   const std::vector<std::string> names = {Submit(40, 50), Submit(40, 50)};
   for (const std::string& name : names) AwaitProgress(name);  // both at a time
+  const std::string busy = Http("/metrics");
+  EXPECT_THAT(busy, HasSubstr("svdllm_workers{device=\"cuda:1\",state=\"running\"} 1"));
+  EXPECT_THAT(busy, HasSubstr("svdllm_workers{device=\"cuda:10\",state=\"running\"} 1"));
   const pid_t other = server_->worker_pid("cuda:10");
   kill(server_->worker_pid("cuda:1"), SIGKILL);
   std::vector<v1::Job> jobs;
@@ -168,8 +171,10 @@ TEST_F(ServerFaultTest, DeviceWhoseWorkerDiesTouchesNoOtherDevicesJob) {
   EXPECT_EQ(jobs[1].attempt(), 1);
   EXPECT_THAT(jobs[1].attempts(), SizeIs(1));
   EXPECT_EQ(server_->worker_pid("cuda:10"), other) << "never restarted";
+  EXPECT_THAT(Http("/metrics"), HasSubstr("svdllm_workers{device=\"cuda:10\",state=\"idle\"} 1"));
   const std::string metrics = Http("/metrics");
-  EXPECT_THAT(metrics, HasSubstr("svdllm_worker_restarts_total 1"));
+  EXPECT_THAT(metrics, HasSubstr("svdllm_worker_restarts_total{device=\"cuda:1\"} 1"));
+  EXPECT_THAT(metrics, HasSubstr("svdllm_worker_restarts_total{device=\"cuda:10\"} 0"));
   EXPECT_THAT(metrics, HasSubstr("svdllm_leases_lost_total 1"));
   server_->Signal(SIGTERM);
   EXPECT_EQ(server_->Wait(), 0) << server_->Log();

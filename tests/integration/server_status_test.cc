@@ -106,6 +106,11 @@ TEST_F(ServerTest, MetricsTellWhatHappened) {
   v1::GetJobRequest absent;
   absent.set_name("jobs/nope");
   Call(&v1::CompressionService::Stub::GetJob, absent, job);
+  v1::CompressModelRequest refused = Compression();
+  refused.clear_keep_ratios();
+  Compress(refused, job);
+  refused.set_validate_only(true);
+  Compress(refused, job);
   const std::string text = Http("/metrics");
   EXPECT_THAT(text, HasSubstr("text/plain; version=0.0.4"));
   for (const char* line :
@@ -115,14 +120,50 @@ TEST_F(ServerTest, MetricsTellWhatHappened) {
         "grpc_server_started_total{grpc_method=\"WatchJob\",grpc_service="
         "\"svdllm.v1.CompressionService\",grpc_type=\"server_stream\"} 1",
         "grpc_server_handling_seconds_count{grpc_method=\"CompressModel\"",
-        "svdllm_jobs{state=\"SUCCEEDED\"} 1", "svdllm_jobs{state=\"QUEUED\"} 1",
-        "svdllm_queue_depth 1", "svdllm_queue_oldest_age_seconds 0.",
-        "svdllm_job_attempts_total{outcome=\"succeeded\"} 1", "svdllm_leases_lost_total 0",
-        "svdllm_fenced_writes_total 0", "svdllm_artifact_bytes_total 1800",
-        "svdllm_stage_duration_seconds_count{stage=\"calibrate\"} 1",
+        "svdllm_jobs{state=\"SUCCEEDED\"} 1",
+        "svdllm_jobs{state=\"QUEUED\"} 1",
+        "svdllm_queue_depth 1",
+        "svdllm_queue_oldest_age_seconds 0.",
+        "svdllm_job_attempts_total{outcome=\"succeeded\"} 1",
+        "svdllm_leases_lost_total 0",
+        "svdllm_fenced_writes_total 0",
+        "svdllm_artifact_bytes_total 1800",
+        "svdllm_jobs_finished_total{kind=\"COMPRESS_MODEL\",state=\"SUCCEEDED\",reason=\"\"} 1",
+        "svdllm_queue_wait_seconds_count{kind=\"COMPRESS_MODEL\"} 1",
+        "svdllm_job_duration_seconds_count{kind=\"COMPRESS_MODEL\",state=\"SUCCEEDED\"} 1",
+        "svdllm_stage_duration_seconds_count{kind=\"COMPRESS_MODEL\",stage=\"calibrate\"} 1",
+        "svdllm_submissions_refused_total{reason=\"INVALID_FIELD\"} 1\n",
+        "svdllm_volume_free_bytes{volume=\"artifact_root\"} ",
+        "process_open_fds ",
         "svdllm_host_memory_bytes{process=\"api\"}",
         "svdllm_build_info{version=\"" SVDLLM_VERSION "\"} 1"}) {
     EXPECT_THAT(text, HasSubstr(line));
+  }
+}
+
+// An increase from no series to one is none to Prometheus.
+TEST_F(ServerTest, SeriesAreThereBeforeAnythingHasHappened) {
+  const std::string text = Http("/metrics");
+  const std::string handled = "grpc_server_handled_total{grpc_code=\"";
+  const std::string service = "grpc_service=\"svdllm.v1.CompressionService\"";
+  for (const std::string& line :
+       {handled + "OK\",grpc_method=\"WatchJob\"," + service + ",grpc_type=\"server_stream\"} 0\n",
+        handled + "INTERNAL\",grpc_method=\"DeleteJob\"," + service + ",grpc_type=\"unary\"} 0\n",
+        "grpc_server_started_total{grpc_method=\"Evaluate\"," + service +
+            ",grpc_type=\"unary\"} 0\n",
+        std::string("svdllm_submissions_refused_total{reason=\"QUEUE_FULL\"} 0\n"),
+        std::string("svdllm_jobs_finished_total{kind=\"EVALUATE\",state=\"FAILED\",reason="
+                    "\"SCRATCH_FULL\"} 0\n"),
+        std::string("svdllm_queue_wait_seconds_count{kind=\"EVALUATE\"} 0\n"),
+        std::string("svdllm_job_duration_seconds_count{kind=\"EVALUATE\",state=\"FAILED\"} 0\n")}) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+}
+
+TEST_F(ServerTest, TheRootOfTheHttpServerNamesItsPaths) {
+  const std::string text = Http("/");
+  for (const char* path : {"200 OK", "\n/metrics ", "\n/livez ", "\n/readyz "}) {
+    EXPECT_THAT(text, HasSubstr(path));
   }
 }
 

@@ -1,5 +1,6 @@
 #include "queue/sqlite/rows.h"
 
+#include <map>
 #include <optional>
 #include <utility>
 
@@ -23,6 +24,20 @@ void BindError(Query& query, const JobError* error) {
   query.Bind(static_cast<int>(error->code));
   query.Bind(error->reason);
   query.Bind(error->message);
+}
+
+// A job that has just ended.
+absl::Status CountEnd(SqliteDb& db, const Job& job, const JobError* error) {
+  const std::string_view kind = JobKindName(job.kind);
+  const std::string_view state = JobStateName(job.state);
+  const bool with_reason = job.state == JobState::kFailed && error != nullptr;
+  std::map<std::string, double> counters;
+  counters[CounterKey(kJobsFinished, {kind, state, with_reason ? error->reason : ""})] = 1;
+  if (job.start_ms > 0) {
+    CountSeconds(kJobDuration, {kind, state}, static_cast<double>(job.end_ms - job.start_ms) / 1000,
+                 counters);
+  }
+  return AddToCounters(db, counters);
 }
 
 }  // namespace
@@ -133,6 +148,7 @@ absl::Status SetState(SqliteDb& db, JobRow& row, int64_t now_ms, JobState state,
                static_cast<int>(state), job.last_sequence, now_ms, job.end_ms, row.lease_token,
                job.publishing ? 1 : 0, job.attempt, row.seq);
   RETURN_IF_ERROR(update.Run());
+  if (IsTerminal(state)) RETURN_IF_ERROR(CountEnd(db, job, error));
   if (state != JobState::kFailed || error == nullptr) return absl::OkStatus();
   job.error = *error;
   Query record(db,
@@ -150,7 +166,7 @@ absl::Status EndAttempt(SqliteDb& db, const JobRow& row, int64_t now_ms, std::st
                row.seq, row.lease_token, row.job.attempt, row.attempt_start_ms, now_ms, outcome);
   BindError(insert, error);
   RETURN_IF_ERROR(insert.Run());
-  return AddToCounter(db, CounterKey(kJobAttempts, outcome), 1);
+  return AddToCounter(db, CounterKey(kJobAttempts, {outcome}), 1);
 }
 
 absl::StatusOr<JobState> RequeueOrFail(SqliteDb& db, JobRow& row, int64_t now_ms,
@@ -184,6 +200,11 @@ absl::Status AddToCounter(SqliteDb& db, const std::string& name, double value) {
                " ON CONFLICT(name) DO UPDATE SET value = value + excluded.value",
                name, value)
       .Run();
+}
+
+absl::Status AddToCounters(SqliteDb& db, const std::map<std::string, double>& counters) {
+  for (const auto& [name, value] : counters) RETURN_IF_ERROR(AddToCounter(db, name, value));
+  return absl::OkStatus();
 }
 
 }  // namespace svdllm

@@ -2,6 +2,7 @@
 // transaction.
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -31,7 +32,8 @@ absl::StatusOr<JobRow> FindLeased(SqliteDb& db, const Lease& lease);
 // Appends an event and numbers it.
 absl::Status AddEvent(SqliteDb& db, JobRow& row, int64_t now_ms, EventKind kind,
                       std::string_view payload);
-// Changes the state and adds its event. A state without a lease drops the lease.
+// Changes the state, adds its event, and counts a job that has ended. A state without a lease drops
+// the lease.
 absl::Status SetState(SqliteDb& db, JobRow& row, int64_t now_ms, JobState state,
                       const JobError* error);
 // Records that the running attempt has ended, and counts it.
@@ -43,5 +45,6 @@ absl::Status EndAttempt(SqliteDb& db, const JobRow& row, int64_t now_ms, std::st
 absl::StatusOr<JobState> RequeueOrFail(SqliteDb& db, JobRow& row, int64_t now_ms,
                                        int64_t not_before_ms, const JobError& error);
 absl::Status AddToCounter(SqliteDb& db, const std::string& name, double value);
+absl::Status AddToCounters(SqliteDb& db, const std::map<std::string, double>& counters);
 
 }  // namespace svdllm

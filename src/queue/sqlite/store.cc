@@ -266,9 +266,15 @@ absl::StatusOr<StoreStats> SqliteJobStore::Stats() {
     RETURN_IF_ERROR(query.status());
   }
   {
-    Query query(*read_.db, "SELECT create_ms FROM jobs WHERE state = ? ORDER BY seq LIMIT 1",
+    // Nothing changes about a queued job, so that its last change is when it became one.
+    Query query(*read_.db, "SELECT coalesce(min(update_ms), 0) FROM jobs WHERE state = ?",
                 static_cast<int>(JobState::kQueued));
     if (query.Next()) stats.oldest_queued_ms = query.Int(0);
+    RETURN_IF_ERROR(query.status());
+  }
+  {
+    Query query(*read_.db, "SELECT lease_worker FROM jobs WHERE lease_token != 0");
+    while (query.Next()) stats.busy_workers.push_back(query.Bytes(0));
     RETURN_IF_ERROR(query.status());
   }
   Query query(*read_.db, "SELECT name, value FROM counters");

@@ -1,4 +1,5 @@
 // The half of the SQLite job store that workers and their supervisor call.
+#include <map>
 #include <string>
 #include <utility>
 
@@ -27,6 +28,11 @@ absl::StatusOr<std::optional<ClaimedJob>> SqliteJobStore::Claim(const std::strin
       if (next.Next()) row.lease_token = next.Int(0);
       RETURN_IF_ERROR(next.Run());
     }
+    // Nothing has changed about the job since it became QUEUED.
+    std::map<std::string, double> counters;
+    CountSeconds(kQueueWait, {JobKindName(row.job.kind)},
+                 static_cast<double>(now - row.job.update_ms) / 1000, counters);
+    RETURN_IF_ERROR(AddToCounters(db, counters));
     ++row.job.attempt;
     if (row.job.start_ms == 0) row.job.start_ms = now;
     row.job.progress.clear();
@@ -105,9 +111,7 @@ absl::StatusOr<JobState> SqliteJobStore::Finish(const Lease& lease, const Outcom
     for (const NewEvent& event : outcome.events) {
       RETURN_IF_ERROR(AddEvent(db, row, now, event.kind, event.payload));
     }
-    for (const auto& [name, value] : outcome.counters) {
-      RETURN_IF_ERROR(AddToCounter(db, name, value));
-    }
+    RETURN_IF_ERROR(AddToCounters(db, outcome.counters));
     RETURN_IF_ERROR(
         Query(db, "UPDATE jobs SET result = ? WHERE seq = ?", Blob{outcome.result}, row.seq).Run());
     state = JobState::kSucceeded;
