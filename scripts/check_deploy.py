@@ -2,9 +2,10 @@
 """Checks what deploy/ renders to. Run it as scripts/check_deploy, which prepares its environment.
 
 Each kustomization is rendered with kubectl; every object must fit Kubernetes' strict schema (no
-unknown field), pods must meet the restricted pod security profile, references between objects must
-hold, and alerts, dashboards and environment variables must name metrics and flags that the sources
-define.
+unknown field) of several versions, pods must meet the restricted pod security profile, references
+between objects must hold, two instances must not touch each other, and alerts, dashboards and
+environment variables must name metrics and flags that the sources define. Prometheus' own promtool
+reads the alerts and queries, and runs alerts_test.yaml.
 """
 
 import json
@@ -19,12 +20,15 @@ import tempfile
 import kubernetes_validate
 import yaml
 
+import promtool
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-SCHEMA_VERSION = "1.30.0"  # gRPC probes and all other fields in use are stable there
-RENDERED = ["base", "overlays/gpu", "overlays/monitored"]
+# From the first in which gRPC probes are stable, which deploy/README.md names, to the latest known.
+SCHEMA_VERSIONS = ["1.27.0", "1.32.0", "1.37.0"]
+RENDERED = ["base", "overlays/gpu", "overlays/monitored", "overlays/second"]
 # Metrics of others that alerts and dashboards may use.
-FOREIGN_METRICS = {"up", "kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes"}
-METRIC = re.compile(r"\b(?:svdllm|grpc_server|kubelet_volume)_[a-z_]+\b|\bup(?=\{)")
+FOREIGN_METRICS = {"up", "ALERTS"}
+METRIC = re.compile(r"\b(?:svdllm|grpc_server|process)_[a-z_]+\b(?!=)|\b(?:up|ALERTS)(?=\{)")
 
 
 def render(folder):
@@ -47,12 +51,14 @@ def check_schema(objects):
     for item in objects:
         if item["apiVersion"].startswith("monitoring.coreos.com/"):
             continue  # a custom resource: check_monitoring
-        try:
-            kubernetes_validate.validate(item, SCHEMA_VERSION, strict=True)
-        except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError,
-                kubernetes_validate.InvalidSchemaError) as error:
-            where = "/".join(str(part) for part in getattr(error, "path", []))
-            yield f"{item['kind']} {item['metadata']['name']}: {where}: {getattr(error, 'message', error)}"
+        for version in SCHEMA_VERSIONS:
+            try:
+                kubernetes_validate.validate(item, version, strict=True)
+            except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError,
+                    kubernetes_validate.InvalidSchemaError) as error:
+                where = "/".join(str(part) for part in getattr(error, "path", []))
+                yield (f"{item['kind']} {item['metadata']['name']}, Kubernetes {version}: {where}: "
+                       f"{getattr(error, 'message', error)}")
 
 
 def check_pod_security(stateful_set):
@@ -140,13 +146,54 @@ def check_references(objects):
             if port is not None and port not in ports.values():
                 yield f"{probe}: the pod has no port {port}"
     yield from check_pod_security(stateful_set)
+    yield from check_disruption(stateful_set)
+
+
+def check_disruption(stateful_set):
+    """A job that is moved starts over: nobody moves it without need, and it is given back in time."""
+    template = stateful_set["spec"]["template"]
+    annotations = template["metadata"].get("annotations", {})
+    for name, value in [("karpenter.sh/do-not-disrupt", "true"),
+                        ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false")]:
+        if annotations.get(name) != value:
+            yield f"the pod's annotation {name} is not {value}"
+    variables = {variable["name"]: variable.get("value", "")
+                 for container in template["spec"]["containers"] for variable in container.get("env", [])}
+    # Beside the worker's grace: the drain (3 s), the last calls, and what the kubelet takes.
+    if float(variables.get("SVDLLM_GRACE_SECONDS", 20)) != template["spec"]["terminationGracePeriodSeconds"] - 15:
+        yield "SVDLLM_GRACE_SECONDS is not the pod's terminationGracePeriodSeconds less 15"
+
+
+def check_apart(first, second):
+    """Two instances in one namespace: other names, and no selector of one matches the other's pod."""
+    def names(objects):
+        return {(item["kind"], item["metadata"]["name"]) for item in objects}
+
+    for kind, name in sorted(names(first) & names(second)):
+        yield f"two instances: both have {kind} {name}"
+    for one, other in [(first, second), (second, first)]:
+        labels = of_kind(other, "StatefulSet")[0]["spec"]["template"]["metadata"]["labels"]
+        selectors = [(f"Service {item['metadata']['name']}", item["spec"]["selector"])
+                     for item in of_kind(one, "Service")]
+        selectors += [(f"NetworkPolicy {item['metadata']['name']}", item["spec"]["podSelector"]["matchLabels"])
+                      for item in of_kind(one, "NetworkPolicy")]
+        selectors += [(f"StatefulSet {item['metadata']['name']}", item["spec"]["selector"]["matchLabels"])
+                      for item in of_kind(one, "StatefulSet")]
+        for name, selector in selectors:
+            if matches(selector, labels):
+                yield f"two instances: {name} selects the other's pod"
 
 
 def check_monitoring(objects):
     """The shape of the Prometheus operator's objects, as far as this project uses it."""
     services = of_kind(objects, "Service")
+    for item in of_kind(objects, "ServiceMonitor") + of_kind(objects, "PrometheusRule"):
+        if not item["metadata"].get("labels", {}).get("release"):
+            yield f"{item['kind']}: no label release, so that kube-prometheus-stack does not see it"
     for monitor in of_kind(objects, "ServiceMonitor"):
         spec = monitor["spec"]
+        if spec.get("jobLabel") != "app.kubernetes.io/name":
+            yield 'ServiceMonitor: without jobLabel the job is not "svdllm", which the alerts go by'
         unknown = set(spec) - {"selector", "endpoints", "namespaceSelector", "jobLabel"}
         if unknown:
             yield f"ServiceMonitor: unknown fields {sorted(unknown)}"
@@ -162,6 +209,7 @@ def check_monitoring(objects):
             if endpoint["port"] not in names:
                 yield f"ServiceMonitor: no service port {endpoint['port']}"
     for rule_object in of_kind(objects, "PrometheusRule"):
+        yield from promtool.check_rules(rule_object["spec"]["groups"])
         for group in rule_object["spec"]["groups"]:
             for rule in group["rules"]:
                 name = rule.get("alert", rule.get("record", "?"))
@@ -181,16 +229,20 @@ def check_monitoring(objects):
     for config in of_kind(objects, "ConfigMap"):
         for key, text in config.get("data", {}).items():
             if key.endswith(".json"):
-                for panel in json.loads(text)["panels"]:
-                    for target in panel["targets"]:
-                        yield from check_expression(f"panel {panel['title']}", target["expr"])
+                dashboard = json.loads(text)
+                yield from promtool.check_queries(dashboard)
+                for where, query in promtool.queries(dashboard):
+                    yield from check_expression(where, query)
+                for variable in dashboard["templating"]["list"]:
+                    if variable["type"] == "query":
+                        yield from check_expression(f"variable {variable['name']}", variable["query"]["query"])
 
 
 def known_metrics():
     """Every metric that src/metrics names, with the series that histograms have."""
     names = set(FOREIGN_METRICS)
     for path in (ROOT / "src" / "metrics").glob("*.h"):
-        found = re.findall(r'"((?:svdllm|grpc_server)_[a-z_]+)"', path.read_text())
+        found = re.findall(r'"((?:svdllm|grpc_server|process)_[a-z_]+)"', path.read_text())
         names.update(found)
         names.update(name + suffix for name in found if name.endswith("_seconds")
                      for suffix in ("_bucket", "_sum", "_count"))
@@ -198,9 +250,8 @@ def known_metrics():
 
 
 def check_expression(where, expression):
-    if any(expression.count(opening) != expression.count(closing)
-           for opening, closing in ("()", "[]", "{}")):
-        yield f"{where}: unbalanced brackets: {expression}"
+    if re.search(r'\bservice=~?"[^$]', expression):
+        yield f"{where}: names a service, which a name prefix changes: {expression}"
     used = set(METRIC.findall(expression))
     if not used:
         yield f"{where}: no metric in {expression}"
@@ -240,7 +291,12 @@ def check_gpus(objects):
 
 
 def check_image(dockerfile, ignored, cmake):
-    """The image's builder gets what the build reads: the texts of Dockerfile, .dockerignore and CMakeLists.txt."""
+    """The image's builder gets what the build reads, and the image says its version: the texts of Dockerfile,
+    .dockerignore and CMakeLists.txt."""
+    version = re.search(r"project\(svdllm VERSION ([\d.]+)", cmake).group(1)
+    named = set(re.findall(r"^ARG VERSION=(.*)$|svdllm:([\d.]+)", dockerfile, re.M))
+    for other in sorted({name for pair in named for name in pair if name} - {version}):
+        yield f"docker/Dockerfile says {other}, and CMakeLists.txt version {version}"
     copied = [source for line in re.findall(r"^COPY (?!--from)(.*)$", dockerfile, re.M)
               for source in line.split()[:-1]]
     allowed = {line[1:] for line in ignored.splitlines() if line.startswith("!")}
@@ -255,6 +311,16 @@ def check_image(dockerfile, ignored, cmake):
             yield f"CMakeLists.txt adds {folder}, which docker/Dockerfile does not copy"
 
 
+def check_version(objects):
+    """Pods run the image of this version."""
+    version = re.search(r"project\(svdllm VERSION ([\d.]+)", (ROOT / "CMakeLists.txt").read_text()).group(1)
+    for stateful_set in of_kind(objects, "StatefulSet"):
+        spec = stateful_set["spec"]["template"]["spec"]
+        for container in spec.get("initContainers", []) + spec["containers"]:
+            if container["image"].partition(":")[2].removesuffix("-cuda") != version:
+                yield f"container {container['name']}: image {container['image']} is not of version {version}"
+
+
 def image_texts():
     return [(ROOT / name).read_text() for name in ("docker/Dockerfile", ".dockerignore", "CMakeLists.txt")]
 
@@ -265,15 +331,26 @@ def check(folder):
     except RuntimeError as error:
         return [str(error)]
     try:
-        return [problem for checker in (check_schema, check_references, check_monitoring, check_flags, check_gpus)
+        return [problem for checker in (check_schema, check_references, check_monitoring, check_flags, check_gpus,
+                                               check_version)
                 for problem in checker(objects)]
     except (KeyError, TypeError, AttributeError) as error:
         # A manifest so far from its shape that a check stumbles over it.
         return [*check_schema(objects), f"misshapen: {error!r}"]
 
 
-# Faults that must be found: file, what stands there, what is put there instead, a word of the complaint.
-# Looked for in the file's own overlay, or in overlays/monitored where it is in none.
+def check_alerts(deploy):
+    monitoring = deploy / "components" / "monitoring"
+    return list(promtool.test_alerts(monitoring / "alerts.yaml", monitoring / "alerts_test.yaml"))
+
+
+def check_instances(deploy):
+    return list(check_apart(render(deploy / "base"), render(deploy / "overlays" / "second")))
+
+
+# Faults that must be found: file, what stands there, what is put there instead, a word of the complaint,
+# and what looks for it. None: the checks of the file's own overlay, or of overlays/monitored where it is
+# in none.
 FAULTS = [
     ("base/statefulset.yaml", "replicas: 1", "replicas: one", "replicas"),
     ("base/statefulset.yaml", "imagePullPolicy:", "imagePullPolice:", "imagePullPolice"),
@@ -284,11 +361,37 @@ FAULTS = [
     ("base/statefulset.yaml", "port: 7070\n              service: readiness",
      "port: 7071\n              service: readiness", "no port 7071"),
     ("base/service.yaml", "targetPort: metrics", "targetPort: metric", "no port metric"),
-    ("base/networkpolicy.yaml", "  podSelector:\n    matchLabels:\n      app.kubernetes.io/name: svdllm\n",
+    ("base/networkpolicy.yaml",
+     "  podSelector:\n    matchLabels:\n      app.kubernetes.io/name: svdllm\n"
+     "      app.kubernetes.io/instance: svdllm\n",
      "  podSelector: {}\n", "every pod"),
+    ("base/statefulset.yaml", 'karpenter.sh/do-not-disrupt: "true"', 'karpenter.sh/do-not: "true"', "do-not-disrupt"),
+    ("base/statefulset.yaml", 'value: "75"', 'value: "20"', "less 15"),
+    ("base/kustomization.yaml", "newTag: ", "newTag: 9.", "is not of version"),
+    ("base/service.yaml", "    app.kubernetes.io/instance: svdllm\n", "", "selects the other's pod", check_instances),
+    ("base/networkpolicy.yaml", "      app.kubernetes.io/instance: svdllm\n", "", "selects the other's pod",
+     check_instances),
+    ("overlays/second/kustomization.yaml", "namePrefix: team-a-\n", "", "both have Service svdllm", check_instances),
+    ("overlays/second/kustomization.yaml", "includeTemplates: true", "includeTemplates: false",
+     "does not select the pod"),
     ("base/kustomization.yaml", "- service.yaml", "- services.yaml", "does not render"),
     ("components/monitoring/servicemonitor.yaml", "port: metrics", "port: metric", "no service port"),
+    ("components/monitoring/servicemonitor.yaml", "  jobLabel: app.kubernetes.io/name\n", "", "without jobLabel"),
+    ("components/monitoring/servicemonitor.yaml", "    release: kube-prometheus-stack\n", "", "no label release"),
     ("components/monitoring/alerts.yaml", "svdllm_fenced_writes_total", "svdllm_fenced_total", "no metric"),
+    ("components/monitoring/alerts.yaml", 'up{job="svdllm"}', 'up{service="svdllm"}', "names a service"),
+    ("components/monitoring/alerts.yaml", "> 6 * 3600", "> 6 * * 3600", "parse error"),
+    ("components/monitoring/alerts.yaml", "{{ $labels.reason }}", "{{ $labels.reason }", "promtool check rules"),
+    ("components/monitoring/alerts.yaml", "absent_over_time(", "present_over_time(", "promtool test rules", check_alerts),
+    ("components/monitoring/alerts.yaml", "device) (increase(svdllm_worker_restarts_total[15m])) > 5",
+     "device) (increase(svdllm_worker_restarts_total[15m])) > 500", "SvdllmWorkerCrashLoop", check_alerts),
+    ("components/monitoring/alerts_test.yaml", "SvdllmDown, eval_time: 26h", "SvdllmDown, eval_time: 20h",
+     "promtool test rules", check_alerts),
+    ("components/monitoring/alerts_test.yaml", "      - {alertname: SvdllmFencedWrites, eval_time: 50m}\n", "",
+     "silent in no test", check_alerts),
+    ("components/monitoring/dashboard.json", "histogram_quantile(0.5,", "histogram_quantile(0.5", "parse error"),
+    ("components/monitoring/dashboard.json", "label_values(svdllm_queue_depth", "label_values(svdllm_queue",
+     "no metric svdllm_queue "),
     ("components/monitoring/dashboard.json", "sum(svdllm_queue_depth", "sum(svdllm_queue_length",
      "no metric"),
     ("components/monitoring/dashboard.json", "svdllm_device_memory_used_bytes", "svdllm_device_memory_bytes",
@@ -302,7 +405,7 @@ FAULTS = [
 
 def self_test():
     failures = 0
-    for name, text, fault, expected in FAULTS:
+    for name, text, fault, expected, *finder in FAULTS:
         with tempfile.TemporaryDirectory() as folder:
             tree = pathlib.Path(folder) / "deploy"
             shutil.copytree(ROOT / "deploy", tree)
@@ -312,27 +415,29 @@ def self_test():
                 failures += 1
                 continue
             (tree / name).write_text(content.replace(text, fault, 1))
-            overlay = "gpu" if name.startswith("overlays/gpu/") else "monitored"
-            problems = check(tree / "overlays" / overlay)
+            overlay = name.split("/")[1] if name.startswith("overlays/") else "monitored"
+            problems = finder[0](tree) if finder else check(tree / "overlays" / overlay)
             if not any(expected in problem for problem in problems):
                 print(f"check_deploy self-test: {name} with {fault!r}: expected '{expected}', "
                       f"got {problems}", file=sys.stderr)
                 failures += 1
-    for place, text, expected in [(1, "!rpc\n", "leaves out"), (0, "COPY rpc rpc\n", "does not copy")]:
+    image_faults = [(1, "!rpc\n", "", "leaves out"), (0, "COPY rpc rpc\n", "", "does not copy"),
+                    (0, "ARG VERSION=", "ARG VERSION=9.", "says 9.")]
+    for place, text, fault, expected in image_faults:
         texts = image_texts()
-        texts[place] = texts[place].replace(text, "", 1)
+        texts[place] = texts[place].replace(text, fault, 1)
         if not any(expected in problem for problem in check_image(*texts)):
-            print(f"check_deploy self-test: the image without {text!r}: '{expected}' is not said", file=sys.stderr)
+            print(f"check_deploy self-test: the image, {text!r} as {fault!r}: '{expected}' is not said", file=sys.stderr)
             failures += 1
     if not failures:
-        print(f"check_deploy self-test: {len(FAULTS) + 2} faults found")
+        print(f"check_deploy self-test: {len(FAULTS) + len(image_faults)} faults found")
     return 1 if failures else 0
 
 
 def main():
     if sys.argv[1:] == ["--self-test"]:
         return self_test()
-    problems = list(check_image(*image_texts()))
+    problems = [*check_image(*image_texts()), *check_alerts(ROOT / "deploy"), *check_instances(ROOT / "deploy")]
     for problem in problems:
         print(problem, file=sys.stderr)
     failures = len(problems)
