@@ -146,7 +146,11 @@ struct Client::Impl {
       const milliseconds pause = backoff.Next();
       if (Clock::now() + pause >= give_up) break;
       if (options.on_retry) options.on_retry(last);
-      Pause(pause, options.stop);
+      // gRPC gets on with connecting only while somebody waits for it: an attempt that nobody waits
+      // for hangs until its time is up, whatever has happened to it.
+      const Clock::time_point pause_end = Clock::now() + pause;
+      WaitUntilConnected(pause_end);
+      Pause(std::chrono::duration_cast<milliseconds>(pause_end - Clock::now()), options.stop);
     }
     return options.stop.stop_requested() ? Stopped() : last;
   }

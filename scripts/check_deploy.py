@@ -399,7 +399,7 @@ FAULTS = [
     ("overlays/gpu/statefulset.yaml", "value: cuda:0", "value: auto", "names []"),
     ("overlays/gpu/statefulset.yaml", 'memory: 32Gi\n              nvidia.com/gpu: "1"\n            limits',
      "memory: 32Gi\n            limits", "GPUs are requested"),
-    ("overlays/gpu/kustomization.yaml", "newTag: 0.1.0-cuda", "newTag: 0.1.0", "no CUDA backend"),
+    ("overlays/gpu/kustomization.yaml", "-cuda\n", "\n", "no CUDA backend"),
 ]
 
 

@@ -18,6 +18,9 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
+# README's commands go on from these.
+MODEL = CACHE / "models" / "smollm2-135m"
+TEXT = CACHE / "demo-text"
 WIKITEXT = ROOT.parent / "shared" / "data" / "wikitext-2"
 # METHOD[/ENCODING[/ALLOCATION]]; default: what the server does where nobody says how.
 METHODS = ["svd", "svd_llm", "svd_llm_update", "default"]
@@ -77,9 +80,8 @@ def prepare_model(arguments):
         if not (arguments.model / "config.json").is_file():
             raise DemoError(f"{arguments.model}: no config.json there")
         return arguments.model
-    model = CACHE / "models" / "smollm2-135m"
     environment = CACHE / "demo-venv"
-    if not (model / "fetch_smollm2.json").is_file():  # written last
+    if not (MODEL / "fetch_smollm2.json").is_file():  # written last
         marker = environment / "installed"
         if not marker.is_file():
             say("making a Python environment for the conversion")
@@ -90,8 +92,8 @@ def prepare_model(arguments):
             marker.touch()
         say("fetching SmolLM2-135M")
         run_checked([environment / "bin" / "python", ROOT / "scripts" / "fetch_smollm2.py",
-                     "--out", model, "--cache", CACHE / "downloads"], "fetching SmolLM2-135M")
-    return model
+                     "--out", MODEL, "--cache", CACHE / "downloads"], "fetching SmolLM2-135M")
+    return MODEL
 
 
 def split_text(path, out):
@@ -118,11 +120,10 @@ def prepare_text(arguments, data_dir):
     if arguments.text:
         calibration, evaluation = split_text(arguments.text, data_dir / "text")
         return calibration, f"the first four fifths of {arguments.text}", {"held_out": evaluation}
-    out = CACHE / "demo-text"
-    if not (out / "evaluation.txt").is_file():
-        run_checked([ROOT / "scripts" / "make_demo_text", out], "scripts/make_demo_text")
-    evaluations = {"jargon_file": out / "evaluation.txt"}
-    calibration = out / "calibration.txt", "the Jargon File (public domain)"
+    if not (TEXT / "evaluation.txt").is_file():
+        run_checked([ROOT / "scripts" / "make_demo_text", TEXT], "scripts/make_demo_text")
+    evaluations = {"jargon_file": TEXT / "evaluation.txt"}
+    calibration = TEXT / "calibration.txt", "the Jargon File (public domain)"
     train, test = WIKITEXT / "wiki.train.first1MB.raw", WIKITEXT / "wiki.test.raw"
     if train.is_file() and test.is_file():
         calibration = train, "WikiText-2 train"

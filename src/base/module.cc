@@ -29,9 +29,9 @@ constexpr int kFlags = RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND;
 absl::StatusOr<void*> OpenModule(const std::string& file_name, const char* symbol) {
   std::vector<std::string> directories;
   if (const char* set = std::getenv("SVDLLM_MODULE_DIR")) directories.emplace_back(set);
-  directories.push_back(ExecutableDir());
-  directories.push_back(ExecutableDir() + "/../lib/svdllm");
-  directories.emplace_back(SVDLLM_BUILD_MODULE_DIR);
+  for (const char* place : {"", "/../lib/svdllm", "/../modules"}) {
+    directories.push_back(ExecutableDir() + place);
+  }
   std::string tried;
   for (const std::string& directory : directories) {
     const std::string path = directory + "/" + file_name;

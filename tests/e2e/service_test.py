@@ -14,6 +14,7 @@ import os
 import random
 import re
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -355,6 +356,27 @@ class ServiceTest(unittest.TestCase):
         status, job, errors = self.compress()
         self.assertEqual(status, 0, errors)
         self.assertEqual(job["state"], "JOB_STATE_SUCCEEDED")
+
+
+class EarlyClientTest(unittest.TestCase):
+    def test_a_client_waits_for_a_server_that_is_just_starting(self):
+        # In a process of its own: beside a server, gRPC's connections get on by themselves.
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        with tempfile.TemporaryDirectory(prefix="svdllm-early-") as directory:
+            client = subprocess.Popen([ARGS.client, "server-info", f"--server={address}"],
+                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            time.sleep(0.7)
+            server = subprocess.Popen([ARGS.server, f"--listen={address}", "--http_listen=",
+                                       f"--data_dir={directory}", "--drain_seconds=0"],
+                                      stderr=subprocess.DEVNULL)
+            try:
+                _, errors = client.communicate(timeout=60)
+            finally:
+                server.send_signal(signal.SIGTERM)
+                self.assertEqual(server.wait(timeout=40), 0)
+            self.assertEqual(client.returncode, 0, errors)
 
 
 class DemoTest(unittest.TestCase):

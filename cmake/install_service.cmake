@@ -1,0 +1,36 @@
+# A part of the installation (Install.cmake): files that name where other files have come to lie.
+set(bindir ${CMAKE_INSTALL_PREFIX}/bin)
+set(docdir ${CMAKE_INSTALL_PREFIX}/share/doc/svdllm)
+set(sysconfdir ${CMAKE_INSTALL_PREFIX}/etc)
+if(CMAKE_INSTALL_PREFIX STREQUAL "/usr")
+  set(sysconfdir /etc)
+endif()
+file(REMOVE_RECURSE ${STAGING_DIR})
+
+configure_file(${SOURCE_DIR}/packaging/svdllm.service.in ${STAGING_DIR}/svdllm.service @ONLY)
+file(INSTALL ${STAGING_DIR}/svdllm.service DESTINATION ${CMAKE_INSTALL_PREFIX}/lib/systemd/system)
+foreach(page svdllm.1 svdllm-server.8)
+  string(REGEX REPLACE ".*\\." "" section ${page})
+  configure_file(${SOURCE_DIR}/packaging/${page} ${STAGING_DIR}/${page} @ONLY)
+  file(INSTALL ${STAGING_DIR}/${page} DESTINATION ${CMAKE_INSTALL_PREFIX}/share/man/man${section})
+endforeach()
+# Settings that are there are somebody's own.
+if(NOT EXISTS "$ENV{DESTDIR}${sysconfdir}/default/svdllm")
+  file(INSTALL ${SOURCE_DIR}/packaging/svdllm.default DESTINATION ${sysconfdir}/default RENAME svdllm)
+endif()
+
+# Shells complete what the client says, where it can.
+set(bash ${CMAKE_INSTALL_PREFIX}/share/bash-completion/completions/svdllm)
+set(zsh ${CMAKE_INSTALL_PREFIX}/share/zsh/site-functions/_svdllm)
+if(CMAKE_INSTALL_PREFIX STREQUAL "/usr")
+  set(zsh /usr/share/zsh/vendor-completions/_svdllm)
+endif()
+foreach(shell bash zsh)
+  execute_process(COMMAND ${CLIENT} completion ${shell} OUTPUT_FILE ${STAGING_DIR}/${shell}
+    ERROR_QUIET RESULT_VARIABLE status)
+  if(status EQUAL 0)
+    get_filename_component(directory ${${shell}} DIRECTORY)
+    get_filename_component(name ${${shell}} NAME)
+    file(INSTALL ${STAGING_DIR}/${shell} DESTINATION ${directory} RENAME ${name})
+  endif()
+endforeach()
