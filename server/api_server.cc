@@ -25,6 +25,7 @@
 #include "metrics/store_collector.h"
 #include "server/compression_service.h"
 #include "server/http_server.h"
+#include "server/leftovers.h"
 
 namespace svdllm {
 namespace {
@@ -32,7 +33,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kLeaseCheck(1000);
-constexpr int kReadyChecks = 5;  // lease checks between two readiness checks
+constexpr int kReadyChecks = 5;  // lease checks between two looks at readiness and leftovers
 constexpr milliseconds kShutdownPatience(2000);
 constexpr char kPaths[] = "svdllm-server " SVDLLM_VERSION
                           "\n"
@@ -70,7 +71,8 @@ class ApiServerImpl final : public ApiServer {
                 const Engine& engine)
       : options_(options),
         store_(store),
-        api_(store, artifacts, engine,
+        artifacts_(artifacts),
+        api_(store, engine, options.checker.value_or(CheckHere(engine, artifacts)),
              {options.queue_limit, options.lease_ms, options.max_request_bytes,
               options.artifact_root}),
         hub_(store),
@@ -121,6 +123,7 @@ class ApiServerImpl final : public ApiServer {
 
   const ApiServerOptions options_;
   JobStore& store_;
+  ArtifactStore& artifacts_;
   prometheus::Registry registry_;
   JobApi api_;
   WatchHub hub_;
@@ -168,18 +171,20 @@ absl::Status ApiServerImpl::Listen() {
         HttpServer::Start(
             options_.http_listen,
             {{"/",
-              [] {
-                return HttpResponse{200, "text/plain; charset=utf-8", kPaths};
-              }},
+              {[] {
+                 return HttpResponse{200, "text/plain; charset=utf-8", kPaths};
+               },
+               /*may_wait=*/false}},
              {"/metrics",
-              [this] {
+              {[this] {
                 return HttpResponse{200, "text/plain; version=0.0.4; charset=utf-8", Metrics()};
-              }},
+              }}},
              {"/livez",
-              [] {
-                return HttpResponse{200, "text/plain", "ok\n"};
-              }},
-             {"/readyz", [this] { return Ready(); }}}));
+              {[] {
+                 return HttpResponse{200, "text/plain", "ok\n"};
+               },
+               /*may_wait=*/false}},
+             {"/readyz", {[this] { return Ready(); }}}}));
   }
   SetHealth("liveness", true);
   SetHealth("readiness", CheckReady().ok());
@@ -259,7 +264,10 @@ void ApiServerImpl::Maintain() {
     } else if (*expired > 0) {
       Log(LogLevel::kWarning, "leases ran out", {{"count", std::to_string(*expired)}});
     }
-    if (round % kReadyChecks == 0) SetHealth("readiness", CheckReady().ok());
+    if (round % kReadyChecks == 0) {
+      SetHealth("readiness", CheckReady().ok());
+      RemoveLeftovers(store_, artifacts_, options_.work_root);
+    }
     lock.lock();
   }
 }

@@ -5,12 +5,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/status.h"
 #include "metrics/nvml.h"
 #include "queue/job_store.h"
+#include "server/check_submission.h"
 #include "server/engine.h"
 #include "server/supervisor.h"
 #include "storage/artifact_store.h"
@@ -21,12 +23,15 @@ struct ApiServerOptions {
   std::string listen = "127.0.0.1:0";
   std::string http_listen = "127.0.0.1:0";  // empty: none
   std::string artifact_root;
-  std::string data_dir;  // for metrics of the room that is left; empty: not measured
+  std::string data_dir;   // for metrics of the room that is left; empty: not measured
+  std::string work_root;  // where attempts have their work directories; empty: not on this machine
   int64_t queue_limit = 1000;
   int64_t lease_ms = 30000;
   int64_t max_request_bytes = 4 << 20;
   // The supervised workers, for metrics. Empty: there are none.
   std::function<std::vector<WorkerProcess>()> workers;
+  // Checks submissions. Empty: they are checked in this process (CheckHere).
+  std::optional<SubmissionChecker> checker;
   std::string nvml_library = kNvmlLibrary;  // the library that is asked for CUDA devices' metrics
 };
 

@@ -134,67 +134,81 @@ absl::Status CompressionService::Submitted(const Request& request, absl::StatusO
 }
 
 template <typename Function>
-grpc::ServerUnaryReactor* CompressionService::Unary(const char* method,
+grpc::ServerUnaryReactor* CompressionService::Unary(CallPool& pool, const char* method,
                                                     grpc::CallbackServerContext* context,
-                                                    const Function& run) {
-  RpcMetrics::Call call = metrics_.Start("unary", method);
-  absl::Status status;
-  try {
-    status = run();
-  } catch (const std::exception& e) {
-    status = MakeError(absl::StatusCode::kInternal, kInternal, e.what());
+                                                    Function run) {
+  const RpcMetrics::Call call = metrics_.Start("unary", method);
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  const auto finish = [reactor, call](const absl::Status& status) {
+    RpcMetrics::Call(call).Finish(CodeName(status));
+    reactor->Finish(ToGrpc(status));
+  };
+  const bool taken = pool.Submit([context, method, finish, run = std::move(run)] {
+    // Nobody waits for the answer any more: a storm of deadlines costs no work.
+    if (context->IsCancelled()) return finish(absl::CancelledError("the client is gone"));
+    absl::Status status;
+    try {
+      status = run();
+    } catch (const std::exception& e) {
+      status = MakeError(absl::StatusCode::kInternal, kInternal, e.what());
+    }
+    if (absl::IsInternal(status)) {
+      Log(LogLevel::kError, "RPC failed", {{"method", method}, {"error", status.ToString()}});
+    }
+    finish(status);
+  });
+  if (!taken) {
+    finish(MakeError(absl::StatusCode::kResourceExhausted, kServerBusy,
+                     "more calls are waiting than this server takes at a time"));
   }
-  if (absl::IsInternal(status)) {
-    Log(LogLevel::kError, "RPC failed", {{"method", method}, {"error", status.ToString()}});
-  }
-  call.Finish(CodeName(status));
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpc(status));
   return reactor;
 }
 
 grpc::ServerUnaryReactor* CompressionService::CompressModel(grpc::CallbackServerContext* context,
                                                             const v1::CompressModelRequest* request,
                                                             v1::Job* response) {
-  return Unary("CompressModel", context,
-               [&] { return Submitted(*request, api_.CompressModel(*request), response); });
+  return Unary(submissions_, "CompressModel", context,
+               [=, this] { return Submitted(*request, api_.CompressModel(*request), response); });
 }
 
 grpc::ServerUnaryReactor* CompressionService::Evaluate(grpc::CallbackServerContext* context,
                                                        const v1::EvaluateRequest* request,
                                                        v1::Job* response) {
-  return Unary("Evaluate", context,
-               [&] { return Submitted(*request, api_.Evaluate(*request), response); });
+  return Unary(submissions_, "Evaluate", context,
+               [=, this] { return Submitted(*request, api_.Evaluate(*request), response); });
 }
 
 grpc::ServerUnaryReactor* CompressionService::GetJob(grpc::CallbackServerContext* context,
                                                      const v1::GetJobRequest* request,
                                                      v1::Job* response) {
-  return Unary("GetJob", context, [&] { return Assign(api_.GetJob(*request), response); });
+  return Unary(reads_, "GetJob", context,
+               [=, this] { return Assign(api_.GetJob(*request), response); });
 }
 
 grpc::ServerUnaryReactor* CompressionService::ListJobs(grpc::CallbackServerContext* context,
                                                        const v1::ListJobsRequest* request,
                                                        v1::ListJobsResponse* response) {
-  return Unary("ListJobs", context, [&] { return Assign(api_.ListJobs(*request), response); });
+  return Unary(reads_, "ListJobs", context,
+               [=, this] { return Assign(api_.ListJobs(*request), response); });
 }
 
 grpc::ServerUnaryReactor* CompressionService::CancelJob(grpc::CallbackServerContext* context,
                                                         const v1::CancelJobRequest* request,
                                                         v1::Job* response) {
-  return Unary("CancelJob", context, [&] { return Assign(api_.CancelJob(*request), response); });
+  return Unary(changes_, "CancelJob", context,
+               [=, this] { return Assign(api_.CancelJob(*request), response); });
 }
 
 grpc::ServerUnaryReactor* CompressionService::DeleteJob(grpc::CallbackServerContext* context,
                                                         const v1::DeleteJobRequest* request,
                                                         google::protobuf::Empty*) {
-  return Unary("DeleteJob", context, [&] { return api_.DeleteJob(*request); });
+  return Unary(changes_, "DeleteJob", context, [=, this] { return api_.DeleteJob(*request); });
 }
 
 grpc::ServerUnaryReactor* CompressionService::GetServerInfo(grpc::CallbackServerContext* context,
                                                             const v1::GetServerInfoRequest*,
                                                             v1::ServerInfo* response) {
-  return Unary("GetServerInfo", context, [&] {
+  return Unary(reads_, "GetServerInfo", context, [=, this] {
     *response = api_.GetServerInfo();
     return absl::OkStatus();
   });

@@ -2,6 +2,7 @@
 // api_server.cc and the .cc of this header include it.
 #pragma once
 
+#include "server/call_pool.h"
 #include "server/job_api.h"
 #include "server/rpc_metrics.h"
 #include "server/watch_hub.h"
@@ -14,6 +15,8 @@ class CompressionService final : public v1::CompressionService::CallbackService 
   // All of them outlive the service.
   CompressionService(JobApi& api, JobStore& store, WatchHub& hub, RpcMetrics& metrics)
       : api_(api), store_(store), hub_(hub), metrics_(metrics) {}
+  // Waits for the calls that are under way.
+  ~CompressionService() override = default;
 
   grpc::ServerUnaryReactor* CompressModel(grpc::CallbackServerContext* context,
                                           const v1::CompressModelRequest* request,
@@ -43,13 +46,18 @@ class CompressionService final : public v1::CompressionService::CallbackService 
   template <typename Request>
   absl::Status Submitted(const Request& request, absl::StatusOr<v1::Job> job, v1::Job* response);
   template <typename Function>
-  grpc::ServerUnaryReactor* Unary(const char* method, grpc::CallbackServerContext* context,
-                                  const Function& run);
+  grpc::ServerUnaryReactor* Unary(CallPool& pool, const char* method,
+                                  grpc::CallbackServerContext* context, Function run);
 
   JobApi& api_;
   JobStore& store_;
   WatchHub& hub_;
   RpcMetrics& metrics_;
+  // Reads of the store take milliseconds; changes wait for its lock, and submissions for a check of
+  // the model besides: they must not keep the others waiting.
+  CallPool reads_{4, 1000};
+  CallPool changes_{8, 1000};
+  CallPool submissions_{16, 1000};
 };
 
 }  // namespace svdllm

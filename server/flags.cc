@@ -57,29 +57,31 @@ ABSL_FLAG(bool, insecure_allow_remote, false,
           "encryption nor authentication.");
 ABSL_FLAG(std::string, worker_id, "",
           "The worker's name in leases, unique among living workers. Default: host and process.");
-ABSL_FLAG(int64_t, supervisor_pid, 0,
-          "Set by the server for its worker: the process with which the worker ends.");
+ABSL_FLAG(
+    double, plan_seconds, 30,
+    "How long a submission may take to be checked and planned; a model that cannot be looked at "
+    "in that time is refused.");
+ABSL_FLAG(double, stall_seconds, 300,
+          "A job whose thread neither computes nor gets on for this long, because a file system "
+          "hangs, say, loses its worker, which is started again.");
+ABSL_FLAG(double, stop_seconds, 60,
+          "How long a job that is cancelled or past its timeout may go on with its current step "
+          "before its worker is ended.");
+ABSL_FLAG(int64_t, parent_pid, 0,
+          "Set by the server for its workers and planners: the process with which they end.");
+ABSL_FLAG(int32_t, heartbeat_fd, -1, "Set by the server for its workers: their signs of life.");
+ABSL_FLAG(int32_t, planner_fd, -1,
+          "Set by the server for its planners: what they are asked through.");
 
 namespace svdllm {
 namespace {
 
-constexpr const char* kFlags[] = {"listen",
-                                  "http_listen",
-                                  "data_dir",
-                                  "role",
-                                  "devices",
-                                  "device_memory_limit",
-                                  "exact_products",
-                                  "model_roots",
-                                  "artifact_root",
-                                  "queue_limit",
-                                  "lease_seconds",
-                                  "drain_seconds",
-                                  "grace_seconds",
-                                  "log_level",
-                                  "max_request_bytes",
-                                  "worker_id",
-                                  "insecure_allow_remote"};
+constexpr const char* kFlags[] = {
+    "listen",        "http_listen",         "data_dir",       "role",
+    "devices",       "device_memory_limit", "exact_products", "model_roots",
+    "artifact_root", "queue_limit",         "lease_seconds",  "drain_seconds",
+    "grace_seconds", "plan_seconds",        "stall_seconds",  "stop_seconds",
+    "log_level",     "max_request_bytes",   "worker_id",      "insecure_allow_remote"};
 
 absl::Status Invalid(const std::string& flag, const std::string& why) {
   return absl::InvalidArgumentError("--" + flag + ": " + why);
@@ -137,6 +139,22 @@ absl::StatusOr<int64_t> Milliseconds(const std::string& flag, double seconds, do
   return static_cast<int64_t>(seconds * 1000);
 }
 
+absl::Status ReadTimes(ServerOptions& options) {
+  ASSIGN_OR_RETURN(options.lease_ms,
+                   Milliseconds("lease_seconds", absl::GetFlag(FLAGS_lease_seconds), 0.5));
+  ASSIGN_OR_RETURN(options.drain_ms,
+                   Milliseconds("drain_seconds", absl::GetFlag(FLAGS_drain_seconds), 0));
+  ASSIGN_OR_RETURN(options.grace_ms,
+                   Milliseconds("grace_seconds", absl::GetFlag(FLAGS_grace_seconds), 0));
+  ASSIGN_OR_RETURN(options.plan_ms,
+                   Milliseconds("plan_seconds", absl::GetFlag(FLAGS_plan_seconds), 0.1));
+  ASSIGN_OR_RETURN(options.stall_ms,
+                   Milliseconds("stall_seconds", absl::GetFlag(FLAGS_stall_seconds), 1));
+  ASSIGN_OR_RETURN(options.stop_ms,
+                   Milliseconds("stop_seconds", absl::GetFlag(FLAGS_stop_seconds), 0.5));
+  return absl::OkStatus();
+}
+
 // "16GiB" in bytes.
 absl::StatusOr<int64_t> Bytes(const std::string& flag, const std::string& text) {
   int64_t number = 0;
@@ -189,12 +207,14 @@ absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv) {
     options.role = Role::kApi;
   } else if (role == "worker") {
     options.role = Role::kWorker;
+  } else if (role == "planner" && absl::GetFlag(FLAGS_planner_fd) >= 0) {
+    options.role = Role::kPlanner;
   } else if (role != "all") {
     return Invalid("role", "\"" + role + "\" is none of all, api, worker");
   }
   options.listen = absl::GetFlag(FLAGS_listen);
   options.http_listen = absl::GetFlag(FLAGS_http_listen);
-  if (options.role != Role::kWorker) {
+  if (options.role == Role::kAll || options.role == Role::kApi) {
     RETURN_IF_ERROR(CheckAddress("listen", options.listen));
     if (!options.http_listen.empty()) {
       RETURN_IF_ERROR(CheckAddress("http_listen", options.http_listen));
@@ -217,12 +237,7 @@ absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv) {
   if (options.max_request_bytes < 1024 || options.max_request_bytes > (1 << 30)) {
     return Invalid("max_request_bytes", "must be 1024 to 2^30");
   }
-  ASSIGN_OR_RETURN(options.lease_ms,
-                   Milliseconds("lease_seconds", absl::GetFlag(FLAGS_lease_seconds), 0.5));
-  ASSIGN_OR_RETURN(options.drain_ms,
-                   Milliseconds("drain_seconds", absl::GetFlag(FLAGS_drain_seconds), 0));
-  ASSIGN_OR_RETURN(options.grace_ms,
-                   Milliseconds("grace_seconds", absl::GetFlag(FLAGS_grace_seconds), 0));
+  RETURN_IF_ERROR(ReadTimes(options));
   const std::string level = absl::GetFlag(FLAGS_log_level);
   const char* const levels[] = {"debug", "info", "warning", "error"};
   const auto found = std::find(std::begin(levels), std::end(levels), level);
@@ -232,7 +247,9 @@ absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv) {
   options.log_level = static_cast<LogLevel>(found - std::begin(levels));
   options.worker_id = absl::GetFlag(FLAGS_worker_id);
   if (options.worker_id.empty()) options.worker_id = DefaultWorkerId();
-  options.supervisor_pid = absl::GetFlag(FLAGS_supervisor_pid);
+  options.parent_pid = absl::GetFlag(FLAGS_parent_pid);
+  options.heartbeat_fd = absl::GetFlag(FLAGS_heartbeat_fd);
+  options.planner_fd = absl::GetFlag(FLAGS_planner_fd);
   return options;
 }
 

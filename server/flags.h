@@ -11,7 +11,8 @@
 
 namespace svdllm {
 
-enum class Role { kAll, kApi, kWorker };
+// kPlanner: checks submissions for the server that started it.
+enum class Role { kAll, kApi, kWorker, kPlanner };
 
 // flags.cc explains the flags; --help reads it there.
 struct ServerOptions {
@@ -29,7 +30,13 @@ struct ServerOptions {
   int64_t max_request_bytes = 0;
   LogLevel log_level = LogLevel::kInfo;
   std::string worker_id;
-  int64_t supervisor_pid = 0;
+  int64_t plan_ms = 0;
+  int64_t stall_ms = 0;
+  int64_t stop_ms = 0;
+  // Of the processes that a server starts; else 0 and -1.
+  int64_t parent_pid = 0;
+  int heartbeat_fd = -1;
+  int planner_fd = -1;
 };
 
 // Reads the environment's settings first and the command line's then, so that the command line

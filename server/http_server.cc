@@ -1,73 +1,25 @@
 #include "server/http_server.h"
 
+#include <microhttpd.h>
 #include <netdb.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "server/address.h"
+#include "server/call_pool.h"
 
 namespace svdllm {
 namespace {
 
-constexpr int kThreads = 4;  // so that one slow peer does not keep a probe waiting
-constexpr size_t kMaxRequestBytes = 16384;
-constexpr std::chrono::seconds kPatience(5);
-
-bool WaitFor(int socket, short what, int timeout_ms) {
-  pollfd entry{socket, what, 0};
-  return poll(&entry, 1, timeout_ms) > 0;
-}
-
-// The request's head, or what came of it.
-std::string ReadHead(int connection) {
-  std::string text;
-  const auto deadline = std::chrono::steady_clock::now() + kPatience;
-  while (text.find("\r\n\r\n") == std::string::npos && text.size() < kMaxRequestBytes) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-        deadline - std::chrono::steady_clock::now());
-    if (left.count() <= 0 || !WaitFor(connection, POLLIN, static_cast<int>(left.count()))) break;
-    char buffer[2048];
-    const ssize_t size = recv(connection, buffer, sizeof(buffer), 0);
-    if (size <= 0) break;
-    text.append(buffer, static_cast<size_t>(size));
-  }
-  return text;
-}
-
-void SendAll(int connection, std::string_view bytes) {
-  const auto deadline = std::chrono::steady_clock::now() + kPatience;
-  while (!bytes.empty() && std::chrono::steady_clock::now() < deadline) {
-    const ssize_t size = send(connection, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (size > 0) {
-      bytes.remove_prefix(static_cast<size_t>(size));
-    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      WaitFor(connection, POLLOUT, 1000);
-    } else {
-      return;
-    }
-  }
-}
-
-const char* Phrase(int status) {
-  switch (status) {
-    case 200:
-      return "OK";
-    case 400:
-      return "Bad Request";
-    case 404:
-      return "Not Found";
-    case 405:
-      return "Method Not Allowed";
-    default:
-      return "Service Unavailable";
-  }
-}
+constexpr unsigned kPatienceSeconds = 5;  // for a request that does not come
+constexpr unsigned kMostConnections = 4000;
+constexpr int kThreads = 4;
+constexpr size_t kMostWaiting = 256;
 
 absl::StatusOr<int> Listen(const std::string& address) {
   ASSIGN_OR_RETURN(const HostPort target, ParseAddress(address));
@@ -82,7 +34,7 @@ absl::StatusOr<int> Listen(const std::string& address) {
   if (listener < 0) return absl::InternalError(address + ": " + strerror(errno));
   const int on = 1;
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  if (bind(listener, list->ai_addr, list->ai_addrlen) != 0 || listen(listener, 64) != 0) {
+  if (bind(listener, list->ai_addr, list->ai_addrlen) != 0 || listen(listener, 1024) != 0) {
     const int error = errno;
     close(listener);
     return absl::UnavailableError("cannot listen on " + address + ": " + strerror(error));
@@ -100,68 +52,94 @@ int PortOf(int listener) {
   return std::stoi(port);
 }
 
+// One request, from its first line to its end.
+struct Request {
+  std::optional<HttpResponse> response;
+};
+
+MHD_Result Reply(MHD_Connection* connection, const HttpResponse& response) {
+  MHD_Response* const reply = MHD_create_response_from_buffer(
+      response.body.size(), const_cast<char*>(response.body.data()), MHD_RESPMEM_MUST_COPY);
+  MHD_add_response_header(reply, "Content-Type", response.content_type.c_str());
+  MHD_add_response_header(reply, "Connection", "close");
+  const MHD_Result queued =
+      MHD_queue_response(connection, static_cast<unsigned>(response.status), reply);
+  MHD_destroy_response(reply);
+  return queued;
+}
+
 }  // namespace
+
+struct HttpServer::Daemon {
+  Handlers handlers;
+  CallPool pool{kThreads, kMostWaiting};
+  MHD_Daemon* daemon = nullptr;
+
+  static MHD_Result Access(void* self, MHD_Connection* connection, const char* url,
+                           const char* method, const char* version, const char* data, size_t* size,
+                           void** state) {
+    (void)version, (void)data, (void)size;
+    return static_cast<Daemon*>(self)->Answer(connection, url, method, state);
+  }
+  static void Completed(void*, MHD_Connection*, void** state, MHD_RequestTerminationCode) {
+    delete static_cast<Request*>(*state);
+    *state = nullptr;
+  }
+
+  // Called once a request's head is there, and again when a handler that waited has answered.
+  MHD_Result Answer(MHD_Connection* connection, const std::string& path, const std::string& method,
+                    void** state) {
+    if (auto* const known = static_cast<Request*>(*state); known != nullptr) {
+      return Reply(connection, *known->response);
+    }
+    if (method != "GET" && method != "HEAD") {
+      return Reply(connection, {405, "text/plain", "only GET and HEAD\n"});
+    }
+    const auto handler = handlers.find(path);
+    if (handler == handlers.end()) return Reply(connection, {404, "text/plain", "not found\n"});
+    if (!handler->second.may_wait) return Reply(connection, handler->second.answer());
+    auto* const request = new Request;
+    *state = request;
+    MHD_suspend_connection(connection);
+    const bool taken = pool.Submit([request, connection, handler] {
+      request->response = handler->second.answer();
+      MHD_resume_connection(connection);
+    });
+    if (!taken) {
+      request->response = HttpResponse{503, "text/plain", "too many requests are waiting\n"};
+      MHD_resume_connection(connection);
+    }
+    return MHD_YES;
+  }
+};
+
+HttpServer::HttpServer(int port) : port_(port), daemon_(std::make_unique<Daemon>()) {}
 
 absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const std::string& address,
                                                               Handlers handlers) {
   ASSIGN_OR_RETURN(const int listener, Listen(address));
-  return std::unique_ptr<HttpServer>(
-      new HttpServer(listener, PortOf(listener), std::move(handlers)));
-}
-
-HttpServer::HttpServer(int listener, int port, Handlers handlers)
-    : listener_(listener), port_(port), handlers_(std::move(handlers)) {
-  for (int i = 0; i < kThreads; ++i) threads_.emplace_back([this] { Serve(); });
+  std::unique_ptr<HttpServer> server(new HttpServer(PortOf(listener)));
+  Daemon& daemon = *server->daemon_;
+  daemon.handlers = std::move(handlers);
+  daemon.daemon = MHD_start_daemon(
+      MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, nullptr, nullptr,
+      &Daemon::Access, &daemon, MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_CONNECTION_TIMEOUT,
+      kPatienceSeconds, MHD_OPTION_CONNECTION_LIMIT, kMostConnections, MHD_OPTION_NOTIFY_COMPLETED,
+      &Daemon::Completed, nullptr, MHD_OPTION_END);
+  if (daemon.daemon == nullptr) {
+    close(listener);
+    return absl::UnavailableError("cannot serve HTTP on " + address);
+  }
+  return server;
 }
 
 HttpServer::~HttpServer() {
-  stop_ = true;
-  for (std::thread& thread : threads_) thread.join();
-  close(listener_);
-}
-
-void HttpServer::Serve() {
-  while (!stop_) {
-    if (!WaitFor(listener_, POLLIN, 100)) continue;
-    const int connection = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
-    if (connection < 0) {
-      // Another thread was quicker, or there are no descriptors: neither is a reason to spin.
-      if (errno != EAGAIN) std::this_thread::sleep_for(std::chrono::milliseconds(20));
-      continue;
-    }
-    Answer(connection);
-    close(connection);
-  }
-}
-
-void HttpServer::Answer(int connection) const {
-  const std::string head = ReadHead(connection);
-  const size_t first = head.find(' ');
-  const size_t second = first == std::string::npos ? first : head.find(' ', first + 1);
-  HttpResponse response;
-  bool with_body = true;
-  if (second == std::string::npos || head.find("\r\n\r\n") == std::string::npos) {
-    response = {400, "text/plain", "bad request\n"};
-  } else {
-    const std::string method = head.substr(0, first);
-    const std::string target = head.substr(first + 1, second - first - 1);
-    const auto handler = handlers_.find(target.substr(0, target.find('?')));
-    with_body = method != "HEAD";
-    if (method != "GET" && method != "HEAD") {
-      response = {405, "text/plain", "only GET and HEAD\n"};
-    } else if (handler == handlers_.end()) {
-      response = {404, "text/plain", "not found\n"};
-    } else {
-      response = handler->second();
-    }
-  }
-  std::string reply = "HTTP/1.1 " + std::to_string(response.status) + " " +
-                      Phrase(response.status) + "\r\nContent-Type: " + response.content_type +
-                      "\r\nContent-Length: " + std::to_string(response.body.size()) +
-                      "\r\nConnection: close\r\n\r\n";
-  if (with_body) reply += response.body;
-  SendAll(connection, reply);
-  shutdown(connection, SHUT_WR);
+  if (daemon_->daemon == nullptr) return;
+  // No more connections, then no more waiting ones, then no more at all.
+  const MHD_socket listener = MHD_quiesce_daemon(daemon_->daemon);
+  daemon_->pool.Finish();
+  MHD_stop_daemon(daemon_->daemon);
+  if (listener != MHD_INVALID_SOCKET) close(listener);
 }
 
 }  // namespace svdllm

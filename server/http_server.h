@@ -1,14 +1,11 @@
-// A minimal HTTP/1.1 server for probes and scrapes: GET and HEAD of fixed paths, one request per
-// connection.
+// A small HTTP/1.1 server for probes and scrapes: GET and HEAD of fixed paths, one request per
+// connection. Peers that send slowly or nothing cost a connection and keep nobody waiting.
 #pragma once
 
-#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
-#include <thread>
-#include <vector>
 
 #include "base/status.h"
 
@@ -20,10 +17,18 @@ struct HttpResponse {
   std::string body;
 };
 
+// What answers requests of one path.
+struct HttpHandler {
+  // Several threads call it.
+  std::function<HttpResponse()> answer;
+  // Whether it may wait, for a disk or a lock. Such ones are answered by a few threads beside that
+  // of the connections; the others at once.
+  bool may_wait = true;
+};
+
 class HttpServer {
  public:
-  // The answer of each path. Several threads call these functions.
-  using Handlers = std::map<std::string, std::function<HttpResponse()>>;
+  using Handlers = std::map<std::string, HttpHandler>;  // by path
 
   // `address` is "127.0.0.1:9464" or "[::1]:9464"; port 0 takes a free one. Errors name the
   // address.
@@ -33,15 +38,11 @@ class HttpServer {
   int port() const { return port_; }
 
  private:
-  HttpServer(int listener, int port, Handlers handlers);
-  void Serve();
-  void Answer(int connection) const;
+  struct Daemon;
+  explicit HttpServer(int port);
 
-  const int listener_;
   const int port_;
-  const Handlers handlers_;
-  std::atomic<bool> stop_{false};
-  std::vector<std::thread> threads_;
+  std::unique_ptr<Daemon> daemon_;
 };
 
 }  // namespace svdllm

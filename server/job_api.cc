@@ -14,7 +14,6 @@
 #include "server/known_parts.h"
 #include "server/spec_proto.h"
 #include "server/status_proto.h"
-#include "tasks/text_tasks.h"
 
 namespace svdllm {
 namespace {
@@ -39,38 +38,6 @@ template <typename Request>
 std::string PayloadDigest(JobKind kind, Request request) {
   request.clear_request_id();
   return Sha256(std::to_string(static_cast<int>(kind)) + SerializeDeterministic(request));
-}
-
-absl::StatusOr<std::string> DefaultOutput(const ArtifactStore& artifacts, const std::string& id) {
-  return artifacts.ResolveOutput(artifacts.DefaultOutput(id));
-}
-
-template <typename Request>
-absl::Status Resolve(const ArtifactStore& artifacts, const std::string& id, Request& request) {
-  ASSIGN_OR_RETURN(const std::string output, DefaultOutput(artifacts, id));
-  return ResolveRequest(artifacts, output, request);
-}
-
-// Staging is what tells whether an output can be written, short of writing it.
-absl::Status CheckOutput(ArtifactStore& artifacts, const std::string& id, const std::string& uri) {
-  ASSIGN_OR_RETURN(const std::string staging, artifacts.Stage(uri, "check-" + id + ".0"));
-  artifacts.Discard(staging);
-  return absl::OkStatus();
-}
-
-// What lengths of 0 mean for the model. The plan has one for each text of the specification, which
-// are the tasks that read a text, in their order.
-void SetSeqLens(const CompressPlan& plan, v1::CompressModelRequest& request) {
-  request.mutable_calibration()->set_seq_len(plan.calibration_seq_len);
-  v1::ReportEvaluation& evaluation = *request.mutable_evaluation();
-  auto seq_len = plan.text_seq_lens.begin();
-  const auto end = plan.text_seq_lens.end();
-  for (v1::EvaluationTask& task : *evaluation.mutable_tasks()) {
-    if (FindTextTask(task.name()) != nullptr && seq_len != end) task.set_seq_len(*seq_len++);
-  }
-  if (evaluation.has_throughput()) {
-    evaluation.mutable_throughput()->set_prompt_tokens(plan.prompt_tokens);
-  }
 }
 
 void SetRequest(const v1::CompressModelRequest& request, v1::Job& job) {
@@ -104,33 +71,16 @@ void AddValues(std::span<const Row> rows, google::protobuf::RepeatedField<int>& 
 
 }  // namespace
 
-JobApi::JobApi(JobStore& store, ArtifactStore& artifacts, const Engine& engine, ApiOptions options)
-    : store_(store), artifacts_(artifacts), engine_(engine), options_(std::move(options)) {}
+JobApi::JobApi(JobStore& store, const Engine& engine, SubmissionChecker checker, ApiOptions options)
+    : store_(store), engine_(engine), checker_(std::move(checker)), options_(std::move(options)) {}
 
-absl::Status JobApi::Check(v1::CompressModelRequest& request, const std::string& id,
+absl::Status JobApi::Check(const std::string& id, v1::CompressModelRequest& request,
                            v1::Job& preview) {
-  ASSIGN_OR_RETURN(CompressSpec spec, ToSpec(request, artifacts_, ""));
-  spec.job_id = id;
-  ASSIGN_OR_RETURN(const CompressPlan plan, engine_.plan_compress(spec));
-  SetSeqLens(plan, request);
-  const std::vector<std::string> uris = OutputUris(spec);
-  for (const std::string& uri : uris) RETURN_IF_ERROR(CheckOutput(artifacts_, id, uri));
-  *preview.mutable_plan() = ToProto(plan);
-  ASSIGN_OR_RETURN(const std::string default_output, DefaultOutput(artifacts_, id));
-  if (request.output_uri() == default_output) return absl::OkStatus();
-  const int count = std::min(preview.plan().artifacts_size(), static_cast<int>(uris.size()));
-  for (int i = 0; i < count; ++i) {
-    preview.mutable_plan()->mutable_artifacts(i)->set_uri(uris[static_cast<size_t>(i)]);
-  }
-  return absl::OkStatus();
+  return checker_.compress(id, request, preview);
 }
 
-absl::Status JobApi::Check(v1::EvaluateRequest& request, const std::string& id, v1::Job& preview) {
-  ASSIGN_OR_RETURN(EvaluateSpec spec, ToSpec(request, artifacts_, ""));
-  spec.job_id = id;
-  ASSIGN_OR_RETURN(const EvaluatePlan plan, engine_.plan_evaluate(spec));
-  *preview.mutable_evaluation_plan() = ToProto(plan);
-  return CheckOutput(artifacts_, id, request.output_uri());
+absl::Status JobApi::Check(const std::string& id, v1::EvaluateRequest& request, v1::Job& preview) {
+  return checker_.evaluate(id, request, preview);
 }
 
 template <typename Request>
@@ -147,9 +97,8 @@ absl::StatusOr<v1::Job> JobApi::Submit(JobKind kind, const Request& request) {
   }
   Request resolved = request;
   resolved.clear_validate_only();
-  RETURN_IF_ERROR(Resolve(artifacts_, job.id, resolved));
   v1::Job preview;
-  RETURN_IF_ERROR(Check(resolved, job.id, preview));
+  RETURN_IF_ERROR(Check(job.id, resolved, preview));
   if (request.validate_only()) {
     preview.set_kind(static_cast<v1::JobKind>(kind));
     *preview.mutable_labels() = request.labels();

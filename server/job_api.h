@@ -1,12 +1,13 @@
-// The RPCs as plain functions of messages, without gRPC. Thread-safe.
+// The RPCs as plain functions of messages, without gRPC. Thread-safe. They may wait for the disk
+// and for a submission's check, so no thread of gRPC's calls them.
 #pragma once
 
 #include <string>
 
 #include "base/status.h"
 #include "queue/job_store.h"
+#include "server/check_submission.h"
 #include "server/engine.h"
-#include "storage/artifact_store.h"
 #include "svdllm/v1/compression.pb.h"
 
 namespace svdllm {
@@ -20,8 +21,8 @@ struct ApiOptions {
 
 class JobApi {
  public:
-  // All references outlive the object.
-  JobApi(JobStore& store, ArtifactStore& artifacts, const Engine& engine, ApiOptions options);
+  // Both references outlive the object.
+  JobApi(JobStore& store, const Engine& engine, SubmissionChecker checker, ApiOptions options);
 
   absl::StatusOr<v1::Job> CompressModel(const v1::CompressModelRequest& request);
   absl::StatusOr<v1::Job> Evaluate(const v1::EvaluateRequest& request);
@@ -32,15 +33,15 @@ class JobApi {
   v1::ServerInfo GetServerInfo() const;
 
  private:
-  // Checks a resolved request against the world. For compressions, adds the plan to preview.
-  absl::Status Check(v1::CompressModelRequest& request, const std::string& id, v1::Job& preview);
-  absl::Status Check(v1::EvaluateRequest& request, const std::string& id, v1::Job& preview);
+  // The checker's function for this kind of request.
+  absl::Status Check(const std::string& id, v1::CompressModelRequest& request, v1::Job& preview);
+  absl::Status Check(const std::string& id, v1::EvaluateRequest& request, v1::Job& preview);
   template <typename Request>
   absl::StatusOr<v1::Job> Submit(JobKind kind, const Request& request);
 
   JobStore& store_;
-  ArtifactStore& artifacts_;
   const Engine& engine_;
+  const SubmissionChecker checker_;
   const ApiOptions options_;
 };
 

@@ -2,13 +2,14 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
-#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <thread>
 
 #include "base/files.h"
@@ -17,8 +18,11 @@
 #include "queue/job_store.h"
 #include "queue/worker.h"
 #include "server/api_server.h"
+#include "server/child_process.h"
 #include "server/engine.h"
 #include "server/flags.h"
+#include "server/heartbeat.h"
+#include "server/planner_pool.h"
 #include "server/run_job.h"
 #include "server/supervisor.h"
 
@@ -40,24 +44,37 @@ bool AwaitStopSignal(int64_t timeout_ms) {
   return sigtimedwait(&signals, nullptr, &timeout) > 0;
 }
 
-// What both roles need, in the order of construction.
+constexpr int kAbandonedStatus = 75;  // EX_TEMPFAIL
+
+// What the roles need, in the order of construction.
 struct World {
   std::unique_ptr<JobStore> store;
   std::unique_ptr<ArtifactStore> artifacts;
   Engine engine;
 };
 
-absl::Status OpenWorld(const ServerOptions& options, World& world) {
+absl::Status OpenPipeline(const ServerOptions& options, World& world) {
+  ASSIGN_OR_RETURN(world.artifacts, NewFileStore({options.model_roots, options.artifact_root}));
+  ASSIGN_OR_RETURN(world.engine, PipelineEngine(options.devices));
+  return absl::OkStatus();
+}
+
+// heartbeat: of a worker that has one; it outlives the world.
+absl::Status OpenWorld(const ServerOptions& options, World& world, Heartbeat* heartbeat) {
   std::error_code error;
   std::filesystem::create_directories(options.data_dir, error);
   if (error)
     return absl::InvalidArgumentError("--data_dir: " + options.data_dir + ": " + error.message());
   SqliteStoreOptions store;
   store.path = options.data_dir + "/jobs.db";
+  store.check = options.role != Role::kWorker;
+  if (heartbeat != nullptr) {
+    store.writing = [heartbeat](bool writing) { heartbeat->SetWriting(writing); };
+  }
+  // Who waits for others' changes longer than a lease would lose it.
+  store.busy_timeout_ms = static_cast<int>(std::min<int64_t>(5000, options.lease_ms / 2));
   ASSIGN_OR_RETURN(world.store, OpenSqliteJobStore(store));
-  ASSIGN_OR_RETURN(world.artifacts, NewFileStore({options.model_roots, options.artifact_root}));
-  ASSIGN_OR_RETURN(world.engine, PipelineEngine(options.devices));
-  return absl::OkStatus();
+  return OpenPipeline(options, world);
 }
 
 void LogDevices(const Engine& engine) {
@@ -74,26 +91,49 @@ void LogDevices(const Engine& engine) {
 
 std::string WorkRoot(const ServerOptions& options) { return options.data_dir + "/work"; }
 
-// A supervised worker ends with its supervisor, whatever ends that.
-absl::Status TieToSupervisor(int64_t supervisor_pid) {
-  if (supervisor_pid == 0) return absl::OkStatus();
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (getppid() != supervisor_pid) return absl::AbortedError("the supervisor is gone");
-  // Where memory runs out, it is the worker that should go: that ends one attempt, not the API.
+// What a server has started ends with it.
+absl::Status TieToServer(const ServerOptions& options) {
+  if (options.parent_pid == 0) return absl::OkStatus();
+  RETURN_IF_ERROR(TieToParent(options.parent_pid));
+  // Where memory runs out, it is a child that should go: that ends one attempt, not the API.
   std::ofstream("/proc/self/oom_score_adj") << "500";
   return absl::OkStatus();
 }
 
+// The most that a planner's own memory may grow to; files that it maps do not count.
+constexpr int64_t kPlannerBytes = int64_t{4} << 30;
+
+absl::Status RunPlanner(const ServerOptions& options) {
+  SetLogContext({{"role", "planner"}});
+  RETURN_IF_ERROR(TieToServer(options));
+  const auto bytes = static_cast<rlim_t>(std::min(kPlannerBytes, UsableMemoryBytes() / 2));
+  const rlimit limit{bytes, bytes};
+  setrlimit(RLIMIT_DATA, &limit);
+  World world;
+  RETURN_IF_ERROR(OpenPipeline(options, world));
+  return ServeChecks(options.planner_fd, CheckHere(world.engine, *world.artifacts));
+}
+
 absl::Status RunWorker(const ServerOptions& options) {
   SetLogContext({{"role", "worker"}, {"worker", options.worker_id}});
-  RETURN_IF_ERROR(TieToSupervisor(options.supervisor_pid));
+  RETURN_IF_ERROR(TieToServer(options));
+  std::optional<Heartbeat> heartbeat;
+  if (options.heartbeat_fd >= 0) {
+    ASSIGN_OR_RETURN(Heartbeat attached, Heartbeat::Attach(options.heartbeat_fd));
+    heartbeat.emplace(std::move(attached));
+  }
   World world;
-  RETURN_IF_ERROR(OpenWorld(options, world));
-  world.engine.devices.resize(1);                             // auto: a worker takes the first
-  if (options.supervisor_pid == 0) LogDevices(world.engine);  // else the server has said it
+  RETURN_IF_ERROR(OpenWorld(options, world, heartbeat.has_value() ? &*heartbeat : nullptr));
+  world.engine.devices.resize(1);                         // auto: a worker takes the first
+  if (options.parent_pid == 0) LogDevices(world.engine);  // else the server has said it
   WorkerOptions worker_options;
   worker_options.id = options.worker_id;
   worker_options.lease_ms = options.lease_ms;
+  worker_options.stop_ms = options.stop_ms;
+  worker_options.stall_ms = options.stall_ms;
+  if (heartbeat.has_value()) worker_options.beat = [&heartbeat] { heartbeat->Beat(); };
+  // At once: a thread that hangs would keep every orderly end waiting.
+  worker_options.abandon = [](const std::string&) { _exit(kAbandonedStatus); };
   worker_options.prepare = world.engine.open_device;
   worker_options.check_after_failure = world.engine.check_device;
   Worker worker(*world.store, MakeJobHandler(world.engine, *world.artifacts, WorkRoot(options)),
@@ -129,17 +169,20 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
   SetLogContext({{"role", "api"}});
   RETURN_IF_ERROR(LockDataDir(options));
   World world;
-  RETURN_IF_ERROR(OpenWorld(options, world));
+  RETURN_IF_ERROR(OpenWorld(options, world, nullptr));
   LogDevices(world.engine);
+  PlannerPool planners(arguments, PlannerOptions{.deadline_ms = options.plan_ms});
   std::vector<std::unique_ptr<Supervisor>> supervisors;  // one a device
   ApiServerOptions api;
   api.listen = options.listen;
   api.http_listen = options.http_listen;
   api.artifact_root = options.artifact_root;
   api.data_dir = options.data_dir;
+  api.work_root = WorkRoot(options);
   api.queue_limit = options.queue_limit;
   api.lease_ms = options.lease_ms;
   api.max_request_bytes = options.max_request_bytes;
+  api.checker = planners.checker();
   if (options.role == Role::kAll) {
     // Workers of a predecessor died with it: no need to wait for their leases.
     RETURN_IF_ERROR(
@@ -152,7 +195,8 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
       if (device.name == "cpu" && world.engine.devices.size() > 1) {
         own.push_back("--device_memory_limit=0");
       }
-      supervisors.push_back(std::make_unique<Supervisor>(own, device.name, *world.store));
+      supervisors.push_back(
+          std::make_unique<Supervisor>(own, device.name, options.lease_ms, *world.store));
     }
     api.workers = [&supervisors] {
       std::vector<WorkerProcess> workers;
@@ -173,6 +217,7 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
   server->SetNotReady();
   for (const auto& supervisor : supervisors) supervisor->RequestStop();
   AwaitStopSignal(options.drain_ms);  // a second signal shortens it
+  planners.Stop();
   server->Shutdown();
   // They were all told to stop above; whoever has not by now gets grace_ms, not each its own.
   std::vector<std::thread> joins;
@@ -210,10 +255,18 @@ int Main(int argc, char** argv) {
     return 2;
   }
   SetLogLevel(options->log_level);
-  const absl::Status status =
-      options->role == Role::kWorker
-          ? RunWorker(*options)
-          : RunServer(*options, std::vector<std::string>(argv + 1, argv + argc));
+  absl::Status status;
+  switch (options->role) {
+    case Role::kPlanner:
+      status = RunPlanner(*options);
+      break;
+    case Role::kWorker:
+      status = RunWorker(*options);
+      break;
+    case Role::kAll:
+    case Role::kApi:
+      status = RunServer(*options, std::vector<std::string>(argv + 1, argv + argc));
+  }
   if (status.ok()) return 0;
   Log(LogLevel::kError, "cannot run", {{"error", status.ToString()}});
   return 1;

@@ -85,7 +85,7 @@ std::string ErrorDetails(const absl::Status& status) {
   }
   rich.add_details()->PackFrom(info);
   if (bad_request.field_violations_size() > 0) rich.add_details()->PackFrom(bad_request);
-  if (reason == kQueueFull) {
+  if (reason == kQueueFull || reason == kServerBusy) {
     google::rpc::RetryInfo retry;
     retry.mutable_retry_delay()->set_seconds(kRetrySeconds);
     rich.add_details()->PackFrom(retry);

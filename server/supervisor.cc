@@ -1,19 +1,18 @@
 #include "server/supervisor.h"
 
 #include <signal.h>
-#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
+#include <fstream>
+#include <iterator>
 #include <utility>
 
 #include "base/logging.h"
 #include "base/machine.h"
-
-extern char** environ;
+#include "server/child_process.h"
 
 namespace svdllm {
 namespace {
@@ -23,12 +22,24 @@ using std::chrono::milliseconds;
 constexpr milliseconds kPoll(50);
 constexpr milliseconds kFirstPause(100);
 constexpr milliseconds kLongestPause(10000);
+constexpr int64_t kStartMs = 120000;
+constexpr int64_t kStoppedMs = 400;
+
+// Whether a process is stopped, by a signal or a debugger.
+bool IsStopped(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  const std::string stat((std::istreambuf_iterator<char>(file)), {});
+  const size_t name_end = stat.rfind(") ");  // a name may have blanks
+  return name_end != std::string::npos && (stat[name_end + 2] == 'T' || stat[name_end + 2] == 't');
+}
 
 }  // namespace
 
-Supervisor::Supervisor(std::vector<std::string> arguments, std::string device, JobStore& store)
+Supervisor::Supervisor(std::vector<std::string> arguments, std::string device, int64_t lease_ms,
+                       JobStore& store)
     : arguments_(std::move(arguments)),
       device_(std::move(device)),
+      lease_ms_(lease_ms),
       store_(store),
       thread_([this] { Run(); }) {}
 
@@ -68,9 +79,13 @@ void Supervisor::Run() {
         kChildWorkerPrefix + std::to_string(getpid()) + "-" + device_ + "-" + std::to_string(n);
     const auto started = std::chrono::steady_clock::now();
     const int64_t killed_before = KilledForMemory();
-    const pid_t pid = Spawn(worker_id);
+    const auto heartbeat = Heartbeat::Create();
+    const pid_t pid = heartbeat.ok() ? Spawn(worker_id, *heartbeat) : 0;
+    if (!heartbeat.ok()) {
+      Log(LogLevel::kError, "no worker started", {{"error", heartbeat.status().ToString()}});
+    }
     if (pid > 0) {
-      const End end = Await(pid, killed_before);
+      const End end = Await(pid, *heartbeat, killed_before);
       std::unique_lock<std::mutex> lock(mutex_);
       const bool stopping = stopping_;
       lock.unlock();
@@ -86,42 +101,45 @@ void Supervisor::Run() {
   }
 }
 
-pid_t Supervisor::Spawn(const std::string& worker_id) {
-  std::vector<std::string> words = {"svdllm-server"};
-  words.insert(words.end(), arguments_.begin(), arguments_.end());
+pid_t Supervisor::Spawn(const std::string& worker_id, const Heartbeat& heartbeat) {
+  std::vector<std::string> words = arguments_;
   words.push_back("--role=worker");
   words.push_back("--devices=" + device_);
   words.push_back("--worker_id=" + worker_id);
-  words.push_back("--supervisor_pid=" + std::to_string(getpid()));
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-
-  // The worker must not inherit that this process handles its signals in a thread of its own.
-  posix_spawnattr_t attributes;
-  posix_spawnattr_init(&attributes);
-  sigset_t none;
-  sigemptyset(&none);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+  words.push_back("--parent_pid=" + std::to_string(getpid()));
+  words.push_back("--heartbeat_fd=" + std::to_string(heartbeat.fd()));
   std::lock_guard<std::mutex> lock(mutex_);
-  pid_t pid = 0;
-  // This very program, also where its file has been replaced meanwhile.
-  const int error =
-      stopping_ ? ECANCELED
-                : posix_spawn(&pid, "/proc/self/exe", nullptr, &attributes, argv.data(), environ);
-  posix_spawnattr_destroy(&attributes);
-  if (error != 0) {
-    if (!stopping_) Log(LogLevel::kError, "no worker started", {{"error", strerror(error)}});
+  if (stopping_) return 0;
+  const int inherited[] = {heartbeat.fd()};
+  const auto pid = SpawnSelf(words, inherited);
+  if (!pid.ok()) {
+    Log(LogLevel::kError, "no worker started", {{"error", std::string(pid.status().message())}});
     return 0;
   }
-  pid_ = pid;
+  pid_ = *pid;
   worker_id_ = worker_id;
-  Log(LogLevel::kInfo, "worker started", {{"worker", worker_id}, {"pid", std::to_string(pid)}});
-  return pid;
+  Log(LogLevel::kInfo, "worker started", {{"worker", worker_id}, {"pid", std::to_string(*pid)}});
+  return *pid;
 }
 
-Supervisor::End Supervisor::Await(pid_t pid, int64_t killed_before) {
+std::string Supervisor::WhyKill(pid_t pid, const Heartbeat& heartbeat) const {
+  const int64_t silent_ms = heartbeat.SilentMs();
+  const auto silent = [silent_ms](const std::string& what) {
+    return what + ": no sign of life for " + std::to_string(silent_ms / 1000) + " s";
+  };
+  // Before its first sign a worker opens its device, which takes what it takes.
+  if (silent_ms > (heartbeat.HasBeaten() ? lease_ms_ : std::max(lease_ms_, kStartMs))) {
+    return silent("it is frozen");
+  }
+  // A slow disk looks the same but for the process's state, and must not cost an attempt.
+  if (silent_ms > kStoppedMs && heartbeat.WritingMs() > kStoppedMs && IsStopped(pid)) {
+    return silent("it was stopped while it held the job store");
+  }
+  return "";
+}
+
+Supervisor::End Supervisor::Await(pid_t pid, const Heartbeat& heartbeat, int64_t killed_before) {
+  std::string killed;  // why we did
   while (true) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -131,17 +149,19 @@ Supervisor::End Supervisor::Await(pid_t pid, int64_t killed_before) {
         pid_ = 0;
         wake_.notify_all();
         if (ended < 0) return {"cannot be waited for"};
+        if (!killed.empty()) return {killed + ", and was killed"};
         if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL &&
             KilledForMemory() > killed_before) {
           return {"killed by the system for want of memory: it may use " +
                       std::to_string(UsableMemoryBytes() >> 20) + " MiB",
                   kHostOutOfMemory};
         }
-        if (WIFSIGNALED(status)) {
-          return {"killed by signal " + std::to_string(WTERMSIG(status)) + " (" +
-                  strsignal(WTERMSIG(status)) + ")"};
-        }
-        return {"exited with status " + std::to_string(WEXITSTATUS(status))};
+        return {EndOf(status)};
+      }
+      if (killed.empty()) {
+        killed = WhyKill(pid, heartbeat);
+        // Not asked first: what is frozen hears nothing.
+        if (!killed.empty()) kill(pid, SIGKILL);
       }
     }
     std::this_thread::sleep_for(kPoll);

@@ -7,6 +7,7 @@
 
 #include "base/digest.h"
 #include "base/files.h"
+#include "base/json.h"
 
 namespace svdllm {
 namespace {
@@ -49,8 +50,9 @@ absl::StatusOr<std::string> WriteManifest(const std::string& dir, const std::str
 
 absl::StatusOr<std::string> OwnManifest(const std::string& dir, const std::string& job_id) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(dir + "/" + kManifest, 1 << 24));
-  const Json manifest = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!manifest.is_object() || !manifest.contains("job") || manifest["job"] != job_id) {
+  const absl::StatusOr<nlohmann::json> manifest = ParseJson(text);
+  if (!manifest.ok() || !manifest->is_object() || !manifest->contains("job") ||
+      (*manifest)["job"] != job_id) {
     return absl::NotFoundError(dir + ": not published by job " + job_id);
   }
   return Sha256(text);

@@ -1,7 +1,6 @@
 #include "base/json.h"
 
 #include <nlohmann/json.hpp>
-#include <stdexcept>
 
 namespace svdllm {
 namespace {
@@ -19,6 +18,31 @@ std::string_view Reason(std::string_view what) {
   return what;
 }
 
+// Where the nesting passes kMaxJsonDepth; npos: nowhere. Before the text is parsed, because values
+// that are nested much deeper can be made, but not copied, without running out of stack. What is no
+// JSON may be counted wrongly: the parser refuses it.
+size_t FirstTooDeep(std::string_view text) {
+  int depth = 0;
+  bool quoted = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quoted) {
+      if (c == '\\') {
+        ++i;
+      } else if (c == '"') {
+        quoted = false;
+      }
+    } else if (c == '"') {
+      quoted = true;
+    } else if (c == '[' || c == '{') {
+      if (++depth > kMaxJsonDepth) return i;
+    } else if (c == ']' || c == '}') {
+      --depth;
+    }
+  }
+  return std::string_view::npos;
+}
+
 }  // namespace
 
 absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, JsonFault* fault) {
@@ -29,22 +53,18 @@ absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, JsonFault* fault
     *fault = {nul, "it contains a NUL byte"};
     return absl::InvalidArgumentError("not JSON: " + fault->what);
   }
+  if (const size_t deep = FirstTooDeep(text); deep != std::string_view::npos) {
+    *fault = {deep, "nested too deeply"};
+    return absl::InvalidArgumentError("nested too deeply");
+  }
   try {
-    return nlohmann::json::parse(text.begin(), text.end(),
-                                 [](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
-                                   if (depth > kMaxJsonDepth)
-                                     throw std::length_error("nested too deeply");
-                                   return true;
-                                 });
+    return nlohmann::json::parse(text.begin(), text.end());
   } catch (const nlohmann::json::parse_error& error) {
     *fault = {error.byte > 0 ? error.byte - 1 : 0, Printable(Reason(error.what()))};
     return absl::InvalidArgumentError("not JSON: " + Printable(error.what()));
   } catch (const nlohmann::json::exception& error) {
     *fault = {0, Printable(error.what())};
     return absl::InvalidArgumentError("not JSON: " + fault->what);
-  } catch (const std::length_error& error) {
-    *fault = {0, error.what()};
-    return absl::InvalidArgumentError(error.what());
   }
 }
 

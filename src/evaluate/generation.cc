@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/files.h"
+#include "base/json.h"
 #include "model/cost.h"
 #include "model/decoder.h"
 #include "model/rope.h"
@@ -26,9 +27,9 @@ std::set<int32_t> EndTokens(const Checkpoint& checkpoint, const Tokenizer& token
       ReadFile(checkpoint.dir() + "/generation_config.json", int64_t{1} << 20);
   for (const std::string& text :
        {generation.ok() ? *generation : std::string(), checkpoint.config_text()}) {
-    const auto config = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (!config.is_object() || !config.contains("eos_token_id")) continue;
-    const nlohmann::json& ids = config["eos_token_id"];
+    const absl::StatusOr<nlohmann::json> config = ParseJson(text);
+    if (!config.ok() || !config->is_object() || !config->contains("eos_token_id")) continue;
+    const nlohmann::json& ids = (*config)["eos_token_id"];
     std::set<int32_t> ends;
     for (const nlohmann::json& id : ids.is_array() ? ids : nlohmann::json::array({ids})) {
       if (id.is_number_integer()) ends.insert(id.get<int32_t>());

@@ -1,8 +1,12 @@
 #include "queue/job.h"
 
+#include <time.h>
+
 #include <chrono>
+#include <fstream>
 #include <random>
 
+#include "base/digest.h"
 #include "base/status.h"
 
 namespace svdllm {
@@ -45,6 +49,18 @@ JobError ToJobError(const absl::Status& status) {
 int64_t WallMs() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
+}
+
+int64_t BootMs() {
+  timespec now{};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1000000;
+}
+
+int64_t BootNumber() {
+  std::string id;
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> id;
+  return std::stoll(Sha256(id).substr(0, 15), nullptr, 16);
 }
 
 std::string NewJobId() {

@@ -16,6 +16,9 @@ namespace svdllm {
 inline constexpr std::string_view kStoreUnavailable = "STORE_UNAVAILABLE";
 inline constexpr std::string_view kJobStateReason = "JOB_STATE";  // the state forbids the call
 inline constexpr std::string_view kWorkerDied = "WORKER_DIED";
+inline constexpr std::string_view kPlanTimeout = "PLAN_TIMEOUT";
+inline constexpr std::string_view kPlannerDied = "PLANNER_DIED";
+inline constexpr std::string_view kServerBusy = "SERVER_BUSY";
 inline constexpr std::string_view kInternal = "INTERNAL";
 
 // The numbers are stored, and equal those of the API.
@@ -68,7 +71,8 @@ struct Job {
   int64_t start_ms = 0;  // of the first attempt
   int64_t update_ms = 0;
   int64_t end_ms = 0;
-  int64_t timeout_ms = 0;  // from start_ms; 0: none
+  int64_t timeout_ms = 0;  // that its attempts may run, all together; 0: no bound
+  int64_t used_ms = 0;     // that its ended attempts have run, by a clock that nobody sets
   int64_t last_sequence = 0;
   std::string request;
   std::string progress;  // payload of the latest progress event of this attempt
@@ -101,8 +105,13 @@ struct Lease {
   int64_t token = 0;
 };
 
-// Returns now, by the clock of a job's times.
+// Returns now, by the clock of a job's times. Somebody may set it.
 int64_t WallMs();
+// Returns milliseconds since about the machine's start, by a clock that nobody sets and that goes
+// on while the machine sleeps. All processes of a machine have the same.
+int64_t BootMs();
+// A number that is another after each start of the machine.
+int64_t BootNumber();
 
 // Makes a new job's id. Ids sort by time and cannot be guessed; they have lower-case letters and
 // digits.

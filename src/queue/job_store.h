@@ -119,8 +119,10 @@ class JobStore {
   // a new lease.
   virtual absl::StatusOr<std::optional<ClaimedJob>> Claim(const std::string& worker_id,
                                                           int64_t lease_ms) = 0;
-  // Extends the lease to lease_ms from now. Returns true where the job is CANCELLING.
-  virtual absl::StatusOr<bool> Renew(const Lease& lease, int64_t lease_ms) = 0;
+  // Extends the lease to lease_ms from now. attempt_ms: how long the attempt has run, by the
+  // worker's own clock, for Job::used_ms. Returns true where the job is CANCELLING.
+  virtual absl::StatusOr<bool> Renew(const Lease& lease, int64_t lease_ms,
+                                     int64_t attempt_ms = 0) = 0;
   // Appends events. A progress event is the job's progress from then on.
   virtual absl::Status Append(const Lease& lease, std::span<const NewEvent> events) = 0;
   // After OK the job can no longer be cancelled. CANCELLED where it is CANCELLING already.
@@ -131,6 +133,9 @@ class JobStore {
   // Gives the job back: it is QUEUED and the attempt does not count (CANCELLED where it was
   // CANCELLING).
   virtual absl::Status Release(const Lease& lease) = 0;
+
+  // Whether this is its job's current lease, by what is stored.
+  virtual absl::StatusOr<bool> IsCurrent(const Lease& lease) = 0;
 
   // Ends every attempt whose lease has run out, and returns how many these were. Their jobs become
   // QUEUED again, FAILED with ATTEMPTS_EXHAUSTED where this was the last attempt, or CANCELLED
@@ -147,7 +152,14 @@ class JobStore {
 
 struct SqliteStoreOptions {
   std::string path;
-  std::function<int64_t()> now_ms;  // empty: the system clock
+  std::function<int64_t()> now_ms;  // empty: WallMs
+  // The clock of leases and pauses. Empty: now_ms where that is given, else BootMs.
+  std::function<int64_t()> boot_ms{};
+  // Told when a change begins (true) and ends (false) to keep other processes from theirs. Empty:
+  // nobody wants to know.
+  std::function<void(bool)> writing{};
+  // Whether the file is looked through before it is used: DATA_LOSS where it is damaged.
+  bool check = false;
   int busy_timeout_ms = 5000;
   int64_t retry_pause_ms = 2000;  // before the second attempt of a retried failure; then doubled
 };

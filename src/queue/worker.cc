@@ -1,5 +1,7 @@
 #include "queue/worker.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <chrono>
 #include <exception>
@@ -55,23 +57,32 @@ absl::Status DeviceFailed(const absl::Status& unusable, const absl::Status& atte
 }  // namespace
 
 JobContext::JobContext(JobStore& store, ClaimedJob claimed, const std::atomic<bool>& stopping)
-    : store_(store), claimed_(std::move(claimed)), stopping_(stopping) {}
+    : store_(store), claimed_(std::move(claimed)), stopping_(stopping), start_ms_(SteadyMs()) {}
 
 absl::Status JobContext::Check() const {
+  ++steps_;
   if (lost_) {
     return MakeError(absl::StatusCode::kAborted, kLeaseLost, "the lease of this attempt has ended");
   }
   if (publishing_) return absl::OkStatus();
   if (cancelled_) return absl::CancelledError("the job is being cancelled");
   if (stopping_) return absl::UnavailableError(kStopping);
-  if (job().timeout_ms > 0 && WallMs() - job().start_ms > job().timeout_ms) {
-    return MakeError(absl::StatusCode::kDeadlineExceeded, kDeadlineExceeded,
-                     "the job's timeout of " + std::to_string(job().timeout_ms) + " ms has passed");
-  }
-  return absl::OkStatus();
+  return IsLate() ? Late() : absl::OkStatus();
 }
 
+bool JobContext::IsLate() const {
+  return job().timeout_ms > 0 && job().used_ms + RanMs() > job().timeout_ms;
+}
+
+absl::Status JobContext::Late() const {
+  return MakeError(absl::StatusCode::kDeadlineExceeded, kDeadlineExceeded,
+                   "the job's timeout of " + std::to_string(job().timeout_ms) + " ms has passed");
+}
+
+int64_t JobContext::RanMs() const { return SteadyMs() - start_ms_; }
+
 void JobContext::Report(NewEvent event) {
+  ++steps_;
   if (lost_) return;
   const absl::Status status = store_.Append(lease(), {&event, 1});
   if (IsLeaseLost(status)) {
@@ -102,12 +113,14 @@ void Worker::Stop() {
 }
 
 bool Worker::Sleep(int64_t ms) {
+  if (options_.beat) options_.beat();
   std::unique_lock<std::mutex> lock(mutex_);
   return wake_.wait_for(lock, std::chrono::milliseconds(ms), [this] { return stopping_.load(); });
 }
 
 absl::Status Worker::Run() {
   if (options_.prepare) RETURN_IF_ERROR(options_.prepare());
+  if (options_.beat) options_.beat();
   // A claim takes the store's write lock, so an idle worker claims when something has changed, and
   // once a second for jobs whose pause has passed.
   int64_t version = -1;
@@ -136,7 +149,9 @@ absl::Status Worker::Run() {
 absl::Status Worker::RunJob(ClaimedJob claimed) {
   JobContext context(store_, std::move(claimed), stopping_);
   Log(LogLevel::kInfo, "attempt started", Fields(context));
-  std::thread keeper([&] { KeepLease(context); });
+  clockid_t clock{};
+  pthread_getcpuclockid(pthread_self(), &clock);
+  std::thread keeper([&] { KeepLease(context, clock); });
   auto result = RunHandler(handler_, context);
   absl::Status unusable;
   if (!result.ok() && options_.check_after_failure) unusable = options_.check_after_failure();
@@ -150,19 +165,61 @@ absl::Status Worker::RunJob(ClaimedJob claimed) {
   return unusable;
 }
 
-void Worker::KeepLease(JobContext& context) {
+void Worker::Abandon(JobContext& context, const Outcome* outcome, const std::string& why) {
+  if (!options_.abandon) return;
+  Log(LogLevel::kError, "the attempt does not return, this process is ended",
+      {{"job", context.job().id}, {"why", why}});
+  std::unique_lock<std::mutex> lock(context.lease_mutex_);
+  if (context.ended_) return;
+  // Without it the job is given back by whoever finds this process gone.
+  if (outcome != nullptr) store_.Finish(context.lease(), *outcome).IgnoreError();
+  options_.abandon(why);
+}
+
+void Worker::EnforceEnd(JobContext& context, Watch& watch) {
+  const int64_t now_ms = SteadyMs();
+  const bool over = context.cancelled_ || context.IsLate();
+  if (!over || context.publishing_) {
+    watch.over_since_ms = 0;
+  } else if (watch.over_since_ms == 0) {
+    watch.over_since_ms = now_ms;
+  } else if (now_ms - watch.over_since_ms > options_.stop_ms) {
+    Outcome outcome;
+    outcome.kind = context.cancelled_ ? Outcome::Kind::kCancelled : Outcome::Kind::kFailed;
+    if (!context.cancelled_) outcome.error = ToJobError(context.Late());
+    Abandon(context, &outcome, context.cancelled_ ? "it is cancelled" : "its time is up");
+  }
+  timespec used{};
+  clock_gettime(watch.clock, &used);
+  const int64_t steps = context.steps_;
+  const int64_t used_us = int64_t{used.tv_sec} * 1000000 + used.tv_nsec / 1000;
+  if (steps != watch.steps || used_us != watch.used_us) {
+    watch.steps = steps;
+    watch.used_us = used_us;
+    watch.moved_ms = now_ms;
+  } else if (now_ms - watch.moved_ms > options_.stall_ms) {
+    Abandon(context, nullptr,
+            "its thread has neither computed nor got on for " +
+                std::to_string(options_.stall_ms / 1000) + " s");
+  }
+}
+
+void Worker::KeepLease(JobContext& context, clockid_t clock) {
   int64_t version = -1;
   int64_t renewed_ms = SteadyMs();
   int64_t tried_ms = renewed_ms;
+  Watch watch{.clock = clock, .moved_ms = renewed_ms};
   const auto tick = std::chrono::milliseconds(std::min(options_.poll_ms, options_.lease_ms / 10));
   while (!context.ended_ && !context.lost_) {
     std::this_thread::sleep_for(tick);  // not Sleep: a stopping worker still holds its lease
+    if (options_.beat) options_.beat();
+    EnforceEnd(context, watch);
     const int64_t now_ms = SteadyMs();
     if (now_ms - tried_ms >= options_.lease_ms / 3) {
       tried_ms = now_ms;
       std::lock_guard<std::mutex> lock(context.lease_mutex_);
       if (context.ended_) break;
-      const auto cancelling = store_.Renew(context.lease(), options_.lease_ms);
+      const auto cancelling = store_.Renew(context.lease(), options_.lease_ms, context.RanMs());
       if (cancelling.ok()) {
         renewed_ms = now_ms;
         if (*cancelling) context.cancelled_ = true;

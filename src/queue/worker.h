@@ -2,6 +2,8 @@
 // the lease, so that a long matrix step does not lose it.
 #pragma once
 
+#include <time.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -27,6 +29,17 @@ struct WorkerOptions {
   // this process any more: the attempt is then tried again elsewhere, and the worker ends. Empty:
   // every job gets its try.
   std::function<absl::Status()> check_after_failure{};
+  // How long an attempt may go on after it was cancelled or its timeout has passed.
+  int64_t stop_ms = 60000;
+  // How long an attempt's thread may neither call Check or Report nor use the processor. An attempt
+  // of longer is taken to hang.
+  int64_t stall_ms = 300000;
+  // Called about every poll_ms for as long as the worker is well. Empty: nobody wants to know.
+  std::function<void()> beat{};
+  // Called where an attempt has to end and does not return: it has to end this process. What is
+  // then known of the attempt is stored already, or the job is given back by whoever started the
+  // process. Empty: the attempt goes on.
+  std::function<void(const std::string& why)> abandon{};
 };
 
 // What a handler sees of its attempt. Thread-safe.
@@ -49,9 +62,17 @@ class JobContext {
  private:
   friend class Worker;
 
+  // How long this attempt has run.
+  int64_t RanMs() const;
+  // Whether the job's timeout has passed, and the error that says so.
+  bool IsLate() const;
+  absl::Status Late() const;
+
   JobStore& store_;
   const ClaimedJob claimed_;
   const std::atomic<bool>& stopping_;
+  const int64_t start_ms_;                 // of this attempt, by a clock that nobody sets
+  mutable std::atomic<int64_t> steps_{0};  // calls of Check and Report
   std::atomic<bool> lost_{false};
   std::atomic<bool> cancelled_{false};
   std::atomic<bool> publishing_{false};
@@ -83,8 +104,19 @@ class Worker {
  private:
   // Returns OK however the attempt went, or check_after_failure's error.
   absl::Status RunJob(ClaimedJob claimed);
-  // Keeps the lease and watches for cancellation until the attempt has ended.
-  void KeepLease(JobContext& context);
+  // Keeps the lease and watches for cancellation until the attempt has ended. `clock` is that of
+  // the attempt's thread.
+  void KeepLease(JobContext& context, clockid_t clock);
+  // Ends this process where the attempt should have ended, or hangs.
+  struct Watch {
+    clockid_t clock;            // of the attempt's thread
+    int64_t over_since_ms = 0;  // since when it should have ended; 0: it may go on
+    int64_t moved_ms = 0;       // when it was last seen to get on
+    int64_t steps = -1, used_us = -1;
+  };
+  // Ends this process where the attempt should have ended long ago, or hangs.
+  void EnforceEnd(JobContext& context, Watch& watch);
+  void Abandon(JobContext& context, const Outcome* outcome, const std::string& why);
   void EndAttempt(JobContext& context, absl::StatusOr<HandlerResult> result);
   // Waits. Returns true where the worker was stopped meanwhile.
   bool Sleep(int64_t ms);

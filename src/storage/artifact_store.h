@@ -1,6 +1,8 @@
 // Where models are read from and artifacts are published to.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -44,6 +46,11 @@ class ArtifactStore {
   virtual absl::Status Commit(const std::string& staging_dir, const std::string& uri) = 0;
   // Removes a staged directory. It never touches a committed artifact.
   virtual void Discard(const std::string& staging_dir) = 0;
+  // Removes what was staged with tokens for which is_current is false: attempts that ended without
+  // a word leave it behind. is_current is asked after the directory was seen. Returns how many
+  // these were.
+  virtual int DiscardLost(
+      const std::function<bool(const std::string& owner, int64_t attempt)>& is_current) = 0;
 };
 
 struct FileStoreOptions {

@@ -1,6 +1,7 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <filesystem>
 #include <system_error>
@@ -106,6 +107,8 @@ class FileStore : public ArtifactStore {
   absl::StatusOr<std::string> Stage(const std::string& uri, const std::string& token) override;
   absl::Status Commit(const std::string& staging_dir, const std::string& uri) override;
   void Discard(const std::string& staging_dir) override;
+  int DiscardLost(
+      const std::function<bool(const std::string& owner, int64_t attempt)>& is_current) override;
 
  private:
   absl::StatusOr<std::string> InputPath(const std::string& uri) const;
@@ -265,6 +268,36 @@ void FileStore::Discard(const std::string& staging_dir) {
     Log(LogLevel::kWarning, "staging directory not removed",
         {{"path", *path}, {"error", error.message()}});
   }
+}
+
+int FileStore::DiscardLost(
+    const std::function<bool(const std::string& owner, int64_t attempt)>& is_current) {
+  std::vector<std::string> staged;
+  std::error_code error;
+  fs::recursive_directory_iterator it(artifact_root_, error);
+  for (; !error && it != fs::recursive_directory_iterator(); it.increment(error)) {
+    std::error_code ignored;
+    if (!it->is_directory(ignored) || it->is_symlink(ignored)) continue;
+    const std::string path = it->path().string();
+    const bool is_staging = NameOf(path).starts_with(kStagingPrefix);
+    if (is_staging) staged.push_back(path);
+    // Neither holds what somebody else staged.
+    if (is_staging || Exists(path + "/" + kManifest)) it.disable_recursion_pending();
+  }
+  int discarded = 0;
+  for (const std::string& path : staged) {
+    // ".staging-NAME-OWNER.ATTEMPT"; an owner has no dash of its own.
+    const std::string token = path.substr(path.rfind('-') + 1);
+    const size_t dot = token.rfind('.');
+    int64_t attempt = -1;
+    if (dot == std::string::npos) continue;
+    const auto parsed =
+        std::from_chars(token.data() + dot + 1, token.data() + token.size(), attempt);
+    if (parsed.ec != std::errc() || is_current(token.substr(0, dot), attempt)) continue;
+    Discard(path);
+    ++discarded;
+  }
+  return discarded;
 }
 
 absl::StatusOr<std::string> CanonicalRoot(const std::string& root, std::string_view what) {

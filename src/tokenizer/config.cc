@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/files.h"
+#include "base/json.h"
 
 namespace svdllm {
 namespace {
@@ -12,8 +13,8 @@ namespace {
 using nlohmann::json;
 
 absl::StatusOr<json> ParseJsonObject(const std::string& text, const std::string& name) {
-  json value = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!value.is_object()) {
+  absl::StatusOr<json> value = ParseJson(text);
+  if (!value.ok() || !value->is_object()) {
     return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt,
                      name + ": not a JSON object");
   }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/files.h"
+#include "base/json.h"
 #include "tokenizer/json_steps.h"
 
 namespace svdllm {
@@ -234,11 +235,9 @@ absl::StatusOr<TokenizerPipeline> LoadTokenizerJson(const std::string& path,
 absl::StatusOr<TokenizerPipeline> ParseTokenizerJson(const std::string& text,
                                                      const TokenizerConfig& config,
                                                      const std::string& name) {
-  try {
-    return BuildTokenizer(json::parse(text), config, name);
-  } catch (const json::exception& e) {
-    return Corrupt(name + ": " + e.what());
-  }
+  const absl::StatusOr<json> file = ParseJson(text);
+  if (!file.ok()) return Corrupt(name + ": " + std::string(file.status().message()));
+  return BuildTokenizer(*file, config, name);
 }
 
 absl::StatusOr<TokenizerPipeline> BuildTokenizer(const json& file, const TokenizerConfig& config,

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/files.h"
+#include "base/json.h"
 #include "tokenizer/byte_level.h"
 #include "tokenizer/json.h"
 
@@ -44,13 +45,13 @@ absl::StatusOr<TokenizerPipeline> LoadVocabMerges(const std::string& dir,
   }
   ASSIGN_OR_RETURN(const std::string vocab_text, ReadFile(vocab_path, int64_t{1} << 30));
   ASSIGN_OR_RETURN(const std::string merges_text, ReadFile(merges_path, int64_t{1} << 30));
-  json vocab = json::parse(vocab_text, nullptr, /*allow_exceptions=*/false);
-  if (!vocab.is_object()) {
+  absl::StatusOr<json> vocab = ParseJson(vocab_text);
+  if (!vocab.ok() || !vocab->is_object()) {
     return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt,
                      vocab_path + ": not a JSON object");
   }
   const json file =
-      ByteLevelTokenizerJson(*FindByteLevelKind(qwen2 ? "qwen2" : "gpt-2"), std::move(vocab),
+      ByteLevelTokenizerJson(*FindByteLevelKind(qwen2 ? "qwen2" : "gpt-2"), *std::move(vocab),
                              ParseMerges(merges_text), config.add_prefix_space.value_or(false));
   ASSIGN_OR_RETURN(TokenizerPipeline out,
                    BuildTokenizer(file, config, vocab_path + " and merges.txt"));

@@ -36,6 +36,34 @@ class JobStoreLeaseTest : public JobStoreTest {
   }
 };
 
+TEST_P(JobStoreLeaseTest, TellsWhetherALeaseIsCurrent) {
+  Submit();
+  const Lease lease = ClaimOne();
+  EXPECT_TRUE(*store_->IsCurrent(lease));
+  EXPECT_FALSE(*store_->IsCurrent({lease.job_id, lease.token + 1}));
+  EXPECT_FALSE(*store_->IsCurrent({"nojob", lease.token}));
+  EXPECT_FALSE(*store_->IsCurrent({lease.job_id, 0}));
+  ASSERT_TRUE(store_->Release(lease).ok());
+  EXPECT_FALSE(*store_->IsCurrent(lease));
+}
+
+// What counts is what workers say they have run, not the times between which they ran.
+TEST_P(JobStoreLeaseTest, CountsHowLongAttemptsRan) {
+  const std::string id = Submit();
+  const Lease first = ClaimOne();
+  EXPECT_EQ(Get(id).used_ms, 0);
+  ASSERT_TRUE(store_->Renew(first, kLeaseMs, 4000).ok());
+  ASSERT_TRUE(store_->Renew(first, kLeaseMs, 7000).ok());
+  now_ms_ += 3'600'000;  // somebody sets the clock
+  ASSERT_TRUE(store_->ReleaseWorkers("w", "died").ok());
+  EXPECT_EQ(Get(id).used_ms, 7000);
+  now_ms_ += kLeaseMs;
+  const Lease second = ClaimOne();
+  ASSERT_TRUE(store_->Renew(second, kLeaseMs, 500).ok());
+  ASSERT_TRUE(store_->Release(second).ok());
+  EXPECT_EQ(Get(id).used_ms, 7500);
+}
+
 TEST_P(JobStoreLeaseTest, ClaimsInOrderOfSubmissionUnderGrowingTokens) {
   const std::string a = Submit();
   const std::string b = Submit();

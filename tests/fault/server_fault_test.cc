@@ -1,22 +1,10 @@
 // The promises that concern dying: bounded recovery, fencing, poison bound, graceful stop, full
 // disks.
-#include <gmock/gmock.h>
-#include <grpcpp/grpcpp.h>
-#include <gtest/gtest.h>
-#include <signal.h>
-#include <sqlite3.h>
-#include <unistd.h>
-
 #include <chrono>
-#include <filesystem>
-#include <fstream>
-#include <random>
+#include <iostream>
 #include <thread>
 
-#include "rpc/error_details.pb.h"
-#include "server_process.h"
-#include "svdllm/v1/compression.grpc.pb.h"
-#include "tests/support/http.h"
+#include "server_fault_fixture.h"
 
 namespace svdllm {
 namespace {
@@ -27,107 +15,6 @@ using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::SizeIs;
-
-class ServerFaultTest : public ::testing::Test {
- protected:
-  void FreezeWorker();
-  void SetUp() override {
-    directory_ = ::testing::TempDir() + "server_fault_" + std::to_string(std::random_device()());
-    model_ = directory_ + "/model";
-    std::filesystem::create_directories(model_);
-    std::ofstream(model_ + "/config.json") << "{}";
-    std::ofstream(directory_ + "/text.txt") << "some text";
-  }
-  void TearDown() override {
-    if (HasFailure() && server_ != nullptr) std::cerr << server_->Log();
-    stub_.reset();
-    server_.reset();
-    std::filesystem::remove_all(directory_);
-  }
-
-  std::vector<std::string> Arguments(std::vector<std::string> more) const {
-    std::vector<std::string> arguments = {"--listen=127.0.0.1:0", "--http_listen=127.0.0.1:0",
-                                          "--data_dir=" + directory_ + "/data",
-                                          "--drain_seconds=0.5"};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return arguments;
-  }
-  void Start(std::vector<std::string> more = {}, int64_t max_file_bytes = 0) {
-    server_.reset();
-    server_ = std::make_unique<testing::ServerProcess>(FAKE_SERVER, Arguments(std::move(more)),
-                                                       directory_ + "/log",
-                                                       std::vector<std::string>{}, max_file_bytes);
-    ASSERT_TRUE(server_->AwaitServing()) << server_->Log();
-    stub_ = v1::CompressionService::NewStub(grpc::CreateChannel(
-        "127.0.0.1:" + std::to_string(server_->grpc_port()), grpc::InsecureChannelCredentials()));
-  }
-  // What a program that ends by itself says and its exit status.
-  std::pair<int, std::string> RunToEnd(const std::vector<std::string>& arguments,
-                                       const std::vector<std::string>& environment = {}) {
-    testing::ServerProcess process(FAKE_SERVER, arguments, directory_ + "/other_log", environment);
-    const int status = process.Wait();
-    return {status, process.Log()};
-  }
-
-  grpc::Status Submit(int64_t steps, int64_t step_ms, v1::Job& job) {
-    v1::CompressModelRequest request;
-    request.set_model(model_);
-    request.add_keep_ratios(0.5);
-    request.mutable_calibration()->mutable_text()->set_uri(directory_ + "/text.txt");
-    request.mutable_calibration()->set_samples(steps);
-    request.mutable_calibration()->set_seq_len(step_ms);
-    grpc::ClientContext context;
-    return stub_->CompressModel(&context, request, &job);
-  }
-  std::string Submit(int64_t steps, int64_t step_ms) {
-    v1::Job job;
-    const grpc::Status status = Submit(steps, step_ms, job);
-    EXPECT_TRUE(status.ok()) << status.error_message();
-    return job.name();
-  }
-  v1::Job Get(const std::string& name) {
-    v1::GetJobRequest request;
-    request.set_name(name);
-    grpc::ClientContext context;
-    v1::Job job;
-    const grpc::Status status = stub_->GetJob(&context, request, &job);
-    EXPECT_TRUE(status.ok()) << status.error_message();
-    return job;
-  }
-  // Polls; a minute at most.
-  v1::Job Await(const std::string& name, const std::function<bool(const v1::Job&)>& condition) {
-    v1::Job job;
-    for (int i = 0; i < 6000; ++i) {
-      job = Get(name);
-      if (condition(job) || HasFailure()) return job;
-      usleep(10'000);
-    }
-    ADD_FAILURE() << "did not get there: " << job.ShortDebugString();
-    return job;
-  }
-  v1::Job AwaitEnd(const std::string& name) {
-    return Await(name, [](const v1::Job& job) { return job.state() >= v1::JOB_STATE_SUCCEEDED; });
-  }
-  v1::Job AwaitProgress(const std::string& name) {
-    return Await(name, [](const v1::Job& job) {
-      return job.state() == v1::JOB_STATE_RUNNING && job.progress().layers_done() > 0;
-    });
-  }
-  std::string Http(const std::string& path) {
-    return HttpGet(server_->http_port(), "GET " + path + " HTTP/1.1\r\n\r\n");
-  }
-  static std::string ReasonOf(const grpc::Status& status) {
-    google::rpc::Status rich;
-    google::rpc::ErrorInfo info;
-    rich.ParseFromString(status.error_details());
-    for (const auto& any : rich.details()) any.UnpackTo(&info);
-    return info.reason();
-  }
-
-  std::string directory_, model_;
-  std::unique_ptr<testing::ServerProcess> server_;
-  std::unique_ptr<v1::CompressionService::Stub> stub_;
-};
 
 TEST_F(ServerFaultTest, KilledWorkersJobRunsAgainAtOnce) {
   Start();
@@ -324,35 +211,35 @@ TEST_F(ServerFaultTest, SigtermDrainsGivesTheJobBackAndExitsZero) {
   EXPECT_EQ(job.attempt(), 1);
 }
 
-// Stops the worker between two of its writes: within one it would hold the store's lock for as long
-// as it is stopped.
-void ServerFaultTest::FreezeWorker() {
-  sqlite3* db = nullptr;
-  ASSERT_EQ(sqlite3_open((directory_ + "/data/jobs.db").c_str(), &db), SQLITE_OK);
-  for (bool free = false; !free;) {
-    kill(server_->worker_pid(), SIGSTOP);
-    usleep(5'000);
-    for (int i = 0; i < 20 && !free; ++i) {  // the server writes, too
-      free = sqlite3_exec(db, "BEGIN IMMEDIATE; ROLLBACK", nullptr, nullptr, nullptr) == SQLITE_OK;
-      if (!free) usleep(5'000);
-    }
-    if (free) break;
-    kill(server_->worker_pid(), SIGCONT);
-    usleep(7'000);
-  }
-  sqlite3_close(db);
-}
-
-TEST_F(ServerFaultTest, FrozenWorkerLosesItsLeaseAndChangesNothingAfterwards) {
+TEST_F(ServerFaultTest, FrozenWorkerIsReplaced) {
   Start({"--lease_seconds=1"});
   const std::string name = Submit(20, 50);
   AwaitProgress(name);
+  const pid_t frozen = server_->worker_pid();
   FreezeWorker();
+  const auto begin = steady_clock::now();
+  Await(name, [](const v1::Job& job) { return job.attempt() == 2; });
+  EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(6)) << "the lease and 5 s";
+  const v1::Job job = AwaitEnd(name);
+  EXPECT_EQ(job.state(), v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(job.attempts(0).error().reason(), "WORKER_DIED");
+  EXPECT_NE(server_->worker_pid(), frozen);
+  EXPECT_NE(kill(frozen, 0), 0) << "killed";
+}
+
+// A worker that nobody supervises, and so nobody kills.
+TEST_F(ServerFaultTest, FrozenWorkerLosesItsLeaseAndChangesNothingAfterwards) {
+  Start({"--lease_seconds=1", "--role=api"});
+  testing::ServerProcess frozen(FAKE_SERVER, Arguments({"--role=worker", "--lease_seconds=1"}),
+                                directory_ + "/w_log");
+  const std::string name = Submit(20, 50);
+  AwaitProgress(name);
+  Freeze([&](int signal) { frozen.Signal(signal); });
   const v1::Job taken =
       Await(name, [](const v1::Job& job) { return job.state() == v1::JOB_STATE_QUEUED; });
   EXPECT_THAT(taken.attempts(0).error().message(), HasSubstr("lease ran out"));
   const int64_t sequence = taken.last_sequence();
-  kill(server_->worker_pid(), SIGCONT);
+  frozen.Signal(SIGCONT);
   const v1::Job job = AwaitEnd(name);
   EXPECT_EQ(job.state(), v1::JOB_STATE_SUCCEEDED);
   EXPECT_EQ(job.attempt(), 2);
@@ -371,6 +258,69 @@ TEST_F(ServerFaultTest, FrozenWorkerLosesItsLeaseAndChangesNothingAfterwards) {
   const std::string metrics = Http("/metrics");
   EXPECT_THAT(metrics, HasSubstr("svdllm_leases_lost_total 1"));
   EXPECT_THAT(metrics, ::testing::Not(HasSubstr("svdllm_fenced_writes_total 0")));
+}
+
+TEST_F(ServerFaultTest, WorkerFrozenInATransactionKeepsNobodyFromSubmitting) {
+  Start({"--lease_seconds=30"});
+  std::mt19937 random(1);
+  const auto locked = [this] {
+    sqlite3* db = nullptr;
+    sqlite3_open((directory_ + "/data/jobs.db").c_str(), &db);
+    const bool busy = sqlite3_exec(db, "BEGIN IMMEDIATE", nullptr, nullptr, nullptr) == SQLITE_BUSY;
+    sqlite3_close(db);
+    return busy;
+  };
+  for (int i = 0; i < 400; ++i) {
+    if (i % 20 == 0) Submit(50, 2);
+    kill(server_->worker_pid(), SIGSTOP);
+    if (locked()) {
+      const auto begin = steady_clock::now();
+      v1::Job job;
+      EXPECT_TRUE(Submit(1, 2, job).ok());
+      EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(3));
+      std::cout << "accepted after "
+                << std::chrono::duration_cast<milliseconds>(steady_clock::now() - begin).count()
+                << " ms (try " << i << ")\n";
+      return;
+    }
+    kill(server_->worker_pid(), SIGCONT);
+    usleep(random() % 20'000);
+  }
+  GTEST_SKIP() << "the lock was never held by a stopped worker";
+}
+
+TEST_F(ServerFaultTest, LostAttemptsLeaveNothing) {
+  Start();
+  const std::string name = Submit(40, 50);
+  AwaitProgress(name);
+  const std::string work = directory_ + "/data/work";
+  EXPECT_FALSE(std::filesystem::is_empty(work)) << "or there would be nothing to leave";
+  kill(server_->worker_pid(), SIGKILL);
+  Await(name, [](const v1::Job& job) { return job.attempt() == 2; });
+  grpc::ClientContext context;
+  v1::CancelJobRequest request;
+  request.set_name(name);
+  v1::Job job;
+  EXPECT_TRUE(stub_->CancelJob(&context, request, &job).ok());
+  AwaitEnd(name);
+  for (int i = 0; i < 1500 && !std::filesystem::is_empty(work); ++i) usleep(10'000);
+  EXPECT_TRUE(std::filesystem::is_empty(work));
+}
+
+TEST_F(ServerFaultTest, DamagedJobStoreIsRefused) {
+  Start({"--role=api"});
+  for (int i = 0; i < 40; ++i) Submit(1, 2);
+  server_->Signal(SIGTERM);
+  ASSERT_EQ(server_->Wait(), 0);
+  {
+    std::fstream file(directory_ + "/data/jobs.db",
+                      std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(4096 * 5);
+    file << std::string(4096, '\x5a');
+  }
+  const auto [status, log] = RunToEnd(Arguments({"--role=api"}));
+  EXPECT_EQ(status, 1);
+  EXPECT_THAT(log, HasSubstr("is damaged"));
 }
 
 TEST_F(ServerFaultTest, WorkerOfItsOwnServesAnApiWithoutOne) {

@@ -16,6 +16,7 @@ namespace svdllm {
 //   file poison_once: it is removed, and after half of the steps the job fails, and check_device
 //   from
 //              then on;
+//   file hang: a check of the job hangs as long as it is there; crash_check: it ends its process;
 //   file corrupt: the model is refused when the job is submitted.
 // open_device fails while there is a file of the name that FAKE_DEVICE_GONE has in the environment.
 Engine FakeEngine();

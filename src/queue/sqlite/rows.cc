@@ -45,7 +45,7 @@ absl::Status CountEnd(SqliteDb& db, const Job& job, const JobError* error) {
 const char kJobColumns[] =
     "seq, lease_token, attempt_start_ms, id, kind, state, attempt, publishing, create_ms, start_ms,"
     " update_ms, end_ms, timeout_ms, last_sequence, request, progress, result, error_code,"
-    " error_reason, error_message";
+    " error_reason, error_message, used_ms";
 
 JobRow ReadJobRow(const Query& query) {
   JobRow row;
@@ -68,6 +68,7 @@ JobRow ReadJobRow(const Query& query) {
   job.progress = query.Bytes(15);
   job.result = query.Bytes(16);
   job.error = ReadError(query, 17);
+  job.used_ms = query.Int(20);
   return row;
 }
 
@@ -166,6 +167,10 @@ absl::Status EndAttempt(SqliteDb& db, const JobRow& row, int64_t now_ms, std::st
                row.seq, row.lease_token, row.job.attempt, row.attempt_start_ms, now_ms, outcome);
   BindError(insert, error);
   RETURN_IF_ERROR(insert.Run());
+  RETURN_IF_ERROR(
+      Query(db, "UPDATE jobs SET used_ms = used_ms + attempt_ms, attempt_ms = 0 WHERE seq = ?",
+            row.seq)
+          .Run());
   return AddToCounter(db, CounterKey(kJobAttempts, {outcome}), 1);
 }
 

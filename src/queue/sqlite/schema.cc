@@ -5,7 +5,7 @@
 namespace svdllm {
 namespace {
 
-constexpr int64_t kSchemaVersion = 1;
+constexpr int64_t kSchemaVersion = 2;
 
 // `seq` orders jobs and is what the other tables refer to; AUTOINCREMENT never reuses one, so page
 // tokens stay right across deletions.
@@ -70,6 +70,24 @@ INSERT INTO meta(name, value) VALUES('fence', 0), ('probe', 0);
 PRAGMA user_version = 1;
 )sql";
 
+// Times by which leases and pauses end are BootMs() from now on; those of version 1 mean nothing to
+// it, and EndForeignLeases ends them.
+constexpr char kVersion2[] = R"sql(
+ALTER TABLE jobs ADD COLUMN used_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN attempt_ms INTEGER NOT NULL DEFAULT 0;
+INSERT INTO meta(name, value) VALUES('boot', 0);
+PRAGMA user_version = 2;
+)sql";
+
+// No worker outlives its machine: what leases it held before the latest start have run out,
+// whatever their times say by the clock of the new one. Pauses are over as well.
+absl::Status EndForeignLeases(SqliteDb& db) {
+  Query seen(db, "UPDATE meta SET value = ?1 WHERE name = 'boot' AND value != ?1", BootNumber());
+  RETURN_IF_ERROR(seen.Run());
+  if (db.Changes() == 0) return absl::OkStatus();
+  return Query(db, "UPDATE jobs SET lease_expires_ms = 0, not_before_ms = 0").Run();
+}
+
 }  // namespace
 
 absl::Status ConfigureConnection(SqliteDb& db) {
@@ -93,7 +111,9 @@ absl::Status MigrateSchema(SqliteDb& db) {
                          std::to_string(version) + ", known up to " +
                          std::to_string(kSchemaVersion) + ")");
   }
-  if (version == 0) RETURN_IF_ERROR(db.Execute(kVersion1));
+  if (version < 1) RETURN_IF_ERROR(db.Execute(kVersion1));
+  if (version < 2) RETURN_IF_ERROR(db.Execute(kVersion2));
+  RETURN_IF_ERROR(EndForeignLeases(db));
   return transaction.Commit();
 }
 

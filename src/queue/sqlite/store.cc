@@ -1,5 +1,6 @@
 #include "queue/sqlite/store.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/digest.h"
@@ -66,9 +67,11 @@ absl::StatusOr<int64_t> ParsePageToken(const ListQuery& query) {
   return std::stoll(number);
 }
 
+// In ascending order: the same statement for the same question.
 template <typename T>
-std::string AnyOf(const std::string& column, const std::vector<T>& values) {
+std::string AnyOf(const std::string& column, std::vector<T> values) {
   if (values.empty()) return "";
+  std::sort(values.begin(), values.end());
   std::string text = " AND " + column + " IN (";
   for (size_t i = 0; i < values.size(); ++i) {
     text += (i > 0 ? "," : "") + std::to_string(static_cast<int>(values[i]));
@@ -84,11 +87,27 @@ absl::Status SqliteJobStore::OpenConnection(Connection& connection) {
 }
 
 absl::Status SqliteJobStore::Open() {
+  if (!options_.boot_ms) options_.boot_ms = options_.now_ms ? options_.now_ms : BootMs;
   if (!options_.now_ms) options_.now_ms = WallMs;
   RETURN_IF_ERROR(OpenConnection(write_));
+  if (options_.check) RETURN_IF_ERROR(CheckWhole());
   RETURN_IF_ERROR(MigrateSchema(*write_.db));
   RETURN_IF_ERROR(OpenConnection(read_));
   return OpenConnection(watch_);
+}
+
+absl::Status SqliteJobStore::CheckWhole() {
+  const auto damaged = [this](const std::string& what) {
+    return MakeError(absl::StatusCode::kDataLoss, kStoreUnavailable,
+                     "job store " + options_.path + " is damaged (" + what +
+                         "): put a copy of it from before in its place, or move it away and begin "
+                         "with an empty one");
+  };
+  // Enough to find what is not a page of this database; comparing every index with its table takes
+  // as long as there are jobs.
+  Query query(*write_.db, "PRAGMA quick_check(1)");
+  const std::string found = query.Next() ? query.Bytes(0) : std::string(query.status().message());
+  return found == "ok" ? absl::OkStatus() : damaged(found);
 }
 
 absl::StatusOr<CreateResult> SqliteJobStore::Create(const NewJob& job, int64_t max_queued) {

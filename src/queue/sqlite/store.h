@@ -33,16 +33,31 @@ class SqliteJobStore : public JobStore {
 
   absl::StatusOr<std::optional<ClaimedJob>> Claim(const std::string& worker_id,
                                                   int64_t lease_ms) override;
-  absl::StatusOr<bool> Renew(const Lease& lease, int64_t lease_ms) override;
+  absl::StatusOr<bool> Renew(const Lease& lease, int64_t lease_ms, int64_t attempt_ms) override;
   absl::Status Append(const Lease& lease, std::span<const NewEvent> events) override;
   absl::Status BeginPublish(const Lease& lease) override;
   absl::StatusOr<JobState> Finish(const Lease& lease, const Outcome& outcome) override;
   absl::Status Release(const Lease& lease) override;
+  absl::StatusOr<bool> IsCurrent(const Lease& lease) override;
   absl::StatusOr<int> ExpireLeases() override;
   absl::StatusOr<int> ReleaseWorkers(const std::string& worker_prefix, const std::string& why,
                                      std::string_view reason) override;
 
  private:
+  // Says for how long the write lock is held.
+  class WritingMark {
+   public:
+    explicit WritingMark(const std::function<void(bool)>& writing) : writing_(writing) {
+      if (writing_) writing_(true);
+    }
+    ~WritingMark() {
+      if (writing_) writing_(false);
+    }
+
+   private:
+    const std::function<void(bool)>& writing_;
+  };
+
   // A connection and the lock that serialises its use.
   struct Connection {
     std::mutex mutex;
@@ -50,7 +65,10 @@ class SqliteJobStore : public JobStore {
   };
 
   int64_t Now() const { return options_.now_ms(); }
+  int64_t LeaseNow() const { return options_.boot_ms(); }
   absl::Status OpenConnection(Connection& connection);
+  // DATA_LOSS with STORE_UNAVAILABLE where pages of the file are damaged.
+  absl::Status CheckWhole();
   // Runs change(db) in a transaction, which is committed where it returns OK. Refused writes of
   // stale leases are counted.
   template <typename Function>
@@ -73,6 +91,7 @@ absl::Status SqliteJobStore::Write(const Function& change) {
   {
     Transaction transaction(db);
     RETURN_IF_ERROR(transaction.Begin());
+    const WritingMark mark(options_.writing);
     status = change(db);
     if (status.ok()) return transaction.Commit();
   }

@@ -17,7 +17,7 @@ absl::StatusOr<std::optional<ClaimedJob>> SqliteJobStore::Claim(const std::strin
     {
       Query query(db,
                   "SELECT id FROM jobs WHERE state = ? AND not_before_ms <= ? ORDER BY seq LIMIT 1",
-                  static_cast<int>(JobState::kQueued), now);
+                  static_cast<int>(JobState::kQueued), LeaseNow());
       if (query.Next()) id = query.Bytes(0);
       RETURN_IF_ERROR(query.status());
     }
@@ -38,8 +38,8 @@ absl::StatusOr<std::optional<ClaimedJob>> SqliteJobStore::Claim(const std::strin
     row.job.progress.clear();
     RETURN_IF_ERROR(Query(db,
                           "UPDATE jobs SET start_ms = ?, attempt_start_ms = ?, lease_worker = ?,"
-                          " lease_expires_ms = ?, progress = NULL WHERE seq = ?",
-                          row.job.start_ms, now, worker_id, now + lease_ms, row.seq)
+                          " lease_expires_ms = ?, progress = NULL, attempt_ms = 0 WHERE seq = ?",
+                          row.job.start_ms, now, worker_id, LeaseNow() + lease_ms, row.seq)
                         .Run());
     RETURN_IF_ERROR(SetState(db, row, now, JobState::kRunning, nullptr));
     claimed = ClaimedJob{std::move(row.job), {id, row.lease_token}};
@@ -48,13 +48,14 @@ absl::StatusOr<std::optional<ClaimedJob>> SqliteJobStore::Claim(const std::strin
   return claimed;
 }
 
-absl::StatusOr<bool> SqliteJobStore::Renew(const Lease& lease, int64_t lease_ms) {
+absl::StatusOr<bool> SqliteJobStore::Renew(const Lease& lease, int64_t lease_ms,
+                                           int64_t attempt_ms) {
   bool cancelling = false;
   RETURN_IF_ERROR(Write([&](SqliteDb& db) -> absl::Status {
     ASSIGN_OR_RETURN(JobRow row, FindLeased(db, lease));
     cancelling = row.job.state == JobState::kCancelling;
-    return Query(db, "UPDATE jobs SET lease_expires_ms = ? WHERE seq = ?", Now() + lease_ms,
-                 row.seq)
+    return Query(db, "UPDATE jobs SET lease_expires_ms = ?, attempt_ms = ? WHERE seq = ?",
+                 LeaseNow() + lease_ms, attempt_ms, row.seq)
         .Run();
   }));
   return cancelling;
@@ -93,7 +94,7 @@ absl::StatusOr<JobState> SqliteJobStore::Finish(const Lease& lease, const Outcom
       RETURN_IF_ERROR(EndAttempt(db, row, now, kOutcomeFailed, &outcome.error));
       if (outcome.retry && row.job.state != JobState::kCancelling) {
         const int64_t pause = options_.retry_pause_ms << (row.job.attempt - 1);
-        ASSIGN_OR_RETURN(state, RequeueOrFail(db, row, now, now + pause, outcome.error));
+        ASSIGN_OR_RETURN(state, RequeueOrFail(db, row, now, LeaseNow() + pause, outcome.error));
         return absl::OkStatus();
       }
     }
@@ -171,11 +172,20 @@ absl::StatusOr<int> SqliteJobStore::EndLostAttempts(SqliteDb& db, const std::str
       RETURN_IF_ERROR(SetState(db, row, now, JobState::kFailed, &error));
     } else {
       const int64_t pause = for_memory ? options_.retry_pause_ms : 0;
-      RETURN_IF_ERROR(RequeueOrFail(db, row, now, now + pause, error).status());
+      RETURN_IF_ERROR(RequeueOrFail(db, row, now, LeaseNow() + pause, error).status());
     }
     RETURN_IF_ERROR(AddToCounter(db, kLeasesLost, 1));
   }
   return static_cast<int>(lost.size());
+}
+
+absl::StatusOr<bool> SqliteJobStore::IsCurrent(const Lease& lease) {
+  std::lock_guard<std::mutex> lock(read_.mutex);
+  Query query(*read_.db, "SELECT 1 FROM jobs WHERE id = ? AND lease_token = ? AND lease_token != 0",
+              lease.job_id, lease.token);
+  const bool found = query.Next();
+  RETURN_IF_ERROR(query.status());
+  return found;
 }
 
 absl::StatusOr<int> SqliteJobStore::ExpireLeases() {
@@ -183,16 +193,16 @@ absl::StatusOr<int> SqliteJobStore::ExpireLeases() {
     // Called every second: look first, without taking the write lock.
     std::lock_guard<std::mutex> lock(read_.mutex);
     Query query(*read_.db, "SELECT 1 FROM jobs WHERE lease_token != 0 AND lease_expires_ms <= ?",
-                Now());
+                LeaseNow());
     const bool any = query.Next();
     RETURN_IF_ERROR(query.status());
     if (!any) return 0;
   }
   int count = 0;
   RETURN_IF_ERROR(Write([&](SqliteDb& db) -> absl::Status {
-    ASSIGN_OR_RETURN(
-        count, EndLostAttempts(db, "lease_expires_ms <= CAST(? AS INTEGER)", std::to_string(Now()),
-                               "its lease ran out", kWorkerDied));
+    ASSIGN_OR_RETURN(count,
+                     EndLostAttempts(db, "lease_expires_ms <= CAST(? AS INTEGER)",
+                                     std::to_string(LeaseNow()), "its lease ran out", kWorkerDied));
     return absl::OkStatus();
   }));
   return count;

@@ -2,7 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <new>
@@ -286,6 +288,74 @@ TEST_F(WorkerTest, ClaimsNothingBeforeItIsPrepared) {
   const auto job = store_->Get(id);
   EXPECT_EQ(job->state, JobState::kQueued);
   EXPECT_EQ(job->attempt, 0);
+}
+
+// An attempt that goes on although it should have ended, in a process that would be ended.
+class StuckWorkerTest : public WorkerTest {
+ protected:
+  void Run(JobHandler handler, int64_t stop_ms, int64_t stall_ms) {
+    WorkerOptions options{"w1", 30000, 10};
+    options.stop_ms = stop_ms;
+    options.stall_ms = stall_ms;
+    options.beat = [this] { ++beats_; };
+    options.abandon = [this](const std::string& why) {
+      if (!abandoned_) why_ = why;
+      abandoned_ = true;
+    };
+    worker_ = std::make_unique<Worker>(*store_, std::move(handler), options);
+    thread_ = std::thread([this] { ended_ = worker_->Run(); });
+  }
+  bool AwaitAbandoned() {
+    for (int i = 0; i < 500 && !abandoned_; ++i) std::this_thread::sleep_for(milliseconds(10));
+    return abandoned_;
+  }
+  std::atomic<bool> abandoned_{false};
+  std::atomic<int> beats_{0};
+  std::string why_;
+};
+
+// Does not look at Check, but computes, until the test is over.
+absl::StatusOr<HandlerResult> Compute(const std::atomic<bool>& abandoned, milliseconds most) {
+  const auto end = std::chrono::steady_clock::now() + most;
+  volatile int sum = 0;
+  while (!abandoned && std::chrono::steady_clock::now() < end) sum = sum + 1;
+  return HandlerResult{};
+}
+
+TEST_F(StuckWorkerTest, CancelledJobThatDoesNotStopIsEnded) {
+  Run([this](JobContext&) { return Compute(abandoned_, milliseconds(10000)); }, 100, 60000);
+  const std::string id = Submit();
+  Await(id, [](const Job& job) { return job.state == JobState::kRunning; });
+  ASSERT_TRUE(store_->Cancel(id).ok());
+  EXPECT_EQ(AwaitEnd(id).state, JobState::kCancelled);
+  EXPECT_TRUE(AwaitAbandoned());
+}
+
+TEST_F(StuckWorkerTest, JobPastItsTimeoutThatDoesNotStopIsEnded) {
+  Run([this](JobContext&) { return Compute(abandoned_, milliseconds(10000)); }, 100, 60000);
+  const Job job = AwaitEnd(Submit(/*timeout_ms=*/100));
+  EXPECT_EQ(job.state, JobState::kFailed);
+  EXPECT_EQ(job.error->reason, kDeadlineExceeded);
+  EXPECT_TRUE(AwaitAbandoned());
+}
+
+TEST_F(StuckWorkerTest, ThreadThatNeitherComputesNorGetsOnIsEnded) {
+  Run(
+      [this](JobContext&) -> absl::StatusOr<HandlerResult> {
+        for (int i = 0; i < 500 && !abandoned_; ++i) usleep(1'000'000);  // as a read that hangs
+        return absl::AbortedError("ended");
+      },
+      60000, 300);
+  const std::string id = Submit();
+  EXPECT_TRUE(AwaitAbandoned());
+  EXPECT_THAT(why_, HasSubstr("neither computed nor got on"));
+  EXPECT_GT(beats_, 5);
+}
+
+TEST_F(StuckWorkerTest, ThreadThatComputesIsLeftAlone) {
+  Run([this](JobContext&) { return Compute(abandoned_, milliseconds(700)); }, 60000, 200);
+  EXPECT_EQ(AwaitEnd(Submit()).state, JobState::kSucceeded);
+  EXPECT_FALSE(abandoned_);
 }
 
 }  // namespace

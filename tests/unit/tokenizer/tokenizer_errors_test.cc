@@ -131,6 +131,23 @@ TEST(TokenizerErrors, BadConfiguration) {
   }
 }
 
+// Such values can be made by the parser, and not be copied without running out of stack.
+TEST(TokenizerErrors, DeepNesting) {
+  const std::string deep =
+      "{\"a\": " + std::string(1'000'000, '[') + std::string(1'000'000, ']') + "}";
+  for (const std::string name : {"tokenizer.json", "tokenizer_config.json"}) {
+    TempDir dir;
+    dir.Write("tokenizer.json", ReadData("byte_level.json"));
+    dir.Write(name, deep);
+    ExpectError(dir, absl::StatusCode::kInvalidArgument, kModelCorrupt, name);
+  }
+  TempDir dir;
+  dir.Write("tokenizer_config.json", "{\"tokenizer_class\": \"GPT2Tokenizer\"}");
+  dir.Write("vocab.json", deep);
+  dir.Write("merges.txt", "");
+  ExpectError(dir, absl::StatusCode::kInvalidArgument, kModelCorrupt, "vocab.json");
+}
+
 TEST(TokenizerErrors, BadSentencePieceModel) {
   for (const std::string& content :
        {std::string(), std::string("not a model"), ReadData("sentencepiece.model").substr(0, 99)}) {

@@ -1,0 +1,16 @@
+// What attempts leave behind that ended without a word, because their process was killed.
+#pragma once
+
+#include <string>
+
+#include "queue/job_store.h"
+#include "storage/artifact_store.h"
+
+namespace svdllm {
+
+// Removes staged and work directories of attempts that no longer hold their job. work_root: where
+// attempts have their work directories (run_job.h); empty: nowhere. Call it from one thread at a
+// time.
+void RemoveLeftovers(JobStore& store, ArtifactStore& artifacts, const std::string& work_root);
+
+}  // namespace svdllm
