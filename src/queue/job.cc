@@ -4,6 +4,7 @@
 #include <random>
 
 #include "base/status.h"
+#include "base/utf8.h"
 
 namespace svdllm {
 
@@ -27,7 +28,7 @@ std::string_view JobStateName(JobState state) {
 
 JobError ToJobError(const absl::Status& status) {
   JobError error{status.code(), ErrorReason(status),
-                 std::string(status.message().data(), status.message().size())};
+                 Shortened({status.message().data(), status.message().size()}, kMaxRecordedBytes)};
   if (error.reason.empty()) error.reason = kInternal;
   return error;
 }

@@ -5,7 +5,7 @@
 namespace svdllm {
 namespace {
 
-constexpr int64_t kSchemaVersion = 1;
+constexpr int64_t kSchemaVersion = 2;
 
 // `seq` orders jobs and is what the other tables refer to; AUTOINCREMENT never reuses one, so page
 // tokens stay right across deletions.
@@ -70,6 +70,24 @@ INSERT INTO meta(name, value) VALUES('fence', 0), ('probe', 0);
 PRAGMA user_version = 1;
 )sql";
 
+// outputs has those of jobs that have not ended. Jobs of version 1 have none here: that one of
+// theirs is taken is found out when their turn comes.
+constexpr char kVersion2[] = R"sql(
+CREATE TABLE outputs(
+  job INTEGER NOT NULL REFERENCES jobs(seq) ON DELETE CASCADE,
+  uri TEXT NOT NULL,
+  PRIMARY KEY(job, uri)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE timings(
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  jobs_like TEXT NOT NULL,
+  work REAL NOT NULL,
+  seconds REAL NOT NULL
+) STRICT;
+CREATE INDEX timings_by_likeness ON timings(jobs_like, seq);
+PRAGMA user_version = 2;
+)sql";
+
 }  // namespace
 
 absl::Status ConfigureConnection(SqliteDb& db) {
@@ -93,7 +111,8 @@ absl::Status MigrateSchema(SqliteDb& db) {
                          std::to_string(version) + ", known up to " +
                          std::to_string(kSchemaVersion) + ")");
   }
-  if (version == 0) RETURN_IF_ERROR(db.Execute(kVersion1));
+  if (version < 1) RETURN_IF_ERROR(db.Execute(kVersion1));
+  if (version < 2) RETURN_IF_ERROR(db.Execute(kVersion2));
   return transaction.Commit();
 }
 
