@@ -2,6 +2,7 @@
 // throws is wrapped in the one source file that uses it.
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -59,6 +60,11 @@ absl::Status MakeError(absl::StatusCode code, std::string_view reason, std::stri
 absl::Status InvalidField(std::string_view message);
 // Returns the reason that a status carries, or an empty text where none was set.
 std::string ErrorReason(const absl::Status& status);
+// Returns the status with the name of an offender, which callers of the API get beside the reason
+// (ErrorInfo.metadata): WithOffender(status, "job", "jobs/abc"). OK stays OK.
+absl::Status WithOffender(absl::Status status, std::string_view key, std::string_view name);
+// Returns the offenders' names by their keys.
+std::map<std::string, std::string> OffendersOf(const absl::Status& status);
 // Returns "context: message", with the code and the payloads kept. OK stays OK.
 absl::Status Annotate(const absl::Status& status, std::string_view context);
 

@@ -57,6 +57,15 @@ std::string ToValidUtf8(std::string_view text) {
   return out;
 }
 
+std::string Shortened(std::string_view text, size_t most) {
+  constexpr std::string_view kDots = "…";
+  std::string valid = ToValidUtf8(text.substr(0, most + 1));
+  if (valid.size() <= most) return valid;
+  size_t end = most - kDots.size();
+  while (end > 0 && (static_cast<unsigned char>(valid[end]) & 0xc0) == 0x80) --end;
+  return valid.substr(0, end).append(kDots);
+}
+
 char32_t DecodeChar(std::string_view text, size_t pos) {
   const auto byte = [&](size_t i) { return static_cast<char32_t>(text[pos + i] & 0xff); };
   switch (CharLength(text[pos])) {

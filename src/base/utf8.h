@@ -12,6 +12,9 @@ inline bool IsValidUtf8(std::string_view text) { return FirstInvalidUtf8(text) =
 // Replaces invalid sequences by U+FFFD, one for each maximal valid prefix of a character, as
 // Python's errors="replace" does. Valid text is returned as it is.
 std::string ToValidUtf8(std::string_view text);
+// Returns the text as valid UTF-8 of at most so many bytes, 3 or more: cut between two characters,
+// with … at its end, where it is longer.
+std::string Shortened(std::string_view text, size_t most);
 
 // Returns how many bytes the character has that starts with this byte of valid UTF-8.
 inline size_t CharLength(char lead) {

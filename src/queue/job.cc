@@ -8,6 +8,7 @@
 
 #include "base/digest.h"
 #include "base/status.h"
+#include "base/utf8.h"
 
 namespace svdllm {
 
@@ -41,7 +42,7 @@ std::string_view JobKindName(JobKind kind) {
 
 JobError ToJobError(const absl::Status& status) {
   JobError error{status.code(), ErrorReason(status),
-                 std::string(status.message().data(), status.message().size())};
+                 Shortened({status.message().data(), status.message().size()}, kMaxRecordedBytes)};
   if (error.reason.empty()) error.reason = kInternal;
   return error;
 }

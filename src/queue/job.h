@@ -36,12 +36,16 @@ std::string_view JobStateName(JobState state);  // "QUEUED", ...
 std::string_view JobKindName(JobKind kind);     // "COMPRESS_MODEL", ...
 inline bool IsTerminal(JobState state) { return state >= JobState::kSucceeded; }
 
+// What a record keeps of a text, an error's message or an event's: longer ones are shortened.
+inline constexpr size_t kMaxRecordedBytes = 4096;
+
 struct JobError {
   absl::StatusCode code = absl::StatusCode::kUnknown;
   std::string reason;
   std::string message;
 };
-// Makes an error of a status. Its reason is the status's own, or INTERNAL where it has none.
+// Makes an error of a status, its message as a record keeps it. Its reason is the status's own, or
+// INTERNAL where it has none.
 JobError ToJobError(const absl::Status& status);
 
 // How an attempt ended.
@@ -96,6 +100,14 @@ struct Event {
   JobState state = JobState::kQueued;  // kState only
   std::optional<JobError> error;       // kState only
   std::string payload;                 // the other kinds
+};
+
+// What a job that has ended had been expected to be as work, and the time that it took. Plans of
+// jobs like it are made by it.
+struct Timing {
+  std::string like;  // which jobs are alike: what they compute, and on what
+  double work = 0;
+  double seconds = 0;
 };
 
 // A worker's right to a job. The token grows with every claim in the store, so that a worker that

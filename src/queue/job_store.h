@@ -30,6 +30,7 @@
 namespace svdllm {
 
 inline constexpr int kMaxAttempts = 3;
+inline constexpr int kTimingsKept = 64;  // of jobs that are alike: the latest
 
 struct NewJob {
   std::string id;  // unique; the caller makes it, because requests refer to it
@@ -39,6 +40,8 @@ struct NewJob {
   std::map<std::string, std::string> labels;
   int64_t timeout_ms = 0;
   std::string request;
+  // Canonical URIs of what it will publish. They are its own until it has ended.
+  std::vector<std::string> outputs{};
 };
 
 struct CreateResult {
@@ -71,6 +74,7 @@ struct Outcome {
   std::string result;                      // kSucceeded
   std::vector<NewEvent> events;            // kSucceeded: stored in front of the state event
   std::map<std::string, double> counters;  // added to StoreStats.counters
+  std::optional<Timing> timing{};          // kSucceeded: kept for Timings
   JobError error;                          // kFailed
   bool retry = false;  // kFailed: queued again after a pause while attempts are left
 };
@@ -88,9 +92,12 @@ class JobStore {
   virtual ~JobStore() = default;
 
   // Creates a QUEUED job, or returns the one that request_id made before: INVALID_ARGUMENT with
-  // REQUEST_ID_REUSED where its payload was another. RESOURCE_EXHAUSTED with QUEUE_FULL where
-  // max_queued jobs wait.
+  // REQUEST_ID_REUSED where its payload was another. ALREADY_EXISTS with OUTPUT_EXISTS where an
+  // output, or what it lies in or holds, is one of a job that has not ended. RESOURCE_EXHAUSTED
+  // with QUEUE_FULL where max_queued jobs wait.
   virtual absl::StatusOr<CreateResult> Create(const NewJob& job, int64_t max_queued) = 0;
+  // OUTPUT_EXISTS, as above, where an output is a job's that has not ended.
+  virtual absl::Status CheckOutputs(const std::vector<std::string>& outputs) = 0;
   // Returns the job that request_id made, or none, or REQUEST_ID_REUSED as above. An empty id finds
   // none.
   virtual absl::StatusOr<std::optional<Job>> FindRequest(const std::string& request_id,
@@ -109,6 +116,8 @@ class JobStore {
   virtual absl::StatusOr<std::vector<Event>> Events(const std::string& id, int64_t after_sequence,
                                                     int limit) = 0;
   virtual absl::StatusOr<StoreStats> Stats() = 0;
+  // Returns the timings of finished jobs that are like one of these, the latest first.
+  virtual absl::StatusOr<std::vector<Timing>> Timings(const std::vector<std::string>& like) = 0;
   // Returns a number that changes whenever something may have been written. It is cheap enough to
   // poll.
   virtual absl::StatusOr<int64_t> Version() = 0;

@@ -247,6 +247,7 @@ void Worker::EndAttempt(JobContext& context, absl::StatusOr<HandlerResult> resul
     outcome.result = std::move(result->result);
     outcome.events = std::move(result->events);
     outcome.counters = std::move(result->counters);
+    outcome.timing = std::move(result->timing);
   } else if (absl::IsCancelled(status) && context.cancelled_) {
     outcome.kind = Outcome::Kind::kCancelled;
   } else {

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -84,6 +85,7 @@ struct HandlerResult {
   std::string result;
   std::vector<NewEvent> events;            // stored in front of SUCCEEDED
   std::map<std::string, double> counters;  // added to the store's counters
+  std::optional<Timing> timing{};
 };
 
 // Runs one attempt. An UNAVAILABLE error is tried again; every other error fails the job.

@@ -44,7 +44,8 @@ class ArtifactStore {
   // that a retried publication is harmless. Anything else there is OUTPUT_EXISTS and is left alone.
   // FAILED_PRECONDITION where there is no compression_manifest.json, which makes it an artifact.
   virtual absl::Status Commit(const std::string& staging_dir, const std::string& uri) = 0;
-  // Removes a staged directory. It never touches a committed artifact.
+  // Removes a staged directory: the store is then as it was before it was staged. It never touches
+  // a committed artifact.
   virtual void Discard(const std::string& staging_dir) = 0;
   // Removes what was staged with tokens for which is_current is false: attempts that ended without
   // a word leave it behind. is_current is asked after the directory was seen. Returns how many
@@ -65,8 +66,9 @@ struct FileStoreOptions {
 // input is refused, because our working directory is not the caller's. Files that an input
 // directory links to must lie under the allowed roots too. Roots are checked when a path is used,
 // so a root that others can write to while we read is no boundary. INVALID_ARGUMENT where a root is
-// missing. The staging directory stands beside the artifact's own, under a dotted name, so that the
-// rename never crosses a file system.
+// missing. A staging directory stands under a dotted name in the nearest directory on the way to
+// the artifact that is there already, so that the rename never crosses a file system and nothing
+// but it is made before something is published.
 absl::StatusOr<std::unique_ptr<ArtifactStore>> NewFileStore(const FileStoreOptions& options);
 
 }  // namespace svdllm

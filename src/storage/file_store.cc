@@ -1,4 +1,5 @@
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <charconv>
@@ -6,7 +7,9 @@
 #include <filesystem>
 #include <system_error>
 #include <utility>
+#include <vector>
 
+#include "base/digest.h"
 #include "base/files.h"
 #include "base/logging.h"
 #include "storage/artifact_store.h"
@@ -19,6 +22,8 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kStagingPrefix = ".staging-";
 constexpr char kManifest[] = "compression_manifest.json";
+// Of an error's text.
+constexpr size_t kMaxRoots = 16;
 
 // The same error under the reason that tells a caller which field to correct.
 absl::Status WithReason(const absl::Status& status, std::string_view reason) {
@@ -44,6 +49,19 @@ std::string AsComponent(std::string text) {
   }
   if (text.empty() || text[0] == '.') text.insert(0, 1, '_');
   return text;
+}
+
+// The nearest directory that is there: dir itself, or the one that it would be made in.
+std::string ExistingDir(std::string dir) {
+  while (dir != "/" && !Exists(dir)) dir = ParentOf(dir);
+  return dir;
+}
+
+// In front of the tokens of all that is staged for a target. Names that leave no room for a token
+// are shortened.
+std::string StagingPrefix(const std::string& target) {
+  const std::string name = NameOf(target);
+  return std::string(kStagingPrefix) + (name.size() > 64 ? Sha256(name).substr(0, 16) : name) + "-";
 }
 
 // Absent, or a directory without entries, which a rename replaces atomically.
@@ -84,6 +102,51 @@ absl::Status SyncTree(const std::string& dir) {
   return SyncPath(dir);
 }
 
+// Removes the entries of a directory whose names are chosen, with all that is in them.
+template <typename Chosen>
+void RemoveEntries(const std::string& dir, const Chosen& chosen) {
+  std::error_code error;
+  std::vector<fs::path> paths;
+  for (fs::directory_iterator it(dir, error); !error && it != fs::directory_iterator();
+       it.increment(error)) {
+    if (chosen(it->path().filename().string())) paths.push_back(it->path());
+  }
+  for (const fs::path& path : paths) fs::remove_all(path, error);
+}
+
+// Directories that are missing on the way to a target. Those that it made go again, unless what
+// they were made for is there.
+class Way {
+ public:
+  Way() = default;
+  Way(const Way&) = delete;
+  Way& operator=(const Way&) = delete;
+  ~Way() {
+    // From the inside out; one that somebody else uses meanwhile has entries and stays.
+    while (!made_.empty() && !kept_) {
+      rmdir(made_.back().c_str());
+      made_.pop_back();
+    }
+  }
+  absl::Status Make(const std::string& dir) {
+    std::vector<std::string> missing;
+    for (std::string at = dir; at != "/" && !Exists(at); at = ParentOf(at)) missing.push_back(at);
+    for (auto at = missing.rbegin(); at != missing.rend(); ++at) {
+      if (mkdir(at->c_str(), 0755) == 0) {
+        made_.push_back(*at);
+      } else if (errno != EEXIST) {
+        return CannotWrite(std::error_code(errno, std::generic_category()), *at);
+      }
+    }
+    return absl::OkStatus();
+  }
+  void Keep() { kept_ = true; }
+
+ private:
+  std::vector<std::string> made_;
+  bool kept_ = false;
+};
+
 class FileStore : public ArtifactStore {
  public:
   FileStore(std::vector<std::string> input_roots, std::string artifact_root)
@@ -114,6 +177,8 @@ class FileStore : public ArtifactStore {
   absl::StatusOr<std::string> InputPath(const std::string& uri) const;
   absl::StatusOr<std::string> OutputPath(const std::string& uri) const;
   bool IsAllowedInput(const std::string& path) const;
+  // The directories that inputs may lie under, for people.
+  std::string Roots() const;
   // Makes the entries of every directory from dir up to the root durable.
   absl::Status SyncUpwards(std::string dir) const;
 
@@ -129,13 +194,21 @@ bool FileStore::IsAllowedInput(const std::string& path) const {
   return false;
 }
 
+std::string FileStore::Roots() const {
+  std::string roots;
+  for (size_t i = 0; i < input_roots_.size() && i < kMaxRoots; ++i) {
+    roots += (i == 0 ? "" : ", ") + input_roots_[i];
+  }
+  return input_roots_.size() > kMaxRoots ? roots + " and others" : roots;
+}
+
 absl::StatusOr<std::string> FileStore::InputPath(const std::string& uri) const {
   absl::StatusOr<std::string> path = PathOfUri(uri, "");
   if (path.ok()) path = CanonicalPath(*path);
   if (!path.ok()) return WithReason(path.status(), kInvalidField);
   if (!IsAllowedInput(*path)) {
     return MakeError(absl::StatusCode::kPermissionDenied, kInvalidField,
-                     uri + ": outside the directories from which models may be read");
+                     uri + ": outside the directories from which models may be read: " + Roots());
   }
   return path;
 }
@@ -196,24 +269,21 @@ absl::StatusOr<std::string> FileStore::Stage(const std::string& uri, const std::
     }
   }
   if (!IsFree(target)) return OutputExists(target);
-  std::error_code error;
-  fs::create_directories(parent, error);
-  if (error) return CannotWrite(error, parent);
 
   const std::string component = AsComponent(token);
-  const std::string prefix = std::string(kStagingPrefix) + NameOf(target) + "-";
-  // What earlier attempts of the same owner left behind. One that still runs fails at its next
-  // file.
+  const std::string prefix = StagingPrefix(target);
+  // Nothing is made on the way to the target before something is published there. In front of what
+  // is missing of the way is the same file system, so that a rename reaches the target.
+  const std::string staging = ExistingDir(parent) + "/" + prefix + component;
+  // What earlier attempts of the same owner left behind, when less of the way was there. One that
+  // still runs fails at its next file.
   const std::string owner = prefix + component.substr(0, component.rfind('.')) + ".";
-  for (fs::directory_iterator it(parent, error); !error && it != fs::directory_iterator();
-       it.increment(error)) {
-    const std::string name = it->path().filename().string();
-    if (name == prefix + component || name.compare(0, owner.size(), owner) == 0) {
-      std::error_code ignored;
-      fs::remove_all(it->path(), ignored);
-    }
+  for (std::string dir = ParentOf(staging); IsWithin(dir, artifact_root_); dir = ParentOf(dir)) {
+    RemoveEntries(dir, [&](const std::string& name) {
+      return name == prefix + component || name.starts_with(owner);
+    });
+    if (dir == "/") break;
   }
-  const std::string staging = parent + "/" + prefix + component;
   if (mkdir(staging.c_str(), 0755) != 0) {
     return CannotWrite(std::error_code(errno, std::generic_category()), staging);
   }
@@ -231,8 +301,9 @@ absl::Status FileStore::SyncUpwards(std::string dir) const {
 absl::Status FileStore::Commit(const std::string& staging_dir, const std::string& uri) {
   ASSIGN_OR_RETURN(const std::string target, OutputPath(uri));
   const std::string parent = ParentOf(target);
-  const std::string prefix = parent + "/" + std::string(kStagingPrefix) + NameOf(target) + "-";
-  if (staging_dir.compare(0, prefix.size(), prefix) != 0 || ParentOf(staging_dir) != parent) {
+  const std::string staged_in = ParentOf(staging_dir);
+  if (!NameOf(staging_dir).starts_with(StagingPrefix(target)) || !IsWithin(parent, staged_in) ||
+      !IsWithin(staged_in, artifact_root_)) {
     return absl::InvalidArgumentError(staging_dir + ": was not staged for " + uri);
   }
   const absl::StatusOr<std::string> manifest = ReadFile(staging_dir + "/" + kManifest);
@@ -241,6 +312,8 @@ absl::Status FileStore::Commit(const std::string& staging_dir, const std::string
         staging_dir + ": cannot be published: " + Text(manifest.status().message()));
   }
   RETURN_IF_ERROR(SyncTree(staging_dir));
+  Way way;
+  RETURN_IF_ERROR(way.Make(parent));
   // Replaces nothing or an empty directory, in one step; anything else is refused by the system.
   if (rename(staging_dir.c_str(), target.c_str()) != 0) {
     const int error = errno;
@@ -251,6 +324,7 @@ absl::Status FileStore::Commit(const std::string& staging_dir, const std::string
     if (!present.ok() || *present != *manifest) return OutputExists(target);
     Discard(staging_dir);
   }
+  way.Keep();
   return SyncUpwards(parent);
 }
 

@@ -107,6 +107,10 @@ absl::StatusOr<std::string> CanonicalPath(const std::string& absolute_path) {
       current.erase(std::min(current.rfind('/'), current.size()));
       continue;
     }
+    if (component.size() > NAME_MAX) {  // also where nothing is there that would say so
+      return absl::InvalidArgumentError(
+          ErrnoToStatus(ENAMETOOLONG, "resolve", absolute_path).message());
+    }
     current += "/" + component;
     struct stat info;
     if (lstat(current.c_str(), &info) != 0) {

@@ -4,6 +4,7 @@
 #include <set>
 #include <thread>
 
+#include "base/utf8.h"
 #include "job_store_fixture.h"
 
 namespace svdllm {
@@ -53,8 +54,110 @@ TEST_P(JobStoreTest, RequestIdOfAnotherPayloadIsRefused) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_EQ(ErrorReason(status), kRequestIdReused);
     EXPECT_THAT(std::string(status.message()), HasSubstr(first));
+    EXPECT_EQ(OffendersOf(status)["job"], "jobs/" + first);
+    EXPECT_EQ(OffendersOf(status)["request_id"], "r1");
   }
   EXPECT_EQ(store_->List({})->jobs.size(), 1u);
+}
+
+TEST_P(JobStoreTest, OutputsBelongToOneJobUntilItHasEnded) {
+  const auto make = [](std::vector<std::string> outputs, const std::string& request_id = "") {
+    NewJob job = Make(request_id, "p");
+    job.outputs = std::move(outputs);
+    return job;
+  };
+  const NewJob first = make({"file:///o/a/keep-0.80", "file:///o/a/keep-0.60"}, "r1");
+  ASSERT_TRUE(store_->Create(first, kNoLimit).ok());
+  for (const std::string taken :
+       {"file:///o/a/keep-0.80", "file:///o/a/keep-0.60/x/y", "file:///o/a", "file:///o"}) {
+    for (const absl::Status& status :
+         {store_->Create(make({"file:///o/free", taken}), kNoLimit).status(),
+          store_->CheckOutputs({"file:///o/free", taken})}) {
+      EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists) << taken;
+      EXPECT_EQ(ErrorReason(status), kOutputExists);
+      EXPECT_EQ(OffendersOf(status)["job"], "jobs/" + first.id);
+      EXPECT_EQ(OffendersOf(status)["output"], taken);
+    }
+  }
+  for (const std::string free :
+       {"file:///o/a/keep-0.8", "file:///o/a/keep-0.800", "file:///o/ab"}) {
+    EXPECT_TRUE(store_->CheckOutputs({free}).ok()) << free;
+    EXPECT_TRUE(store_->Create(make({free}), kNoLimit).ok()) << free;
+  }
+  EXPECT_FALSE(store_->Create(first, kNoLimit)->created) << "a repeated submission is its own job";
+  ClaimOne();
+  EXPECT_FALSE(store_->CheckOutputs(first.outputs).ok()) << "while it runs";
+  ASSERT_TRUE(store_->Cancel(first.id).ok());
+  EXPECT_FALSE(store_->CheckOutputs(first.outputs).ok()) << "until it has stopped";
+  ASSERT_EQ(*store_->ReleaseWorkers("w1", "gone"), 1);
+  EXPECT_TRUE(store_->CheckOutputs(first.outputs).ok());
+  EXPECT_TRUE(store_->Create(make(first.outputs), kNoLimit).ok());
+}
+
+TEST_P(JobStoreTest, OfManySubmissionsWithOneOutputOneIsTaken) {
+  const auto second = Open();  // as another process would
+  std::atomic<int> created{0}, refused{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&, i] {
+      NewJob job = Make("", "p");
+      job.outputs = {i % 3 == 0 ? "file:///o/a" : "file:///o/a/b"};
+      const auto result = (i % 2 == 0 ? *store_ : *second).Create(job, kNoLimit);
+      ++(result.ok() ? created : refused);
+      EXPECT_TRUE(result.ok() || ErrorReason(result.status()) == kOutputExists);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(created, 1);
+  EXPECT_EQ(refused, 7);
+}
+
+TEST_P(JobStoreTest, TimingsAreOfJobsThatAreAlikeTheLatestFirst) {
+  for (int i = 1; i <= kTimingsKept + 3; ++i) {
+    Submit();
+    Outcome outcome = Succeeded("");
+    outcome.timing = Timing{i == 1 ? "b" : "a", 100.0 * i, 1.0 * i};
+    ASSERT_TRUE(store_->Finish(ClaimOne(), outcome).ok());
+  }
+  Submit();
+  ASSERT_TRUE(store_->Finish(ClaimOne(), Failed("X", false)).ok()) << "has none";
+  EXPECT_TRUE(store_->Timings({"c"})->empty());
+  EXPECT_TRUE(store_->Timings({})->empty());
+  store_ = Open();
+  const auto of_a = store_->Timings({"a"});
+  ASSERT_TRUE(of_a.ok()) << of_a.status();
+  ASSERT_EQ(of_a->size(), static_cast<size_t>(kTimingsKept)) << "older ones are forgotten";
+  EXPECT_EQ(of_a->front().work, 100.0 * (kTimingsKept + 3));
+  EXPECT_EQ(of_a->front().seconds, 1.0 * (kTimingsKept + 3));
+  EXPECT_EQ(of_a->front().like, "a");
+  EXPECT_EQ(store_->Timings({"a", "b"})->size(), static_cast<size_t>(kTimingsKept + 1));
+}
+
+// What people read is bounded wherever it comes from, and is text still.
+TEST_P(JobStoreTest, MessagesOfErrorsAreBounded) {
+  const std::string id = Submit();
+  std::string text;
+  for (int i = 0; i < 100'000; ++i) text += "é";
+  Outcome outcome = Failed("X", false);
+  outcome.error.message = "x" + text;
+  ASSERT_TRUE(store_->Finish(ClaimOne(), outcome).ok());
+  const Job job = Get(id);
+  for (const std::string& message :
+       {job.error->message, job.attempts[0].error->message, AllEvents(id).back().error->message}) {
+    EXPECT_LE(message.size(), kMaxRecordedBytes);
+    EXPECT_GT(message.size(), kMaxRecordedBytes - 8);
+    EXPECT_TRUE(IsValidUtf8(message));
+  }
+  const std::string retried = Submit();
+  outcome.retry = true;
+  for (int i = 0; i < kMaxAttempts; ++i) {
+    now_ms_ += 3'600'000;
+    ASSERT_TRUE(store_->Finish(ClaimOne(), outcome).ok());
+  }
+  const Job exhausted = Get(retried);
+  EXPECT_LE(exhausted.error->message.size(), kMaxRecordedBytes);
+  EXPECT_TRUE(IsValidUtf8(exhausted.error->message));
+  EXPECT_THAT(exhausted.error->message, HasSubstr("3: X: ")) << "each attempt has its share";
 }
 
 TEST_P(JobStoreTest, OneJobPerRequestIdUnderConcurrency) {
@@ -96,6 +199,7 @@ TEST_P(JobStoreTest, UnknownJobsAreNotFoundByName) {
     EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
     EXPECT_EQ(ErrorReason(status), kJobNotFound);
     EXPECT_THAT(std::string(status.message()), HasSubstr("jobs/nope"));
+    EXPECT_EQ(OffendersOf(status)["job"], "jobs/nope");
   }
   EXPECT_TRUE(AllEvents("nope").empty());
 }

@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/utf8.h"
 #include "metrics/metrics.h"
 #include "queue/job_store.h"
 
@@ -23,7 +24,7 @@ void BindError(Query& query, const JobError* error) {
   }
   query.Bind(static_cast<int>(error->code));
   query.Bind(error->reason);
-  query.Bind(error->message);
+  query.Bind(Shortened(error->message, kMaxRecordedBytes));
 }
 
 // A job that has just ended.
@@ -98,7 +99,9 @@ absl::StatusOr<JobRow> FindJob(SqliteDb& db, const std::string& id) {
     RETURN_IF_ERROR(query.status());
   }
   if (!row.has_value()) {
-    return MakeError(absl::StatusCode::kNotFound, kJobNotFound, "there is no job jobs/" + id);
+    return WithOffender(
+        MakeError(absl::StatusCode::kNotFound, kJobNotFound, "there is no job jobs/" + id), "job",
+        "jobs/" + id);
   }
   RETURN_IF_ERROR(LoadLabels(db, *row));
   return std::move(*row);
@@ -149,7 +152,11 @@ absl::Status SetState(SqliteDb& db, JobRow& row, int64_t now_ms, JobState state,
                static_cast<int>(state), job.last_sequence, now_ms, job.end_ms, row.lease_token,
                job.publishing ? 1 : 0, job.attempt, row.seq);
   RETURN_IF_ERROR(update.Run());
-  if (IsTerminal(state)) RETURN_IF_ERROR(CountEnd(db, job, error));
+  if (IsTerminal(state)) {
+    RETURN_IF_ERROR(CountEnd(db, job, error));
+    // What it was going to publish is anybody's again.
+    RETURN_IF_ERROR(Query(db, "DELETE FROM outputs WHERE job = ?", row.seq).Run());
+  }
   if (state != JobState::kFailed || error == nullptr) return absl::OkStatus();
   job.error = *error;
   Query record(db,
@@ -186,10 +193,12 @@ absl::StatusOr<JobState> RequeueOrFail(SqliteDb& db, JobRow& row, int64_t now_ms
     RETURN_IF_ERROR(LoadAttempts(db, row));
     final_error = {absl::StatusCode::kAborted, std::string(kAttemptsExhausted),
                    std::to_string(kMaxAttempts) + " attempts failed"};
+    // Each with its share of what a record holds.
     for (const Attempt& attempt : row.job.attempts) {
       if (!attempt.error.has_value()) continue;
-      final_error.message += "; " + std::to_string(attempt.number) + ": " + attempt.error->reason +
-                             ": " + attempt.error->message;
+      final_error.message +=
+          "; " + std::to_string(attempt.number) + ": " + attempt.error->reason + ": " +
+          Shortened(attempt.error->message, kMaxRecordedBytes / 2 / kMaxAttempts);
     }
   } else {
     RETURN_IF_ERROR(

@@ -70,12 +70,25 @@ INSERT INTO meta(name, value) VALUES('fence', 0), ('probe', 0);
 PRAGMA user_version = 1;
 )sql";
 
-// Times by which leases and pauses end are BootMs() from now on; those of version 1 mean nothing to
-// it, and EndForeignLeases ends them.
+// outputs has those of jobs that have not ended. Jobs of version 1 have none here: that one of
+// theirs is taken is found out when their turn comes. Times by which leases and pauses end are
+// BootMs() from now on; those of version 1 mean nothing to it, and EndForeignLeases ends them.
 constexpr char kVersion2[] = R"sql(
 ALTER TABLE jobs ADD COLUMN used_ms INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN attempt_ms INTEGER NOT NULL DEFAULT 0;
 INSERT INTO meta(name, value) VALUES('boot', 0);
+CREATE TABLE outputs(
+  job INTEGER NOT NULL REFERENCES jobs(seq) ON DELETE CASCADE,
+  uri TEXT NOT NULL,
+  PRIMARY KEY(job, uri)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE timings(
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  jobs_like TEXT NOT NULL,
+  work REAL NOT NULL,
+  seconds REAL NOT NULL
+) STRICT;
+CREATE INDEX timings_by_likeness ON timings(jobs_like, seq);
 PRAGMA user_version = 2;
 )sql";
 

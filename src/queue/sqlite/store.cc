@@ -10,8 +10,9 @@ namespace svdllm {
 namespace {
 
 absl::Status StateError(const Job& job, const std::string& what) {
-  return MakeError(absl::StatusCode::kFailedPrecondition, kJobStateReason,
-                   "jobs/" + job.id + " " + what);
+  return WithOffender(MakeError(absl::StatusCode::kFailedPrecondition, kJobStateReason,
+                                "jobs/" + job.id + " " + what),
+                      "job", "jobs/" + job.id);
 }
 
 std::string JobColumnsWhere(const std::string& condition) {
@@ -34,13 +35,36 @@ absl::StatusOr<std::optional<Job>> FindByRequestId(SqliteDb& db, const std::stri
   }
   if (id.empty()) return std::nullopt;
   if (digest != payload_digest) {
-    return MakeError(
+    const absl::Status reused = MakeError(
         absl::StatusCode::kInvalidArgument, kRequestIdReused,
         "request_id " + request_id + " has been used for another request (jobs/" + id + ")");
+    return WithOffender(WithOffender(reused, "request_id", request_id), "job", "jobs/" + id);
   }
   ASSIGN_OR_RETURN(JobRow row, FindJob(db, id));
   RETURN_IF_ERROR(LoadAttempts(db, row));
   return std::move(row.job);
+}
+
+// Two jobs of which one publishes at another's output, in it or around it would both compute, and
+// only one could publish.
+absl::Status CheckFree(SqliteDb& db, const std::vector<std::string>& outputs) {
+  for (const std::string& uri : outputs) {
+    Query query(db,
+                "SELECT jobs.id, outputs.uri FROM jobs JOIN outputs ON outputs.job = jobs.seq"
+                " WHERE uri = ?1 OR substr(uri, 1, length(?2)) = ?2"
+                " OR substr(?1, 1, length(uri) + 1) = uri || '/' LIMIT 1",
+                uri, uri + "/");
+    if (query.Next()) {
+      const std::string job = "jobs/" + query.Bytes(0), other = query.Bytes(1);
+      const absl::Status taken = MakeError(absl::StatusCode::kAlreadyExists, kOutputExists,
+                                           uri + ": " + job + ", which has not ended, publishes " +
+                                               (other == uri ? "there" : other) +
+                                               "; choose another output, or cancel that job");
+      return WithOffender(WithOffender(taken, "output", uri), "job", job);
+    }
+    RETURN_IF_ERROR(query.status());
+  }
+  return absl::OkStatus();
 }
 
 // What a page token belongs to: a token of another query would silently skip jobs.
@@ -118,6 +142,7 @@ absl::StatusOr<CreateResult> SqliteJobStore::Create(const NewJob& job, int64_t m
       result.job = std::move(*known);
       return absl::OkStatus();
     }
+    RETURN_IF_ERROR(CheckFree(db, job.outputs));
     int64_t queued = 0;
     {
       Query count(db, "SELECT count(*) FROM jobs WHERE state = ?",
@@ -149,6 +174,9 @@ absl::StatusOr<CreateResult> SqliteJobStore::Create(const NewJob& job, int64_t m
           Query(db, "INSERT INTO labels(job, key, value) VALUES(?, ?, ?)", row.seq, key, value)
               .Run());
     }
+    for (const std::string& uri : job.outputs) {
+      RETURN_IF_ERROR(Query(db, "INSERT INTO outputs(job, uri) VALUES(?, ?)", row.seq, uri).Run());
+    }
     RETURN_IF_ERROR(SetState(db, row, now, JobState::kQueued, nullptr));
     ASSIGN_OR_RETURN(row, FindJob(db, job.id));
     result.job = std::move(row.job);
@@ -156,6 +184,11 @@ absl::StatusOr<CreateResult> SqliteJobStore::Create(const NewJob& job, int64_t m
     return absl::OkStatus();
   }));
   return result;
+}
+
+absl::Status SqliteJobStore::CheckOutputs(const std::vector<std::string>& outputs) {
+  std::lock_guard<std::mutex> lock(read_.mutex);
+  return CheckFree(*read_.db, outputs);
 }
 
 absl::StatusOr<std::optional<Job>> SqliteJobStore::FindRequest(const std::string& request_id,
@@ -300,6 +333,18 @@ absl::StatusOr<StoreStats> SqliteJobStore::Stats() {
   while (query.Next()) stats.counters[query.Bytes(0)] = query.Double(1);
   RETURN_IF_ERROR(query.status());
   return stats;
+}
+
+absl::StatusOr<std::vector<Timing>> SqliteJobStore::Timings(const std::vector<std::string>& like) {
+  std::lock_guard<std::mutex> lock(read_.mutex);
+  std::vector<Timing> timings;
+  for (const std::string& key : like) {
+    Query query(*read_.db,
+                "SELECT work, seconds FROM timings WHERE jobs_like = ? ORDER BY seq DESC", key);
+    while (query.Next()) timings.push_back({key, query.Double(0), query.Double(1)});
+    RETURN_IF_ERROR(query.status());
+  }
+  return timings;
 }
 
 absl::StatusOr<int64_t> SqliteJobStore::Version() {

@@ -19,6 +19,7 @@ class SqliteJobStore : public JobStore {
   absl::Status Open();
 
   absl::StatusOr<CreateResult> Create(const NewJob& job, int64_t max_queued) override;
+  absl::Status CheckOutputs(const std::vector<std::string>& outputs) override;
   absl::StatusOr<std::optional<Job>> FindRequest(const std::string& request_id,
                                                  const std::string& payload_digest) override;
   absl::StatusOr<Job> Get(const std::string& id) override;
@@ -28,6 +29,7 @@ class SqliteJobStore : public JobStore {
   absl::StatusOr<std::vector<Event>> Events(const std::string& id, int64_t after_sequence,
                                             int limit) override;
   absl::StatusOr<StoreStats> Stats() override;
+  absl::StatusOr<std::vector<Timing>> Timings(const std::vector<std::string>& like) override;
   absl::StatusOr<int64_t> Version() override;
   absl::Status CheckWritable() override;
 

@@ -85,6 +85,22 @@ absl::Status SqliteJobStore::BeginPublish(const Lease& lease) {
   });
 }
 
+namespace {
+
+// Adds a timing and forgets those of jobs like it that are too old.
+absl::Status KeepTiming(SqliteDb& db, const Timing& timing) {
+  RETURN_IF_ERROR(Query(db, "INSERT INTO timings(jobs_like, work, seconds) VALUES(?, ?, ?)",
+                        timing.like, timing.work, timing.seconds)
+                      .Run());
+  return Query(db,
+               "DELETE FROM timings WHERE jobs_like = ?1 AND seq <= (SELECT seq FROM timings"
+               " WHERE jobs_like = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)",
+               timing.like, kTimingsKept)
+      .Run();
+}
+
+}  // namespace
+
 absl::StatusOr<JobState> SqliteJobStore::Finish(const Lease& lease, const Outcome& outcome) {
   JobState state = JobState::kCancelled;
   RETURN_IF_ERROR(Write([&](SqliteDb& db) -> absl::Status {
@@ -113,6 +129,7 @@ absl::StatusOr<JobState> SqliteJobStore::Finish(const Lease& lease, const Outcom
       RETURN_IF_ERROR(AddEvent(db, row, now, event.kind, event.payload));
     }
     RETURN_IF_ERROR(AddToCounters(db, outcome.counters));
+    if (outcome.timing.has_value()) RETURN_IF_ERROR(KeepTiming(db, *outcome.timing));
     RETURN_IF_ERROR(
         Query(db, "UPDATE jobs SET result = ? WHERE seq = ?", Blob{outcome.result}, row.seq).Run());
     state = JobState::kSucceeded;

@@ -48,6 +48,26 @@ TEST_F(SqliteStoreTest, RefusesAFileOfANewerVersion) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("99"));
 }
 
+// tests/fixtures has one that such a version wrote.
+TEST_F(SqliteStoreTest, UpgradesAFileOfVersionOne) {
+  const NewJob waiting = Make();
+  {
+    auto store = OpenSqliteJobStore(options_);
+    ASSERT_TRUE((*store)->Create(waiting, 10).ok());
+  }
+  Sql("DROP TABLE outputs; DROP TABLE timings; PRAGMA user_version = 1");
+  auto store = OpenSqliteJobStore(options_);
+  ASSERT_TRUE(store.ok()) << store.status();
+  EXPECT_TRUE((*store)->CheckOutputs({"file:///o"}).ok());
+  EXPECT_TRUE((*store)->Timings({"x"})->empty());
+  EXPECT_EQ((*store)->Get(waiting.id)->state, JobState::kQueued);
+  NewJob job = Make();
+  job.outputs = {"file:///o"};
+  EXPECT_TRUE((*store)->Create(job, 10).ok());
+  EXPECT_FALSE((*store)->CheckOutputs({"file:///o"}).ok());
+  EXPECT_TRUE(OpenSqliteJobStore(options_).ok()) << "once more, with nothing to do";
+}
+
 TEST_F(SqliteStoreTest, RefusesAFileThatIsNoDatabase) {
   std::ofstream(options_.path) << std::string(5000, 'j');
   const absl::Status status = OpenSqliteJobStore(options_).status();

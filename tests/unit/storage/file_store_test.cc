@@ -68,7 +68,8 @@ TEST_F(FileStoreTest, InputsAreConfinedToTheRoots) {
        {dir_.File("secret"), dir_.File("models/../secret"), Uri("models/%2e%2e/secret"),
         dir_.File("models/escape"), dir_.File("models/escape/config.json"),
         dir_.File("models-beside"), std::string("/"), std::string("/etc/passwd")}) {
-    EXPECT_STATUS(store_->ResolveInput(uri), kPermissionDenied, kInvalidField, {uri});
+    EXPECT_STATUS(store_->ResolveInput(uri), kPermissionDenied, kInvalidField,
+                  {uri, "models may be read: " + dir_.File("models") + ", " + out_});
     EXPECT_STATUS(store_->Fetch(uri, ""), kPermissionDenied, kInvalidField, {uri});
   }
   for (const std::string& uri :
@@ -137,6 +138,63 @@ TEST_F(FileStoreTest, PublishesAllOrNothing) {
   EXPECT_EQ(*ReadFile(out_ + "/run/keep-0.80/sub/b"), "2");
   // What was published can be read back, whatever the model roots.
   EXPECT_OK(store_->Fetch("file://" + out_ + "/run/keep-0.80", ""));
+}
+
+// What was staged and came to nothing leaves nothing: no directory on the way to it either.
+TEST_F(FileStoreTest, StagingLeavesNoTrace) {
+  fs::create_directories(out_ + "/mine/empty");
+  for (const char* uri : {"x", "a/b/c/keep-0.80", "mine/empty/x", "mine/empty"}) {
+    const auto staging = store_->Stage(uri, "job.1");
+    ASSERT_OK(staging);
+    store_->Discard(*staging);
+    EXPECT_EQ(ListDir(out_), "mine") << uri;
+    EXPECT_EQ(ListDir(out_ + "/mine"), "empty") << uri;
+    EXPECT_EQ(ListDir(out_ + "/mine/empty"), "") << uri;
+  }
+  const auto staging = store_->Stage("a/b/c", "job.1");
+  ASSERT_OK(staging);
+  EXPECT_FALSE(store_->Commit(*staging, "a/b/c").ok()) << "has no manifest";
+  store_->Discard(*staging);
+  EXPECT_EQ(ListDir(out_), "mine");
+}
+
+// Of the ratios of one job the first makes the directory that the second was to make.
+TEST_F(FileStoreTest, StagedBeforeTheWayWasThereAndPublishedAfterwards) {
+  const auto first = store_->Stage("a/b/keep-0.80", "job.1");
+  const auto second = store_->Stage("a/b/keep-0.60", "job.1");
+  ASSERT_OK(first);
+  ASSERT_OK(second);
+  for (const std::string& staging : {*first, *second}) {
+    ASSERT_OK(WriteFileAtomic(staging + "/" + kManifest, "m"));
+  }
+  ASSERT_OK(store_->Commit(*first, "a/b/keep-0.80"));
+  // An attempt that comes now stages there, and still clears away what the earlier one left above.
+  const auto again = store_->Stage("a/b/keep-0.60", "job.2");
+  ASSERT_OK(again);
+  EXPECT_EQ(ListDir(out_), "a");
+  EXPECT_FALSE(FileExists(*second));
+  ASSERT_OK(WriteFileAtomic(*again + "/" + kManifest, "m"));
+  ASSERT_OK(store_->Commit(*again, "a/b/keep-0.60"));
+  EXPECT_EQ(ListDir(out_ + "/a/b"), "keep-0.60 keep-0.80");
+}
+
+TEST_F(FileStoreTest, AWayThatLeadsNowhereIsTakenBack) {
+  const auto staging = store_->Stage("a/b/c", "job.1");
+  ASSERT_OK(staging);
+  ASSERT_OK(WriteFileAtomic(*staging + "/" + kManifest, "m"));
+  dir_.Write("artifacts/a/b", "a file, meanwhile");
+  EXPECT_FALSE(store_->Commit(*staging, "a/b/c").ok());
+  EXPECT_EQ(*ReadFile(out_ + "/a/b"), "a file, meanwhile");
+}
+
+TEST_F(FileStoreTest, NamesMayBeAsLongAsTheSystemAllows) {
+  const std::string longest(255, 'n');
+  ASSERT_OK(Publish("a/" + longest, "job.1"));
+  EXPECT_TRUE(FileExists(out_ + "/a/" + longest + "/weights"));
+  const std::string beyond(256, 'n');
+  for (const std::string& uri : {beyond, "absent/" + beyond + "/x"}) {
+    EXPECT_STATUS(store_->ResolveOutput(uri), kInvalidArgument, kOutputInvalid, {beyond});
+  }
 }
 
 TEST_F(FileStoreTest, NothingIsPublishedWithoutAManifest) {
