@@ -20,6 +20,14 @@ google::protobuf::Duration ToDuration(double seconds) {
   return TimeUtil::MillisecondsToDuration(static_cast<int64_t>(std::llround(seconds * 1000)));
 }
 
+v1::DataFile ToProto(const DataFile& file) {
+  v1::DataFile message;
+  message.set_uri(file.uri);
+  message.set_sha256(file.sha256);
+  message.set_bytes(file.bytes);
+  return message;
+}
+
 v1::PerplexityResult ToProto(const PerplexityResult& result) {
   v1::PerplexityResult message;
   message.set_name(result.name);
@@ -30,6 +38,9 @@ v1::PerplexityResult ToProto(const PerplexityResult& result) {
   message.set_seconds(result.seconds);
   message.set_tokens_per_second(result.tokens_per_second);
   message.set_held_out(result.held_out);
+  message.set_seq_len(result.seq_len);
+  *message.mutable_data() = ToProto(result.data);
+  if (result.log_std_error >= 0) message.set_log_std_error(result.log_std_error);
   return message;
 }
 
@@ -46,6 +57,8 @@ v1::TaskResult ToProto(const TaskResult& result) {
   message.set_items(result.items);
   message.set_tokens(result.tokens);
   message.set_seconds(result.seconds);
+  for (const DataFile& file : result.data) *message.add_data() = ToProto(file);
+  message.set_num_fewshot(static_cast<int32_t>(result.num_fewshot));
   return message;
 }
 
@@ -78,6 +91,36 @@ void AddFigures(const Figures& from, Message& to) {
   }
 }
 
+v1::Comparison ToProto(const Comparison& comparison) {
+  v1::Comparison message;
+  message.set_name(comparison.name);
+  message.set_metric(comparison.metric);
+  message.set_baseline(comparison.baseline);
+  message.set_value(comparison.value);
+  message.set_change(comparison.change);
+  if (comparison.std_error >= 0) message.set_std_error(comparison.std_error);
+  if (comparison.limit) message.set_limit(*comparison.limit);
+  message.set_accepted(comparison.accepted);
+  return message;
+}
+
+// What is said of figures: of an artifact and of an evaluated model.
+template <typename Result, typename Message>
+void AddJudgement(const Result& from, Message& to) {
+  for (const Comparison& comparison : from.comparisons) {
+    *to.add_comparisons() = ToProto(comparison);
+  }
+  if (from.verdict.has_value()) {
+    v1::Verdict& verdict = *to.mutable_verdict();
+    verdict.set_accepted(from.verdict->accepted);
+    verdict.mutable_regressions()->Assign(from.verdict->regressions.begin(),
+                                          from.verdict->regressions.end());
+    verdict.mutable_warnings()->Assign(from.verdict->warnings.begin(),
+                                       from.verdict->warnings.end());
+  }
+  to.mutable_warnings()->Assign(from.warnings.begin(), from.warnings.end());
+}
+
 v1::ModelFigures ToProto(const ModelResult& model) {
   v1::ModelFigures message;
   message.set_uri(model.uri);
@@ -106,6 +149,7 @@ v1::ArtifactResult ToProto(const ArtifactResult& artifact) {
     added.set_rounding_excess(matrix.rounding_excess);
   }
   AddFigures(artifact.figures, message);
+  AddJudgement(artifact, message);
   return message;
 }
 
@@ -122,8 +166,9 @@ void UpgradeResult(v1::EvaluateResult& result) {
 #pragma GCC diagnostic pop
 }
 
+// A job that failed has a result where its figures are why.
 void AddResult(const Job& job, JobView view, v1::Job& message) {
-  if (job.state != JobState::kSucceeded) return;
+  if (job.state != JobState::kSucceeded && job.result.empty()) return;
   if (job.kind == JobKind::kEvaluate) {
     v1::EvaluateResult& result = *message.mutable_evaluate_result();
     result.ParseFromString(job.result);
@@ -134,7 +179,7 @@ void AddResult(const Job& job, JobView view, v1::Job& message) {
   v1::CompressModelResult& result = *message.mutable_compress_model_result();
   result.ParseFromString(job.result);
   for (v1::ArtifactResult& artifact : *result.mutable_artifacts()) {
-    message.add_artifact_uris(artifact.uri());
+    if (!artifact.uri().empty()) message.add_artifact_uris(artifact.uri());
     if (view == JobView::kListed) artifact.clear_matrices();
   }
 }
@@ -178,6 +223,7 @@ v1::Job ToProto(const Job& job, JobView view) {
     message.mutable_evaluate_request()->ParseFromString(job.request);
   }
   if (!job.progress.empty()) message.mutable_progress()->ParseFromString(job.progress);
+  if (message.has_progress() && IsTerminal(job.state)) message.mutable_progress()->clear_eta();
   if (job.error.has_value()) *message.mutable_error() = ToProto(*job.error);
   AddResult(job, view, message);
   for (const Attempt& attempt : job.attempts) {
@@ -255,12 +301,7 @@ v1::EvaluateResult ToProto(const EvaluateResult& result) {
   v1::EvaluateResult message;
   *message.mutable_model() = ToProto(result.model);
   if (result.baseline.has_value()) *message.mutable_baseline() = ToProto(*result.baseline);
-  if (result.verdict.has_value()) {
-    message.mutable_verdict()->set_accepted(result.verdict->accepted);
-    for (const std::string& regression : result.verdict->regressions) {
-      message.mutable_verdict()->add_regressions(regression);
-    }
-  }
+  AddJudgement(result, message);
   message.set_report_uri(result.report_uri);
   message.set_manifest_sha256(result.manifest_sha256);
   message.set_peak_host_bytes(result.peak_host_bytes);

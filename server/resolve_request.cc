@@ -279,25 +279,54 @@ void ResolveOutput(Checker& check, const std::string& default_output, Request& r
   }
 }
 
-void ResolveThreshold(Checker& check, const v1::EvaluateRequest& request) {
-  const v1::AcceptanceThreshold& threshold = request.threshold();
-  if (!threshold.has_max_accuracy_drop() && !threshold.has_max_perplexity_increase()) return;
-  check.Require(!request.baseline().empty(), "baseline", "is required with a threshold");
-  // A gate that has nothing to look at would let everything pass.
+bool IsSet(const v1::AcceptanceThreshold& threshold) {
+  return threshold.has_max_accuracy_drop() || threshold.has_max_perplexity_increase();
+}
+
+// other_texts: perplexity is measured on texts that are no tasks. A gate that has nothing to look
+// at would let everything pass.
+void ResolveThreshold(Checker& check, const v1::AcceptanceThreshold& threshold,
+                      const google::protobuf::RepeatedPtrField<v1::EvaluationTask>& tasks,
+                      bool other_texts) {
   const auto reads_text = [](const v1::EvaluationTask& task) {
     return FindTextTask(task.name()) != nullptr;
   };
-  const auto& tasks = request.tasks();
   check.Require(
       !threshold.has_max_accuracy_drop() || !std::all_of(tasks.begin(), tasks.end(), reads_text),
       "threshold.max_accuracy_drop", "there is no task with an accuracy to compare");
-  check.Require(!threshold.has_max_perplexity_increase() ||
+  check.Require(!threshold.has_max_perplexity_increase() || other_texts ||
                     std::any_of(tasks.begin(), tasks.end(), reads_text),
                 "threshold.max_perplexity_increase", "there is no text to compare perplexities on");
   check.Share("threshold.max_accuracy_drop", threshold.max_accuracy_drop());
   check.Require(threshold.max_perplexity_increase() >= 0 &&
                     std::isfinite(threshold.max_perplexity_increase()),
                 "threshold.max_perplexity_increase", "must be a number of at least 0");
+}
+
+void ResolveThreshold(Checker& check, const v1::EvaluateRequest& request) {
+  if (!IsSet(request.threshold())) return;
+  check.Require(!request.baseline().empty(), "baseline", "is required with a threshold");
+  ResolveThreshold(check, request.threshold(), request.tasks(), /*other_texts=*/false);
+}
+
+// Of a request whose tasks are resolved.
+void ResolveThreshold(Checker& check, const v1::CompressModelRequest& request) {
+  if (!IsSet(request.threshold())) {
+    check.Require(!request.keep_rejected(), "keep_rejected",
+                  "needs a threshold, which is what rejects");
+    return;
+  }
+  if (!check.Require(!request.evaluation().disabled(), "threshold",
+                     "needs an evaluation, which is disabled")) {
+    return;
+  }
+  // What calibration leaves of its texts is measured too.
+  const v1::Calibration& calibration = request.calibration();
+  const bool held_out =
+      calibration.has_text() ||
+      std::any_of(calibration.sources().begin(), calibration.sources().end(),
+                  [](const v1::CalibrationSource& source) { return source.has_text(); });
+  ResolveThreshold(check, request.threshold(), request.evaluation().tasks(), held_out);
 }
 
 }  // namespace
@@ -314,6 +343,7 @@ absl::Status ResolveRequest(const ArtifactStore& store, const std::string& defau
   ResolveRankMultiple(check, request);
   ResolveCalibration(check, *request.mutable_calibration());
   ResolveEvaluation(check, *request.mutable_evaluation());
+  ResolveThreshold(check, request);
   ResolveOutput(check, default_output, request);
   return check.Result();
 }

@@ -7,8 +7,10 @@
 #include <utility>
 
 #include "base/files.h"
+#include "base/format.h"
 #include "base/logging.h"
 #include "metrics/metrics.h"
+#include "pipeline/pipeline.h"
 #include "server/job_proto.h"
 #include "server/spec_proto.h"
 
@@ -80,10 +82,23 @@ absl::Status BadRecord(const Job& job) {
                    "the stored request of jobs/" + job.id + " cannot be read");
 }
 
+NewEvent Warning(const std::string& text) {
+  v1::LogMessage message;
+  message.set_level("warning");
+  message.set_text(text);
+  return {EventKind::kLog, message.SerializeAsString()};
+}
+
 HandlerResult ToHandlerResult(const CompressResult& result) {
   HandlerResult handled;
   handled.result = ToProto(result).SerializeAsString();
+  handled.failure = CheckVerdicts(result);
   for (const ArtifactResult& artifact : result.artifacts) {
+    for (const std::string& warning : artifact.warnings) {
+      handled.events.push_back(
+          Warning("keep ratio " + Number(artifact.keep_ratio) + ": " + warning));
+    }
+    if (artifact.uri.empty()) continue;
     v1::ArtifactPublished event;
     event.set_keep_ratio(artifact.keep_ratio);
     event.set_uri(artifact.uri);
@@ -93,10 +108,7 @@ HandlerResult ToHandlerResult(const CompressResult& result) {
     handled.counters[kArtifactBytes] += static_cast<double>(artifact.weight_bytes);
   }
   for (const std::string& warning : result.calibration.warnings) {
-    v1::LogMessage message;
-    message.set_level("warning");
-    message.set_text(warning);
-    handled.events.push_back({EventKind::kLog, message.SerializeAsString()});
+    handled.events.push_back(Warning(warning));
   }
   for (const StageTime& stage : result.stages) {
     CountSeconds(kStageDuration, {JobKindName(JobKind::kCompressModel), stage.stage}, stage.seconds,
@@ -108,6 +120,7 @@ HandlerResult ToHandlerResult(const CompressResult& result) {
 HandlerResult ToHandlerResult(const EvaluateResult& result) {
   HandlerResult handled;
   handled.result = ToProto(result).SerializeAsString();
+  for (const std::string& warning : result.warnings) handled.events.push_back(Warning(warning));
   if (!result.report_uri.empty()) {
     v1::ArtifactPublished event;
     event.set_uri(result.report_uri);

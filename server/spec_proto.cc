@@ -81,6 +81,15 @@ ThroughputSpec ToSpec(const v1::Throughput& throughput) {
   return spec;
 }
 
+AcceptanceThreshold ToSpec(const v1::AcceptanceThreshold& threshold) {
+  AcceptanceThreshold spec;
+  if (threshold.has_max_accuracy_drop()) spec.max_accuracy_drop = threshold.max_accuracy_drop();
+  if (threshold.has_max_perplexity_increase()) {
+    spec.max_perplexity_increase = threshold.max_perplexity_increase();
+  }
+  return spec;
+}
+
 absl::StatusOr<PerplexitySpec> ToTextSpec(const v1::EvaluationTask& task, const TextTask& text_task,
                                           const ArtifactStore& store,
                                           const std::string& scratch_dir, const std::string& what) {
@@ -172,6 +181,8 @@ absl::StatusOr<CompressSpec> ToSpec(const v1::CompressModelRequest& request,
   RETURN_IF_ERROR(ReadHow(request, spec));
   spec.keep_ratios.assign(request.keep_ratios().begin(), request.keep_ratios().end());
   ASSIGN_OR_RETURN(spec.calibration, ToSpec(request.calibration(), store, scratch_dir));
+  spec.threshold = ToSpec(request.threshold());
+  spec.keep_rejected = request.keep_rejected();
   spec.evaluate_held_out = !request.evaluation().disabled();
   if (request.evaluation().disabled()) return spec;
   v1::ReportEvaluation evaluation = request.evaluation();
@@ -196,13 +207,7 @@ absl::StatusOr<EvaluateSpec> ToSpec(const v1::EvaluateRequest& request, const Ar
     ASSIGN_OR_RETURN(spec.baseline_dir,
                      Fetch(store, request.baseline(), scratch_dir, kModelNotFound, "baseline"));
   }
-  const v1::AcceptanceThreshold& threshold = request.threshold();
-  if (threshold.has_max_accuracy_drop()) {
-    spec.threshold.max_accuracy_drop = threshold.max_accuracy_drop();
-  }
-  if (threshold.has_max_perplexity_increase()) {
-    spec.threshold.max_perplexity_increase = threshold.max_perplexity_increase();
-  }
+  spec.threshold = ToSpec(request.threshold());
   if (request.has_throughput()) spec.measure.throughput = ToSpec(request.throughput());
   RETURN_IF_ERROR(AddTasks(request.tasks(), "tasks", store, scratch_dir, spec.measure));
   return spec;

@@ -20,6 +20,8 @@ struct CompressFlags {
   std::vector<std::string> calibration;  // "[WEIGHT:]FILE"
   std::optional<v1::Packing> calibration_packing;
   bool no_evaluation = false;
+  v1::AcceptanceThreshold threshold;
+  bool keep_rejected = false;
   // From before the command had evaluate's words. What they do not say, the words of today do.
   std::vector<std::string> earlier_texts;  // "[NAME=]FILE"
   std::vector<std::string> earlier_tasks;  // "TASK=FILE"
@@ -201,6 +203,8 @@ absl::StatusOr<v1::CompressModelRequest> RequestOf(const CompressFlags& given,
   FillJob(given.job, directory, &request);
   RETURN_IF_ERROR(FillSources(given, directory, request.mutable_calibration()));
   RETURN_IF_ERROR(FillEvaluation(given, directory, &request));
+  if (given.threshold.ByteSizeLong() > 0) *request.mutable_threshold() = given.threshold;
+  request.set_keep_rejected(given.keep_rejected);
   return request;
 }
 
@@ -218,6 +222,11 @@ CommandAction DefineCompress(FlagSet& flags) {
                "Measures nothing, and saves the time. Without it, perplexity is measured on what "
                "calibration leaves of its own texts, too.");
   AddThroughputFlags(flags, "Speed, before and after", &given->measure);
+  flags.Group("Gate");
+  AddThresholdFlags(flags, "the model before", &given->threshold);
+  flags.Switch("keep_rejected", &given->keep_rejected,
+               "Publishes the artifacts even where one loses more than that allows, to be looked "
+               "at. Without it, none of the job's is published then. Default: off.");
   flags.Group("Output");
   AddOutputFlag(flags, &given->job);
   flags.AddEnum<v1::OutputFormat>(
@@ -228,7 +237,8 @@ CommandAction DefineCompress(FlagSet& flags) {
   AddJobFlags(flags, &given->job);
   AddEarlierFlags(flags, given.get());
   for (const std::string& name : MeasureFlagNames()) flags.Exclude("no_evaluation", name);
-  for (const char* name : {"evaluation", "evaluation_seq_len", "evaluation_packing", "task"}) {
+  for (const char* name : {"evaluation", "evaluation_seq_len", "evaluation_packing", "task",
+                           "max_accuracy_drop", "max_perplexity_increase"}) {
     flags.Exclude("no_evaluation", name);
   }
   return [given](CommandContext& context) -> absl::StatusOr<int> {

@@ -16,21 +16,12 @@ struct EvaluateFlags {
 };
 
 void AddComparisonFlags(FlagSet& flags, EvaluateFlags* given) {
-  v1::AcceptanceThreshold* const threshold = &given->threshold;
   flags.Group("Comparison");
   flags.Add({"baseline", "DIR|URI",
              "A second checkpoint, measured in the same job: the model before compression, say. "
              "Default: none."},
             TextValue(&given->baseline));
-  flags.Add({"max_accuracy_drop", "D",
-             "Asks for a verdict against the baseline: each task's accuracy may fall by this much; "
-             "0.02 lets 0.40 become 0.38. Where it fell by more, the exit status is 5. Default: no "
-             "verdict."},
-            RealValue([=](double drop) { threshold->set_max_accuracy_drop(drop); }));
-  flags.Add({"max_perplexity_increase", "R",
-             "Likewise: each perplexity may rise by this share; 0.1 lets 10 become 11. Default: no "
-             "verdict."},
-            RealValue([=](double share) { threshold->set_max_perplexity_increase(share); }));
+  AddThresholdFlags(flags, "the baseline", &given->threshold);
 }
 
 absl::StatusOr<v1::EvaluateRequest> RequestOf(const EvaluateFlags& given,

@@ -21,6 +21,8 @@ std::string HowToGoOn(const CommandContext& context, const std::string& name) {
 }  // namespace
 
 int ExitStatusOf(const v1::Job& job) {
+  if (job.state() == v1::JOB_STATE_FAILED && job.error().reason() == kRegressed)
+    return kExitRegressed;
   if (job.state() == v1::JOB_STATE_FAILED || job.state() == v1::JOB_STATE_CANCELLED)
     return kExitJobFailed;
   const v1::EvaluateResult& result = job.evaluate_result();

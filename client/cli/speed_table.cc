@@ -3,15 +3,19 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "client/cli/format.h"
 
 namespace svdllm::cli {
 namespace {
 
-// "× 1.18"; "" for the first, which is what the others are compared with.
-std::string Ratio(double before, double after, bool is_first) {
-  return is_first || before <= 0 ? "" : absl::StrFormat("× %.2f", after / before);
+RateSpread Prefill(const v1::ThroughputResult& result) {
+  return {result.prefill_tokens_per_second(), result.least_prefill_tokens_per_second(),
+          result.largest_prefill_tokens_per_second()};
+}
+
+RateSpread Decode(const v1::ThroughputResult& result) {
+  return {result.decode_tokens_per_second(), result.least_decode_tokens_per_second(),
+          result.largest_decode_tokens_per_second()};
 }
 
 }  // namespace
@@ -26,12 +30,13 @@ std::string SpeedTable(const MeasuredSpeeds& measured) {
           [&first](const auto& entry) { return entry.batch_size() == first.batch_size(); });
       if (found == throughputs->end()) continue;
       const bool is_first = throughputs == measured[0].second;
-      rows.push_back(
-          {std::to_string(found->batch_size()), title, Rate(found->prefill_tokens_per_second()),
-           Ratio(first.prefill_tokens_per_second(), found->prefill_tokens_per_second(), is_first),
-           Rate(found->decode_tokens_per_second()),
-           Ratio(first.decode_tokens_per_second(), found->decode_tokens_per_second(), is_first),
-           Bytes(found->peak_memory_bytes())});
+      // The first is what the others are compared with.
+      const auto ratio = [&](RateSpread (*rate)(const v1::ThroughputResult&)) {
+        return is_first ? "" : SpeedRatio(rate(first), rate(*found), first.repetitions());
+      };
+      rows.push_back({std::to_string(found->batch_size()), title, Rate(Prefill(*found)),
+                      ratio(&Prefill), Rate(Decode(*found)), ratio(&Decode),
+                      Bytes(found->peak_memory_bytes())});
     }
   }
   if (rows.size() == 1) return "";
@@ -45,7 +50,7 @@ std::string SpeedTable(const MeasuredSpeeds& measured) {
   const v1::ThroughputResult& first = measured[0].second->Get(0);
   return absl::StrCat("\n", Table(rows), "(prompts of ", first.prompt_tokens(), " tokens, ",
                       first.new_tokens(), " new ones each; medians of ", first.repetitions(),
-                      ")\n");
+                      " rounds, with the least and the largest)\n");
 }
 
 }  // namespace svdllm::cli

@@ -14,7 +14,8 @@ using Throughputs = google::protobuf::RepeatedPtrField<v1::ThroughputResult>;
 using MeasuredSpeeds = std::vector<std::pair<std::string, const Throughputs*>>;
 
 // A row a batch size and model, behind an empty line. With several models the rates of all but the
-// first are followed by their ratio to the first's. Empty where the first has no figures.
+// first are followed by how many times faster than the first they are, as SpeedRatio says it. Empty
+// where the first has no figures.
 std::string SpeedTable(const MeasuredSpeeds& measured);
 
 }  // namespace svdllm::cli

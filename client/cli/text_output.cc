@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "client/cli/comparison_text.h"
 #include "client/cli/enum_names.h"
 #include "client/cli/format.h"
 #include "client/cli/speed_table.h"
@@ -58,6 +59,27 @@ std::string TaskTable(const std::vector<std::pair<std::string, const Tasks*>>& m
   return rows.size() > 1 ? absl::StrCat("\n", Table(rows)) : "";
 }
 
+// What has to be known before any figure: what was refused and why, and what is destroyed.
+std::string JudgementText(const v1::CompressModelResult& result) {
+  std::string text;
+  for (const v1::ArtifactResult& artifact : result.artifacts()) {
+    const std::string title = absl::StrCat("keep ", artifact.keep_ratio(), ": ");
+    if (artifact.has_verdict()) {
+      absl::StrAppend(&text, title, VerdictText(artifact.verdict(), artifact.comparisons()));
+    }
+    text += WarningLines(title, artifact.warnings());
+  }
+  return text.empty() ? "" : text + "\n";
+}
+
+std::string CompressionChanges(const v1::CompressModelResult& result) {
+  std::vector<ComparedModel> models;
+  for (const v1::ArtifactResult& artifact : result.artifacts()) {
+    models.push_back({absl::StrCat("keep ", artifact.keep_ratio()), &artifact.comparisons()});
+  }
+  return ComparisonTable("dense", models);
+}
+
 std::string CompressionTable(const v1::CompressModelResult& result) {
   Rows rows = {{"keep ratio", "parameters", "bytes"},
                {"dense", Grouped(result.parameters()), Bytes(result.weight_bytes())}};
@@ -90,16 +112,25 @@ std::string CompressionTable(const v1::CompressModelResult& result) {
     }
     row.push_back(artifact.uri());
   }
-  return absl::StrCat(Table(rows), TaskTable(measured), SpeedTable(speeds));
+  return absl::StrCat(JudgementText(result), Table(rows), CompressionChanges(result),
+                      TaskTable(measured), SpeedTable(speeds));
+}
+
+// "17.32 ± 0.25": the error of the logarithm times the perplexity.
+std::string PerplexityText(const v1::PerplexityResult& result) {
+  std::string text = Perplexity(result.perplexity());
+  if (result.has_log_std_error()) {
+    absl::StrAppend(&text, " ± ", Perplexity(result.perplexity() * result.log_std_error()));
+  }
+  return text;
 }
 
 // One row, or two where there is a baseline, of every text.
 std::string PerplexityTable(const v1::EvaluateResult& result) {
-  Rows rows = {{"text", "model", "perplexity", "windows", "tokens scored", "tokens/s", "time"}};
+  Rows rows = {{"text", "model", "perplexity", "windows", "tokens scored", "time"}};
   const auto add = [&rows](const char* model, const v1::PerplexityResult& entry) {
-    rows.push_back({entry.name(), model, Perplexity(entry.perplexity()), Grouped(entry.windows()),
-                    Grouped(entry.predicted_tokens()), Rate(entry.tokens_per_second()),
-                    Duration(entry.seconds())});
+    rows.push_back({entry.name(), model, PerplexityText(entry), Grouped(entry.windows()),
+                    Grouped(entry.predicted_tokens()), Duration(entry.seconds())});
   };
   for (const v1::PerplexityResult& entry : result.model().perplexities()) {
     const v1::PerplexityResult* before = Find(result.baseline().perplexities(), entry.name());
@@ -116,9 +147,14 @@ std::string EvaluationText(const v1::EvaluateResult& result) {
   const auto size = [](const v1::ModelFigures& model) {
     return absl::StrCat(Grouped(model.parameters()), " parameters, ", Bytes(model.weight_bytes()));
   };
-  std::string text = size(result.model());
+  std::string text;
+  if (result.has_verdict()) text = VerdictText(result.verdict(), result.comparisons());
+  text += WarningLines("", result.warnings());
+  if (!text.empty()) text += "\n";
+  text += size(result.model());
   if (result.has_baseline()) absl::StrAppend(&text, " (baseline: ", size(result.baseline()), ")");
-  absl::StrAppend(&text, "\n", PerplexityTable(result));
+  absl::StrAppend(&text, "\n", ComparisonTable("baseline", {{"this", &result.comparisons()}}),
+                  PerplexityTable(result));
   std::vector<std::pair<std::string, const Tasks*>> measured = {{"this", &result.model().tasks()}};
   if (result.has_baseline()) measured.emplace_back("baseline", &result.baseline().tasks());
   std::rotate(measured.begin(), measured.end() - 1, measured.end());
@@ -127,12 +163,6 @@ std::string EvaluationText(const v1::EvaluateResult& result) {
   if (result.has_baseline()) speeds.emplace_back("baseline", &result.baseline().throughputs());
   speeds.emplace_back("this", &result.model().throughputs());
   absl::StrAppend(&text, SpeedTable(speeds));
-  if (result.has_verdict()) {
-    absl::StrAppend(&text, result.verdict().accepted() ? "\naccepted\n" : "\nregression:\n");
-    for (const std::string& line : result.verdict().regressions()) {
-      absl::StrAppend(&text, "  ", line, "\n");
-    }
-  }
   if (!result.report_uri().empty()) absl::StrAppend(&text, "\nreport: ", result.report_uri(), "\n");
   return text;
 }
@@ -233,6 +263,9 @@ std::string JobSummary(const v1::Job& job) {
   std::string text = absl::StrCat(job.name(), " ");
   if (job.state() == v1::JOB_STATE_FAILED) {
     absl::StrAppend(&text, "failed", Elapsed(job), ": ", ErrorText(job.error()), "\n");
+    if (const std::string result = ResultText(job); !result.empty()) {
+      absl::StrAppend(&text, "\n", result);
+    }
   } else if (job.state() == v1::JOB_STATE_CANCELLED) {
     absl::StrAppend(&text, "was cancelled", Elapsed(job), "; nothing was published\n");
   } else if (job.state() == v1::JOB_STATE_SUCCEEDED) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <ctime>
 #include <initializer_list>
 
 namespace svdllm {
@@ -26,6 +27,28 @@ std::string Number(double value, int digits) {
 std::string Rate(double per_second) {
   const bool whole = std::isfinite(per_second) && per_second >= 999.5;
   return whole ? fmt::format("{:.0f}", per_second) : Number(per_second, 3);
+}
+
+std::string Rate(const RateSpread& rate) {
+  return fmt::format("{} ({} to {})", Rate(rate.median), Rate(rate.least), Rate(rate.largest));
+}
+
+std::string SpeedRatio(const RateSpread& before, const RateSpread& after, int64_t rounds) {
+  constexpr double kSteady = 1.5;
+  const auto known = [](const RateSpread& rate) {
+    return rate.least > 0 && rate.median > 0 && std::isfinite(rate.largest);
+  };
+  if (!known(before) || !known(after)) return "–";
+  const auto times = [](double ratio) { return "× " + Number(ratio, 3); };
+  const std::string ratio = times(after.median / before.median);
+  if (rounds < 2) return ratio + ", of one round";
+  const std::string range =
+      times(after.least / before.largest) + " to " + times(after.largest / before.least);
+  for (const RateSpread& rate : {before, after}) {
+    if (rate.largest > kSteady * rate.least) return "unsteady: " + range;
+  }
+  const bool overlap = after.least <= before.largest && before.least <= after.largest;
+  return overlap ? "alike: " + range : ratio;
 }
 
 std::string Change(double before, double after) {
@@ -67,6 +90,14 @@ std::string Duration(double seconds) {
   if (whole < 3600) return fmt::format("{}m{:02}s", whole / 60, whole % 60);
   if (whole < 86400) return fmt::format("{}h{:02}m", whole / 3600, whole / 60 % 60);
   return fmt::format("{}d{:02}h", whole / 86400, whole / 3600 % 24);
+}
+
+std::string UtcNow() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", utc.tm_year + 1900, utc.tm_mon + 1,
+                     utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec);
 }
 
 }  // namespace svdllm

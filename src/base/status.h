@@ -48,6 +48,7 @@ inline constexpr std::string_view kOutputExists = "OUTPUT_EXISTS";
 inline constexpr std::string_view kCheckpointMismatch = "CHECKPOINT_MISMATCH";
 inline constexpr std::string_view kAttemptsExhausted = "ATTEMPTS_EXHAUSTED";
 inline constexpr std::string_view kDeadlineExceeded = "JOB_TIMEOUT";
+inline constexpr std::string_view kRegressed = "REGRESSED";
 inline constexpr std::string_view kLeaseLost = "LEASE_LOST";
 inline constexpr std::string_view kQueueFull = "QUEUE_FULL";
 inline constexpr std::string_view kRequestIdReused = "REQUEST_ID_REUSED";

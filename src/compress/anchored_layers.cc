@@ -160,6 +160,7 @@ absl::Status AnchoredLayers::CompressTogether(int64_t layer, std::span<const siz
     const int64_t rank = sink.ranks[i];
     if (rank == 0) {
       reports.push_back(DenseReport(linear));
+      RETURN_IF_ERROR(SkipWork(run_, 1 + kFactorShare));
       continue;
     }
     const MatrixJob job{i, rank, (*decompositions)[next++], metric, {}};

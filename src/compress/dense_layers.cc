@@ -73,7 +73,7 @@ absl::Status DenseLayers::CompressLinear(const Calibrated& layer, size_t linear,
   const int64_t rank = sink.ranks[linear];
   if (rank == 0) {
     reports.push_back(DenseReport(run_.linears[linear]));
-    return absl::OkStatus();
+    return SkipWork(run_, kFactorShare);
   }
   const LinearId id = run_.linears[linear].id;
   const BlockStatistics& judge = half.own ? *half.own : layer.statistics;
@@ -97,6 +97,7 @@ absl::Status DenseLayers::FinishLayer(Calibrated& layer, std::span<const FactorS
     absl::StatusOr<std::vector<Decomposition>> decompositions = layer.pending->Finish();
     layer.pending.reset();
     if (!decompositions.ok()) return LayerError(decompositions.status(), number);
+    RETURN_IF_ERROR(SkipWork(run_, static_cast<double>(group.size() - wanted.size())));
     size_t next = 0;
     for (const size_t i : group) {
       const bool decomposed = next < wanted.size() && wanted[next] == i;

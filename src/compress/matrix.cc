@@ -95,6 +95,12 @@ absl::Status SetFactors(const Factors& factors, DType stored, Linear& linear, Ba
   return absl::OkStatus();
 }
 
+absl::Status SkipWork(const CompressRun& run, double times) {
+  const Architecture& arch = run.checkpoint.arch();
+  return run.progress.Step(DecomposeFlops(run.checkpoint.config(), arch) * times /
+                           static_cast<double>(arch.linears.size()));
+}
+
 MatrixReport DenseReport(const LinearLayer& linear) {
   return {linear.name, linear.rows, linear.cols, 0};
 }

@@ -13,6 +13,9 @@ absl::Status SetFactors(const Factors& factors, DType stored, Linear& linear, Ba
 
 // The report of a matrix that stays as it is.
 MatrixReport DenseReport(const LinearLayer& linear);
+// Work that was expected of matrices, and is not needed of those that stay dense: so many times a
+// matrix's decomposition.
+absl::Status SkipWork(const CompressRun& run, double times);
 
 struct MatrixJob {
   size_t linear = 0;  // index into CompressRun::linears

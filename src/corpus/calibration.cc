@@ -11,6 +11,7 @@
 #include "base/random.h"
 #include "corpus/documents.h"
 #include "corpus/encode.h"
+#include "job/data_file.h"
 #include "text/text_file.h"
 
 namespace svdllm {
@@ -246,7 +247,9 @@ absl::StatusOr<CalibrationData> DrawCalibration(const CalibrationSpec& spec, int
                                        /*first_bytes=*/0, tokenizer, config));
     Append(drawn.calibration, data.calibration);
     if (drawn.held_out.count() > 0) {
-      data.held_out.push_back({name, std::move(drawn.held_out), 0, true});
+      ASSIGN_OR_RETURN(DataFile file, DescribeFile(source.text.path));
+      data.held_out.push_back(
+          {name, std::move(drawn.held_out), 0, true, spec.seq_len, std::move(file)});
     }
     data.sources.push_back(drawn.use);
     data.warnings.insert(data.warnings.end(), drawn.warnings.begin(), drawn.warnings.end());

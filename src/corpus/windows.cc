@@ -6,6 +6,7 @@
 
 #include "corpus/documents.h"
 #include "corpus/encode.h"
+#include "job/data_file.h"
 
 namespace svdllm {
 
@@ -15,6 +16,8 @@ absl::StatusOr<TextWindows> CutWindows(const PerplexitySpec& spec, const Tokeniz
   ASSIGN_OR_RETURN(const std::vector<std::string> documents, LoadDocuments(spec.text));
   TextWindows data;
   data.name = spec.name;
+  data.seq_len = spec.seq_len;
+  ASSIGN_OR_RETURN(data.data, DescribeFile(path));
   const int64_t limit = spec.limit > 0 ? spec.limit : INT64_MAX;
   if (spec.text.packing == Packing::kDocuments) {
     RETURN_IF_ERROR(

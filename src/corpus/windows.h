@@ -5,6 +5,7 @@
 #include <string>
 
 #include "checkpoint/config.h"
+#include "job/result.h"
 #include "job/spec.h"
 #include "model/sequences.h"
 #include "tokenizer/tokenizer.h"
@@ -16,6 +17,8 @@ struct TextWindows {
   Sequences windows;
   int64_t leftover_tokens = 0;  // behind the last whole window
   bool held_out = false;        // of a calibration text
+  int64_t seq_len = 0;          // tokens per window at most
+  DataFile data = {};           // the text
 };
 
 // kConcatenated: non-overlapping windows of seq_len tokens; a text shorter than one window is one

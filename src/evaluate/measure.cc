@@ -65,8 +65,9 @@ absl::StatusOr<Measured> Measure(const Checkpoint& checkpoint, const Tokenizer& 
   ASSIGN_OR_RETURN(figures.throughputs,
                    MeasureThroughput(checkpoint, what.throughput, backend, progress));
   for (const TextWindows& text : what.texts) {
-    ASSIGN_OR_RETURN(figures.perplexities.emplace_back(),
-                     MeasurePerplexity(checkpoint, text, backend, progress));
+    ASSIGN_OR_RETURN(
+        figures.perplexities.emplace_back(),
+        MeasurePerplexity(checkpoint, text, backend, progress, &measured.losses.emplace_back()));
   }
   for (const TaskData& data : what.tasks) {
     const auto start = std::chrono::steady_clock::now();
@@ -74,6 +75,8 @@ absl::StatusOr<Measured> Measure(const Checkpoint& checkpoint, const Tokenizer& 
     result.task = data.spec.task;
     result.name = data.spec.name;
     result.items = static_cast<int64_t>(data.items.size());
+    result.data = data.files;
+    result.num_fewshot = data.spec.num_fewshot;
     ASSIGN_OR_RETURN(std::vector<Answer> answers,
                      Ask(checkpoint, tokenizer, data, backend, progress, &result.tokens));
     result.metrics = Metrics(*data.task, answers);

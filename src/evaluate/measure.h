@@ -30,6 +30,7 @@ struct Answer {
 
 struct Measured {
   Figures figures;
+  std::vector<WindowLosses> losses;  // losses[1]: of the second text
   std::vector<std::vector<Answer>>
       answers;  // answers[1][2]: of the second task, the third question
 };

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "model/residual_stream.h"
+#include "tasks/scoring.h"
 
 namespace svdllm {
 namespace {
@@ -17,6 +18,15 @@ Sequences Slice(const Sequences& all, int64_t first, int64_t last) {
     part.Append(std::span<const int32_t>(all.ids).subspan(begin, end - begin));
   }
   return part;
+}
+
+// FNV-1a over ids and lengths.
+uint64_t HashOf(const Sequences& windows) {
+  uint64_t hash = 0xcbf29ce484222325;
+  const auto add = [&hash](uint64_t value) { hash = (hash ^ value) * 0x100000001b3; };
+  for (const int32_t id : windows.ids) add(static_cast<uint64_t>(id));
+  for (const int64_t offset : windows.offsets) add(static_cast<uint64_t>(offset));
+  return hash;
 }
 
 }  // namespace
@@ -35,14 +45,15 @@ Workload WorkloadOf(const std::vector<TextWindows>& texts) {
 
 absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
                                                    const TextWindows& data, Backend& backend,
-                                                   Progress& progress) {
+                                                   Progress& progress, WindowLosses* losses) {
   const auto start = std::chrono::steady_clock::now();
   const ModelConfig& config = checkpoint.config();
   const Sequences& windows = data.windows;
   Forward forward(config, checkpoint.arch(), backend);
   ASSIGN_OR_RETURN(const Head head, LoadHead(checkpoint, backend));
   BlockReader reader(checkpoint, backend, /*ahead=*/backend.OnDevice());
-  double nll = 0;
+  *losses = {};
+  losses->ids_hash = HashOf(windows);
   for (int64_t first = 0; first < windows.count();) {
     int64_t last = first + 1;
     const auto bytes = [&](int64_t end) {
@@ -70,25 +81,32 @@ absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
     }
     for (const Batch& batch : batches) {
       ASSIGN_OR_RETURN(const MatrixRef rows, x.Rows(batch));
-      ASSIGN_OR_RETURN(const double sum,
-                       forward.NegativeLogLikelihood(head, batch.offsets,
-                                                     std::span<const int32_t>(group.ids).subspan(
-                                                         static_cast<size_t>(batch.first_row),
-                                                         static_cast<size_t>(batch.rows)),
-                                                     rows));
-      nll += sum;
+      ASSIGN_OR_RETURN(const std::vector<double> sums,
+                       forward.NegativeLogLikelihoods(head, batch.offsets,
+                                                      std::span<const int32_t>(group.ids).subspan(
+                                                          static_cast<size_t>(batch.first_row),
+                                                          static_cast<size_t>(batch.rows)),
+                                                      rows));
+      losses->nll.insert(losses->nll.end(), sums.begin(), sums.end());
       RETURN_IF_ERROR(progress.Check());
     }
     RETURN_IF_ERROR(progress.Step(HeadFlops(config, work.tokens)));
     first = last;
   }
+  for (int64_t w = 0; w < windows.count(); ++w) {
+    losses->predicted.push_back(windows.length(w) - 1);
+  }
+  const MeanAndError mean = RatioOf(losses->nll, losses->predicted);
   PerplexityResult result;
   result.name = data.name;
   result.held_out = data.held_out;
   result.windows = windows.count();
   result.predicted_tokens = windows.tokens() - windows.count();
   result.leftover_tokens = data.leftover_tokens;
-  result.perplexity = std::exp(nll / static_cast<double>(result.predicted_tokens));
+  result.perplexity = std::exp(mean.mean);
+  result.log_std_error = mean.std_error;
+  result.seq_len = data.seq_len;
+  result.data = data.data;
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   result.tokens_per_second = static_cast<double>(windows.tokens()) / result.seconds;
   return result;

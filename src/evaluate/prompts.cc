@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "corpus/encode.h"
+#include "job/data_file.h"
 #include "model/rope.h"
 #include "tasks/load_items.h"
 #include "tasks/text.h"
@@ -116,6 +117,10 @@ absl::StatusOr<TaskData> LoadTask(const TaskSpec& spec, const Tokenizer& tokeniz
   absl::StatusOr<std::vector<TaskItem>> items = LoadItems(**task, SourceOf(spec));
   if (!items.ok()) return Named(items.status(), spec);
   data.items = *std::move(items);
+  for (const std::string* path : {&spec.path, &spec.labels_path, &spec.fewshot_path}) {
+    if (path->empty()) continue;
+    ASSIGN_OR_RETURN(data.files.emplace_back(), DescribeFile(*path));
+  }
 
   const int64_t positions = config.max_position_embeddings;
   Encoder encoder(tokenizer, positions);

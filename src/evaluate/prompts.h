@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
+#include "job/result.h"
 #include "job/spec.h"
 #include "tasks/task_table.h"
 #include "tokenizer/tokenizer.h"
@@ -26,6 +27,7 @@ size_t SharedBeginning(std::span<const int32_t> a, std::span<const int32_t> b);
 struct TaskData {
   TaskSpec spec;
   const TaskRow* task = nullptr;
+  std::vector<DataFile> files;  // that it was read from
   std::vector<TaskItem> items;
   // choices[1][2] is the third choice of the second item. Empty for a generation.
   std::vector<std::vector<EncodedChoice>> choices;

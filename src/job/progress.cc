@@ -73,6 +73,16 @@ absl::Status Progress::Step(double work, const std::string& module, const std::s
   return Check();
 }
 
+void Progress::Done() {
+  progress_.module.clear();
+  progress_.message = "done";
+  progress_.percent = 100;
+  progress_.eta_seconds = -1;
+  progress_.peak_host_bytes = PeakResidentBytes();
+  progress_.peak_device_bytes = PeakDeviceBytes();
+  if (hooks_.on_progress) hooks_.on_progress(progress_);
+}
+
 int64_t Progress::PeakDeviceBytes() {
   if (backend_ == nullptr) return 0;
   // A measurement within the job may begin the backend's peak anew.

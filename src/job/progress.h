@@ -56,6 +56,8 @@ class Progress {
   // Only asks the hooks' check.
   absl::Status Check() const;
   void LayerDone() { ++progress_.layers_done; }
+  // Reports that nothing is left to do: 100 percent, and no time to go.
+  void Done();
 
   std::vector<StageTime> Stages();
   // The most memory that was in use on the device. 0 where the backend's memory is the host's.

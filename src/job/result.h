@@ -30,6 +30,13 @@ struct MatrixReport {
 };
 inline constexpr int kSpectrumPoints = 33;
 
+// A file that a job read, as it was then.
+struct DataFile {
+  std::string uri;  // its path
+  std::string sha256;
+  int64_t bytes = 0;
+};
+
 struct PerplexityResult {
   std::string name;
   double perplexity = 0;
@@ -41,6 +48,10 @@ struct PerplexityResult {
   // Whether it is in domain: measured on windows of a calibration text that calibration did not
   // use. Otherwise it is of a text that the caller chose.
   bool held_out = false;
+  int64_t seq_len = 0;  // tokens per window at most
+  DataFile data = {};   // the text that was read
+  // Of ln(perplexity), over the windows; negative: fewer than two windows.
+  double log_std_error = -1;
 };
 
 struct TaskMetric {
@@ -56,6 +67,8 @@ struct TaskResult {
   int64_t items = 0;
   int64_t tokens = 0;  // computed: a prompt that several choices share counts once
   double seconds = 0;
+  std::vector<DataFile> data = {};  // the dataset's file, then those of labels and of examples
+  int64_t num_fewshot = 0;
 };
 
 // The rates of several rounds.
@@ -81,16 +94,51 @@ struct Figures {
   std::vector<ThroughputResult> throughputs;  // one per batch size
 };
 
+// One figure of two models that were measured on the same windows or items.
+struct Comparison {
+  std::string name;    // of the task or of the perplexity
+  std::string metric;  // kPerplexityMetric, or as in TaskMetric
+  double baseline = 0, value = 0;
+  // Of a perplexity relative, 0.1 where 10 became 11; of a metric the difference.
+  double change = 0;
+  // Of change, from the paired differences per window or item; negative: fewer than two of them, or
+  // not the same ones.
+  double std_error = -1;
+  // What change may be: a perplexity's at most this, a metric's at least minus this. Empty: no
+  // threshold looks at it.
+  std::optional<double> limit = {};
+  bool accepted = true;  // false: worse than limit
+
+  bool is_perplexity() const { return metric == kPerplexityMetric; }
+
+  static constexpr char kPerplexityMetric[] = "perplexity";
+};
+
+// A perplexity more than so many times that of the model before: what is left is no model.
+inline constexpr double kDestroyedRatio = 10;
+
+struct Verdict {
+  bool accepted = true;
+  // "openbookqa: acc 0.190 → 0.150, more than 0.020 lower"
+  std::vector<std::string> regressions = {};
+  std::vector<std::string> warnings = {};  // limits that chance alone can pass or break, for people
+};
+
 // One artifact of a compression: what one keep ratio made of the model.
 struct ArtifactResult {
   double keep_ratio = 0;
-  std::string uri;  // where it was published
+  std::string uri;  // where it was published; empty: a threshold refused it, or another of its job
   std::string manifest_sha256;
   int64_t parameters = 0;             // of the whole model
   int64_t compressed_parameters = 0;  // stored numbers of the linears in scope
   int64_t weight_bytes = 0;
   std::vector<MatrixReport> matrices;
-  Figures figures;  // after
+  Figures figures;                      // after
+  std::vector<Comparison> comparisons;  // with the model before: all figures but speed
+  std::optional<Verdict> verdict;       // where the request has a threshold
+  std::vector<std::string> warnings;    // for people: that the model is destroyed, say
+
+  bool rejected() const { return verdict.has_value() && !verdict->accepted; }
 };
 
 // What a compression calibrated on, which may be less than was asked for.
@@ -111,6 +159,7 @@ struct CompressResult {
   int64_t peak_host_bytes = 0;
   int64_t peak_device_bytes = 0;
   std::string device;
+  std::string started;  // when the attempt began, UTC: "2026-01-31T12:00:00Z"
 };
 
 // One model of an evaluation.
@@ -121,20 +170,18 @@ struct ModelResult {
   Figures figures;
 };
 
-struct Verdict {
-  bool accepted = true;
-  std::vector<std::string> regressions;  // "openbookqa: acc 0.190 → 0.150, more than 0.020 lower"
-};
-
 struct EvaluateResult {
   ModelResult model;
   std::optional<ModelResult> baseline;
-  std::optional<Verdict> verdict;  // where the request has a threshold
-  std::string report_uri;          // where the report was published
+  std::vector<Comparison> comparisons;  // with a baseline: all figures but speed
+  std::optional<Verdict> verdict;       // where the request has a threshold
+  std::vector<std::string> warnings;    // as in ArtifactResult
+  std::string report_uri;               // where the report was published
   std::string manifest_sha256;
   int64_t peak_host_bytes = 0;
   int64_t peak_device_bytes = 0;
   std::string device;
+  std::string started;  // when the attempt began, UTC: "2026-01-31T12:00:00Z"
 };
 
 // Returns the result of this name. nullptr where there is none.

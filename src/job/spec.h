@@ -125,6 +125,16 @@ struct MeasureSpec {
   ThroughputSpec throughput;
 };
 
+// What a model may lose against its baseline, or an artifact against the model before.
+struct AcceptanceThreshold {
+  // For each task's first metric, which is a share: 0.02 allows 0.40 to become 0.38.
+  std::optional<double> max_accuracy_drop;
+  // For each perplexity, relative: 0.1 allows 10 to become 11.
+  std::optional<double> max_perplexity_increase;
+
+  bool any() const { return max_accuracy_drop || max_perplexity_increase; }
+};
+
 struct CompressSpec {
   std::string job_id;     // names staging directories; recorded in the report
   int64_t attempt = 1;    // tells the staging directories of a job's attempts apart
@@ -155,6 +165,10 @@ struct CompressSpec {
   // Whether the perplexity is measured besides on windows of the calibration texts that calibration
   // does not use, where there are any (in domain).
   bool evaluate_held_out = true;
+  // What an artifact may lose of what is measured. Where one loses more, none of the job's is
+  // published, unless keep_rejected is set.
+  AcceptanceThreshold threshold;
+  bool keep_rejected = false;
 };
 
 // A setting that only some methods read (MethodRow::settings). It is a share in [0, 1].
@@ -175,16 +189,6 @@ std::vector<std::string> OutputUris(const CompressSpec& spec);
 // text's file name without its ending follow.
 inline constexpr int64_t kHeldOutWindows = 8;
 inline constexpr char kHeldOutName[] = "held_out_perplexity";
-
-// What a model may lose against its baseline.
-struct AcceptanceThreshold {
-  // For each task's first metric, which is a share: 0.02 allows 0.40 to become 0.38.
-  std::optional<double> max_accuracy_drop;
-  // For each perplexity, relative: 0.1 allows 10 to become 11.
-  std::optional<double> max_perplexity_increase;
-
-  bool any() const { return max_accuracy_drop || max_perplexity_increase; }
-};
 
 struct EvaluateSpec {
   std::string job_id;   // as in CompressSpec

@@ -266,31 +266,37 @@ absl::Status Forward::Logits(const Head& head, MatrixRef x, MatrixRef logits) {
                                    : absl::OkStatus();
 }
 
-absl::StatusOr<double> Forward::NegativeLogLikelihood(const Head& head,
-                                                      std::span<const int64_t> offsets,
-                                                      std::span<const int32_t> ids, MatrixRef x) {
+absl::StatusOr<std::vector<double>> Forward::NegativeLogLikelihoods(
+    const Head& head, std::span<const int64_t> offsets, std::span<const int32_t> ids, MatrixRef x) {
   // The last token of a sequence predicts nothing.
   std::vector<int32_t> targets(ids.begin() + 1, ids.end());
   targets.push_back(-1);
   for (size_t s = 1; s < offsets.size(); ++s) {
     if (offsets[s] > offsets[s - 1]) targets[static_cast<size_t>(offsets[s] - 1)] = -1;
   }
-  double sum = 0;
+  std::vector<double> sums(offsets.size() - 1, 0.0);
+  size_t sequence = 0;
   for (int64_t begin = 0; begin < x.rows; begin += kLogitRows) {
     const int64_t rows = std::min(kLogitRows, x.rows - begin);
     ASSIGN_OR_RETURN(const MatrixRef logits, Buffer("logits", rows, head.w.rows()));
     RETURN_IF_ERROR(Logits(head, x.Rows(begin, rows), logits));
-    ASSIGN_OR_RETURN(
-        const double nll,
-        backend_.CrossEntropy(logits, std::span<const int32_t>(targets).subspan(
-                                          static_cast<size_t>(begin), static_cast<size_t>(rows))));
-    sum += nll;
+    for (int64_t i = 0; i < rows;) {
+      while (offsets[sequence + 1] <= begin + i) ++sequence;
+      const int64_t count = std::min(rows, offsets[sequence + 1] - begin) - i;
+      ASSIGN_OR_RETURN(
+          const double nll,
+          backend_.CrossEntropy(logits.Rows(i, count),
+                                std::span<const int32_t>(targets).subspan(
+                                    static_cast<size_t>(begin + i), static_cast<size_t>(count))));
+      sums[sequence] += nll;
+      i += count;
+    }
   }
-  if (!std::isfinite(sum)) {
+  if (!std::all_of(sums.begin(), sums.end(), [](double sum) { return std::isfinite(sum); })) {
     return MakeError(absl::StatusCode::kInternal, kNumericalFailure,
                      "evaluate: a logit is not finite");
   }
-  return sum;
+  return sums;
 }
 
 }  // namespace svdllm

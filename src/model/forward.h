@@ -61,11 +61,13 @@ class Forward {
   absl::Status FinishHalf(const Block& block, Site site, MatrixRef input, MatrixRef x,
                           const BlockObserver& observer = {});
 
-  // Returns the sum over the sequences of −log p(ids[t + 1] | ids[..t]), natural logarithm, from
-  // the residual stream x behind the last block. A sequence of length n has n − 1 predictions.
+  // Returns for every sequence Σ −log p(ids[t + 1] | ids[..t]), natural logarithm, from the
+  // residual stream x behind the last block. A sequence of length n has n − 1 predictions.
   // NUMERICAL_FAILURE where a logit is not finite.
-  absl::StatusOr<double> NegativeLogLikelihood(const Head& head, std::span<const int64_t> offsets,
-                                               std::span<const int32_t> ids, MatrixRef x);
+  absl::StatusOr<std::vector<double>> NegativeLogLikelihoods(const Head& head,
+                                                             std::span<const int64_t> offsets,
+                                                             std::span<const int32_t> ids,
+                                                             MatrixRef x);
   // Gives the buffers back. What SiteInput returned is no longer valid then.
   void ReleaseBuffers() { buffers_.clear(); }
   // Computes the logits F32 [tokens, vocab] of rows of x.

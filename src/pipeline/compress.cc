@@ -2,12 +2,15 @@
 #include <map>
 
 #include "artifact/writer.h"
+#include "base/format.h"
 #include "compress/allocate.h"
 #include "compress/layers.h"
 #include "corpus/calibration.h"
 #include "corpus/model_samples.h"
+#include "evaluate/compare.h"
 #include "evaluate/measure.h"
 #include "evaluate/throughput.h"
+#include "evaluate/verdict.h"
 #include "pipeline/estimate.h"
 #include "pipeline/memory_plan.h"
 #include "pipeline/pipeline.h"
@@ -50,6 +53,31 @@ std::map<double, ArtifactResult> FindPublished(CompressJob& job, ArtifactStore& 
   return published;
 }
 
+// All of the job's artifacts, as far as they are known, in the order of its keep ratios.
+std::vector<ArtifactResult> AllArtifacts(std::map<double, ArtifactResult> published,
+                                         const std::vector<Output>& outputs) {
+  for (const Output& output : outputs) published[output.result.keep_ratio] = output.result;
+  std::vector<ArtifactResult> artifacts;
+  for (auto it = published.rbegin(); it != published.rend(); ++it) {
+    artifacts.push_back(std::move(it->second));
+  }
+  return artifacts;
+}
+
+// A gate that has nothing to look at would let everything pass. What calibration leaves of its
+// texts is not known before they are read.
+absl::Status CheckThreshold(const AcceptanceThreshold& threshold, const MeasureJob& measure) {
+  if (threshold.max_perplexity_increase && measure.texts.empty()) {
+    return InvalidField(
+        "threshold.max_perplexity_increase: there is no text to compare perplexities on: "
+        "calibration leaves nothing of its own");
+  }
+  if (threshold.max_accuracy_drop && measure.tasks.empty()) {
+    return InvalidField("threshold.max_accuracy_drop: there is no task with an accuracy");
+  }
+  return absl::OkStatus();
+}
+
 // Opens a staging directory per keep ratio that is not published yet: an output that cannot be
 // written is found out before the work.
 absl::StatusOr<std::vector<Output>> Stage(CompressJob& job,
@@ -84,6 +112,7 @@ absl::StatusOr<Inputs> Draw(const CompressJob& job, Backend& backend, Progress& 
   ASSIGN_OR_RETURN(MeasureJob measure,
                    LoadMeasureJob(spec.measure, tokenizer, checkpoint.config()));
   measure.texts.insert(measure.texts.begin(), data.held_out.begin(), data.held_out.end());
+  RETURN_IF_ERROR(CheckThreshold(spec.threshold, measure));
   const auto models = static_cast<double>(1 + spec.keep_ratios.size());
   progress.Expect(SamplingFlops(spec, checkpoint) +
                   CompressFlops(spec, checkpoint, WorkloadOf(data.calibration), {}) +
@@ -118,27 +147,39 @@ absl::Status Factorise(const CompressRun& run, std::vector<Output>& outputs) {
   return absl::OkStatus();
 }
 
-// Of every artifact, opened as a caller would.
-absl::Status MeasureOutputs(const Inputs& inputs, Backend& backend, Progress& progress,
-                            std::vector<Output>& outputs) {
+// Of every artifact, opened as a caller would; what it lost, and whether it may lose as much.
+absl::Status MeasureOutputs(const CompressSpec& spec, const Inputs& inputs, const Measured& before,
+                            Backend& backend, Progress& progress, std::vector<Output>& outputs) {
   if (inputs.measure.empty()) return absl::OkStatus();
   for (Output& output : outputs) {
     ASSIGN_OR_RETURN(const Checkpoint compressed,
                      Checkpoint::Open(output.staging_dir, /*require_manifest=*/false));
     ASSIGN_OR_RETURN(Measured measured,
                      Measure(compressed, inputs.tokenizer, inputs.measure, backend, progress));
-    output.result.figures = std::move(measured.figures);
+    ArtifactResult& artifact = output.result;
+    artifact.comparisons = Compare(before, measured);
+    artifact.warnings = DamageWarnings(artifact.comparisons);
+    if (spec.threshold.any()) artifact.verdict = Judge(spec.threshold, artifact.comparisons);
+    artifact.figures = std::move(measured.figures);
   }
   return absl::OkStatus();
 }
 
-// Writes the reports and makes the artifacts visible, all or none.
-absl::Status Publish(const CompressJob& job, const RunHooks& hooks, Progress& progress,
-                     Staging& staging, std::vector<Output>& outputs, CompressResult& result) {
+// Writes the reports and makes the artifacts visible, all or none. published: those that are.
+absl::Status Publish(const CompressJob& job, const std::map<double, ArtifactResult>& published,
+                     const RunHooks& hooks, Progress& progress, Staging& staging,
+                     std::vector<Output>& outputs, CompressResult& result) {
   progress.Enter("publish");
   result.stages = progress.Stages();
   result.peak_host_bytes = PeakResidentBytes();
   result.peak_device_bytes = progress.PeakDeviceBytes();
+  const bool rejected = std::any_of(outputs.begin(), outputs.end(),
+                                    [](const Output& output) { return output.result.rejected(); });
+  if (rejected && !job.spec.keep_rejected) {
+    for (Output& output : outputs) output.result.uri.clear();
+    return absl::OkStatus();
+  }
+  result.artifacts = AllArtifacts(published, outputs);  // each report shows them all
   for (Output& output : outputs) {
     RETURN_IF_ERROR(
         WriteReports(job.checkpoint, job.spec, output.staging_dir, result, output.result));
@@ -151,8 +192,9 @@ absl::Status Publish(const CompressJob& job, const RunHooks& hooks, Progress& pr
 }
 
 // Everything between the staging directories and the published artifacts.
-absl::Status Compress(const CompressJob& job, Backend& backend, const RunHooks& hooks,
-                      Staging& staging, std::vector<Output>& outputs, CompressResult& result) {
+absl::Status Compress(const CompressJob& job, const std::map<double, ArtifactResult>& published,
+                      Backend& backend, const RunHooks& hooks, Staging& staging,
+                      std::vector<Output>& outputs, CompressResult& result) {
   const auto& [spec, checkpoint, linears] = job;
   MemoryPlan memory;
   const DeviceBudget budget = BudgetOf(backend);
@@ -179,9 +221,11 @@ absl::Status Compress(const CompressJob& job, Backend& backend, const RunHooks& 
   rest.throughput = {};
   ASSIGN_OR_RETURN(Measured before, Measure(checkpoint, inputs.tokenizer, rest, backend, progress));
   before.figures.throughputs = std::move(result.before.throughputs);
-  result.before = std::move(before.figures);
-  RETURN_IF_ERROR(MeasureOutputs(inputs, backend, progress, outputs));
-  return Publish(job, hooks, progress, staging, outputs, result);
+  result.before = before.figures;
+  RETURN_IF_ERROR(MeasureOutputs(spec, inputs, before, backend, progress, outputs));
+  RETURN_IF_ERROR(Publish(job, published, hooks, progress, staging, outputs, result));
+  progress.Done();
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -189,23 +233,24 @@ absl::Status Compress(const CompressJob& job, Backend& backend, const RunHooks& 
 absl::StatusOr<CompressResult> Run(CompressJob job, Backend& backend, ArtifactStore& store,
                                    const RunHooks& hooks) {
   CompressResult result;
+  result.started = UtcNow();
   result.parameters = job.checkpoint.parameters();
   result.weight_bytes = job.checkpoint.weight_bytes();
   for (const LinearLayer& linear : job.linears) {
     result.target_parameters += linear.rows * linear.cols;
   }
   result.device = backend.Name();
-  const std::vector<double> keep_ratios = job.spec.keep_ratios;
-  std::map<double, ArtifactResult> published = FindPublished(job, store, result);
+  const std::map<double, ArtifactResult> published = FindPublished(job, store, result);
   Staging staging(store);
   ASSIGN_OR_RETURN(std::vector<Output> outputs, Stage(job, published, staging));
-  if (!outputs.empty()) {
-    RETURN_IF_ERROR(Compress(job, backend, hooks, staging, outputs, result));
+  if (outputs.empty()) {
+    Progress progress(hooks, 0, job.checkpoint.config().num_layers);
+    progress.Enter("publish");
+    progress.Done();
+  } else {
+    RETURN_IF_ERROR(Compress(job, published, backend, hooks, staging, outputs, result));
   }
-  for (Output& output : outputs) published[output.result.keep_ratio] = std::move(output.result);
-  for (const double keep_ratio : keep_ratios) {
-    result.artifacts.push_back(std::move(published[keep_ratio]));
-  }
+  result.artifacts = AllArtifacts(published, outputs);
   return result;
 }
 

@@ -66,7 +66,8 @@ absl::Status CountWindows(int64_t count, int64_t length, const Checkpoint& check
   const int64_t bytes = 4 * checkpoint.config().hidden_size * length;
   TextWindows text;
   text.windows = BlankSequences(std::clamp<int64_t>(kGroupBytes / bytes, 1, count), length);
-  return MeasurePerplexity(checkpoint, text, backend, progress).status();
+  WindowLosses losses;
+  return MeasurePerplexity(checkpoint, text, backend, progress, &losses).status();
 }
 
 absl::Status CountStreamedMeasures(const MeasureSpec& measure, const Checkpoint& checkpoint,

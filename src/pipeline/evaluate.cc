@@ -1,3 +1,5 @@
+#include "base/format.h"
+#include "evaluate/compare.h"
 #include "evaluate/measure.h"
 #include "evaluate/predictions.h"
 #include "evaluate/verdict.h"
@@ -27,16 +29,38 @@ absl::StatusOr<std::vector<Prepared>> Prepare(const EvaluateJob& job) {
   return prepared;
 }
 
-// A model's figures; its answers are added to predictions under this name.
-absl::StatusOr<ModelResult> MeasureOne(const Prepared& prepared, const std::string& name,
-                                       Backend& backend, Progress& progress,
-                                       std::string& predictions) {
-  const Checkpoint& checkpoint = prepared.subject->checkpoint;
-  ASSIGN_OR_RETURN(Measured measured,
-                   Measure(checkpoint, prepared.tokenizer, prepared.measure, backend, progress));
+// What a model's answers were is added to predictions under this name.
+absl::StatusOr<Measured> MeasureOne(const Prepared& prepared, const std::string& name,
+                                    Backend& backend, Progress& progress,
+                                    std::string& predictions) {
+  ASSIGN_OR_RETURN(Measured measured, Measure(prepared.subject->checkpoint, prepared.tokenizer,
+                                              prepared.measure, backend, progress));
   predictions += PredictionLines(name, prepared.measure.tasks, measured.answers);
-  return ModelResult{prepared.subject->uri, checkpoint.parameters(), checkpoint.weight_bytes(),
-                     std::move(measured.figures)};
+  return measured;
+}
+
+ModelResult ResultOf(const Subject& subject, Measured measured) {
+  return {subject.uri, subject.checkpoint.parameters(), subject.checkpoint.weight_bytes(),
+          std::move(measured.figures)};
+}
+
+// Everything that is measured of the job's models, and what it says.
+absl::Status MeasureAll(const EvaluateJob& job, const std::vector<Prepared>& models,
+                        Backend& backend, Progress& progress, std::string& predictions,
+                        EvaluateResult& result) {
+  Measured baseline;
+  if (job.baseline() != nullptr) {
+    ASSIGN_OR_RETURN(baseline, MeasureOne(models[1], "baseline", backend, progress, predictions));
+  }
+  ASSIGN_OR_RETURN(Measured model, MeasureOne(models[0], "model", backend, progress, predictions));
+  if (job.baseline() != nullptr) {
+    result.comparisons = Compare(baseline, model);
+    result.warnings = DamageWarnings(result.comparisons);
+    if (job.spec.threshold.any()) result.verdict = Judge(job.spec.threshold, result.comparisons);
+    result.baseline = ResultOf(*job.baseline(), std::move(baseline));
+  }
+  result.model = ResultOf(job.model(), std::move(model));
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -44,6 +68,7 @@ absl::StatusOr<ModelResult> MeasureOne(const Prepared& prepared, const std::stri
 absl::StatusOr<EvaluateResult> Run(EvaluateJob job, Backend& backend, ArtifactStore& store,
                                    const RunHooks& hooks) {
   const EvaluateSpec& spec = job.spec;
+  const std::string started = UtcNow();
   RETURN_IF_ERROR(Plan(job, BudgetOf(backend)).status());  // it must fit
   Staging staging(store);
   std::string dir;
@@ -54,6 +79,9 @@ absl::StatusOr<EvaluateResult> Run(EvaluateJob job, Backend& backend, ArtifactSt
       absl::StatusOr<EvaluateResult> own = ReadOwnEvaluation(*published, spec.job_id);
       if (own.ok()) {
         own->report_uri = spec.output_uri;
+        Progress progress(hooks, 0, job.model().checkpoint.config().num_layers);
+        progress.Enter("publish");
+        progress.Done();
         return own;
       }
     }
@@ -70,12 +98,8 @@ absl::StatusOr<EvaluateResult> Run(EvaluateJob job, Backend& backend, ArtifactSt
 
   EvaluateResult result;
   std::string predictions;
-  if (job.baseline() != nullptr) {
-    ASSIGN_OR_RETURN(result.baseline,
-                     MeasureOne(models[1], "baseline", backend, progress, predictions));
-  }
-  ASSIGN_OR_RETURN(result.model, MeasureOne(models[0], "model", backend, progress, predictions));
-  if (spec.threshold.any()) result.verdict = Judge(spec.threshold, result.model, *result.baseline);
+  result.started = started;
+  RETURN_IF_ERROR(MeasureAll(job, models, backend, progress, predictions, result));
   result.peak_host_bytes = PeakResidentBytes();
   result.peak_device_bytes = progress.PeakDeviceBytes();
   result.device = backend.Name();
@@ -87,6 +111,7 @@ absl::StatusOr<EvaluateResult> Run(EvaluateJob job, Backend& backend, ArtifactSt
     RETURN_IF_ERROR(staging.CommitAll());
     result.report_uri = spec.output_uri;
   }
+  progress.Done();
   return result;
 }
 

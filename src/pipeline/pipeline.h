@@ -30,9 +30,15 @@ absl::StatusOr<EvaluatePlan> Plan(const EvaluateJob& job, const DeviceBudget& bu
 // What a backend leaves for a job to use.
 DeviceBudget BudgetOf(const Backend& backend);
 
-// Compresses, publishes one artifact per keep ratio and reports. On any error nothing is published.
+// Compresses, publishes one artifact per keep ratio and reports. On any error nothing is published;
+// nor is where an artifact loses more than the threshold allows, unless rejected ones are to be
+// kept: then the result has figures and verdicts, but no URIs.
 absl::StatusOr<CompressResult> Run(CompressJob job, Backend& backend, ArtifactStore& store,
                                    const RunHooks& hooks);
+
+// Returns REGRESSED where an artifact loses more than the threshold allows: which figure is worst,
+// and whether anything was published.
+absl::Status CheckVerdicts(const CompressResult& result);
 
 // Measures the model, and its baseline where there is one, and publishes the report where the
 // request says where. On any error nothing is published.

@@ -4,6 +4,7 @@
 
 #include "artifact/manifest.h"
 #include "base/files.h"
+#include "report/figures_json.h"
 #include "report/page.h"
 
 namespace svdllm {
@@ -27,7 +28,7 @@ absl::Status WriteReports(const Checkpoint& source, const CompressSpec& spec,
                           const std::string& dir, const CompressResult& job,
                           ArtifactResult& artifact) {
   RETURN_IF_ERROR(
-      WriteFileAtomic(dir + "/" + kReport, ReportJson(source, spec, job, artifact).dump(2) + "\n"));
+      WriteFileAtomic(dir + "/" + kReport, ToText(ReportJson(source, spec, job, artifact))));
   RETURN_IF_ERROR(WriteFileAtomic(dir + "/README.md", ModelCard(source, spec, job, artifact)));
   RETURN_IF_ERROR(WriteFileAtomic(dir + "/report.html", CompressionHtml(spec, job, artifact)));
   ASSIGN_OR_RETURN(artifact.manifest_sha256, WriteManifest(dir, spec.job_id));

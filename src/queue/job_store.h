@@ -71,8 +71,9 @@ struct ClaimedJob {
 struct Outcome {
   enum class Kind { kSucceeded, kFailed, kCancelled };
   Kind kind = Kind::kSucceeded;
-  std::string result;                      // kSucceeded
-  std::vector<NewEvent> events;            // kSucceeded: stored in front of the state event
+  // kSucceeded, and kFailed where the figures that a job ended with are why it failed.
+  std::string result;
+  std::vector<NewEvent> events;            // with a result: stored in front of the state event
   std::map<std::string, double> counters;  // added to StoreStats.counters
   std::optional<Timing> timing{};          // kSucceeded: kept for Timings
   JobError error;                          // kFailed

@@ -239,11 +239,14 @@ void Worker::KeepLease(JobContext& context, clockid_t clock) {
 }
 
 void Worker::EndAttempt(JobContext& context, absl::StatusOr<HandlerResult> result) {
-  const absl::Status status = result.status();
+  const absl::Status status = result.ok() ? result->failure : result.status();
   const bool stopped = absl::IsUnavailable(status) && stopping_ && ErrorReason(status).empty();
   Outcome outcome;
   if (result.ok()) {
-    outcome.kind = Outcome::Kind::kSucceeded;
+    if (!result->failure.ok()) {
+      outcome.kind = Outcome::Kind::kFailed;
+      outcome.error = ToJobError(result->failure);
+    }
     outcome.result = std::move(result->result);
     outcome.events = std::move(result->events);
     outcome.counters = std::move(result->counters);

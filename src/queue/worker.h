@@ -83,9 +83,12 @@ class JobContext {
 
 struct HandlerResult {
   std::string result;
-  std::vector<NewEvent> events;            // stored in front of SUCCEEDED
+  std::vector<NewEvent> events;            // stored in front of the last state
   std::map<std::string, double> counters;  // added to the store's counters
   std::optional<Timing> timing{};
+  // Where it is not OK, the job was done to its end and has FAILED nevertheless, by what came out:
+  // the result says why.
+  absl::Status failure = absl::OkStatus();
 };
 
 // Runs one attempt. An UNAVAILABLE error is tried again; every other error fails the job.

@@ -8,9 +8,10 @@
 
 #include "base/files.h"
 #include "base/format.h"
-#include "report/comparison.h"
+#include "report/damage.h"
 #include "report/escape.h"
 #include "report/names.h"
+#include "report/side_by_side.h"
 
 namespace svdllm {
 namespace {
@@ -25,6 +26,17 @@ std::string Megabytes(int64_t bytes) {
 
 constexpr char kNoLicence[] = "license: other";
 
+// Whether the tokenizer that goes into the artifact is a SentencePiece file and nothing else.
+bool HasOnlySentencePiece(const Checkpoint& source) {
+  const absl::StatusOr<std::vector<SideFile>> files = source.SideFiles();
+  if (!files.ok()) return false;
+  const auto has = [&files](const char* name) {
+    return std::any_of(files->begin(), files->end(),
+                       [name](const SideFile& file) { return file.name == name; });
+  };
+  return has("tokenizer.model") && !has("tokenizer.json");
+}
+
 // The licence that the source's own card declares, as a line of its header.
 std::string LicenceLine(const Checkpoint& source) {
   const absl::StatusOr<std::string> card = ReadFile(source.dir() + "/README.md", 1 << 20);
@@ -36,8 +48,16 @@ std::string LicenceLine(const Checkpoint& source) {
   return card->substr(begin + 1, line_end - begin - 1);
 }
 
+std::string ChangeOf(const std::vector<Comparison>& comparisons, const std::string& name,
+                     const std::string& metric) {
+  const Comparison* const found = FindComparison(comparisons, name, metric);
+  return found == nullptr ? "–" : ChangeText(*found);
+}
+
 // Texts and tasks that were put to both models stand in the same places of both lists.
-Data PerplexityRows(const Figures& before, const Figures& after) {
+Data PerplexityRows(const Figures& before, const Figures& after,
+                    const std::vector<Comparison>& comparisons) {
+  constexpr const char* kMetric = Comparison::kPerplexityMetric;
   DataList rows;
   for (size_t i = 0; i < after.perplexities.size() && i < before.perplexities.size(); ++i) {
     const PerplexityResult &from = before.perplexities[i], &to = after.perplexities[i];
@@ -45,15 +65,16 @@ Data PerplexityRows(const Figures& before, const Figures& after) {
                               {"held_out", from.held_out},
                               {"windows", fmt::to_string(from.windows)},
                               {"tokens", fmt::to_string(from.predicted_tokens)},
-                              {"before", fmt::format("{:.4g}", from.perplexity)},
-                              {"after", fmt::format("{:.4g}", to.perplexity)},
-                              {"ratio", fmt::format("{:.3f}", to.perplexity / from.perplexity)}});
+                              {"before", WithError(from)},
+                              {"after", WithError(to)},
+                              {"change", ChangeOf(comparisons, to.name, kMetric)}});
   }
   return rows;
 }
 
 // A row a metric.
-Data TaskRows(const std::vector<TaskResult>& before, const std::vector<TaskResult>& after) {
+Data TaskRows(const std::vector<TaskResult>& before, const std::vector<TaskResult>& after,
+              const std::vector<Comparison>& comparisons) {
   const auto text = [](const TaskMetric& metric) {
     return metric.std_error < 0 ? fmt::format("{:.3f}", metric.value)
                                 : fmt::format("{:.3f} ± {:.3f}", metric.value, metric.std_error);
@@ -67,35 +88,17 @@ Data TaskRows(const std::vector<TaskResult>& before, const std::vector<TaskResul
                                 {"items", fmt::to_string(before[t].items)},
                                 {"before", text(from)},
                                 {"after", text(to)},
-                                {"change", fmt::format("{:+.3f}", to.value - from.value)}});
+                                {"change", ChangeOf(comparisons, after[t].name, to.name)}});
     }
   }
   return rows;
 }
 
-// Tokens a second over all texts.
-double PrefillRate(const std::vector<PerplexityResult>& perplexities) {
-  double tokens = 0, seconds = 0;
-  for (const PerplexityResult& p : perplexities) {
-    tokens += static_cast<double>(p.predicted_tokens + p.windows);
-    seconds += p.seconds;
-  }
-  return tokens / seconds;
-}
-
-// The rate at which the texts were read, where they are all that was measured of speed.
-Data TextPrefill(const Figures& before, const Figures& after) {
-  if (after.perplexities.empty() || !after.throughputs.empty()) return Nothing();
-  const double from = PrefillRate(before.perplexities), to = PrefillRate(after.perplexities);
-  return DataObject{{"before", fmt::format("{:.0f}", from)},
-                    {"after", fmt::format("{:.0f}", to)},
-                    {"ratio", fmt::format("{:.2f}", to / from)}};
-}
-
-Data RateData(const RateSummary& before, const RateSummary& after) {
-  return DataObject{{"before", Rate(before.median)},
-                    {"after", Rate(after.median)},
-                    {"ratio", fmt::format("{:.2f}", after.median / before.median)}};
+Data RateData(const RateSummary& before, const RateSummary& after, int64_t rounds) {
+  const RateSpread from{before.median, before.least, before.largest};
+  const RateSpread to{after.median, after.least, after.largest};
+  return DataObject{
+      {"before", Rate(from)}, {"after", Rate(to)}, {"ratio", SpeedRatio(from, to, rounds)}};
 }
 
 // Of batch sizes that both models have.
@@ -106,8 +109,8 @@ Data SpeedData(const std::vector<ThroughputResult>& before,
     const ThroughputResult &from = before[i], &to = after[i];
     batches.push_back(
         DataObject{{"batch_size", fmt::to_string(from.batch_size)},
-                   {"prefill", RateData(from.prefill, to.prefill)},
-                   {"decode", RateData(from.decode, to.decode)},
+                   {"prefill", RateData(from.prefill, to.prefill, to.repetitions)},
+                   {"decode", RateData(from.decode, to.decode, to.repetitions)},
                    {"memory", SizeData(Megabytes, from.peak_memory_bytes, to.peak_memory_bytes)}});
   }
   if (batches.empty()) return Nothing();
@@ -162,13 +165,13 @@ void SetMatrices(const std::vector<MatrixReport>& matrices, Data& card) {
 
 Data CardData(const Checkpoint& source, const CompressSpec& spec, const CompressResult& job,
               const ArtifactResult& artifact) {
-  const std::string model = BaseName(spec.model_uri);
+  const std::string model = ModelName(spec.model_uri), hub_id = HubId(spec.model_uri);
   const std::string licence = LicenceLine(source);
   const std::vector<PerplexityResult>& texts = job.before.perplexities;
   const size_t shared = std::min(texts.size(), artifact.figures.perplexities.size());
   Data card = DataObject{{"model", model},
                          {"model_code", CodeSpan(model)},
-                         {"model_yaml", YamlScalar(model)},
+                         {"base_model", hub_id.empty() ? Nothing() : Data(YamlScalar(hub_id))},
                          {"licence", licence},
                          {"has_licence", licence != kNoLicence},
                          {"version", SVDLLM_VERSION},
@@ -178,18 +181,26 @@ Data CardData(const Checkpoint& source, const CompressSpec& spec, const Compress
   card["allocation"] = DataObject{{"name", AllocationName(spec.allocation)},
                                   {"explanation", std::string(RowOf(spec.allocation).explanation)}};
   card["encoding"] = DataObject{{"explanation", std::string(RowOf(spec.encoding).explanation)}};
-  card["factored"] = spec.output_format == OutputFormat::kFactored;
+  const bool factored = spec.output_format == OutputFormat::kFactored;
+  card["factored"] = factored;
+  card["one_process"] = factored && RowOf(spec.encoding).ordered;
+  card["needs_sentencepiece"] = HasOnlySentencePiece(source);
+  card["warnings"] = DataList(artifact.warnings.begin(), artifact.warnings.end());
+  card["rejected"] = artifact.rejected()
+                         ? Data(DataObject{{"list", DataList(artifact.verdict->regressions.begin(),
+                                                             artifact.verdict->regressions.end())}})
+                         : Nothing();
   card["keep_ratio"] = fmt::format("{:.4g}", artifact.keep_ratio);
   card["kept_percent"] = fmt::format("{:.4g}", 100 * artifact.keep_ratio);
   card["parameters"] = SizeData(Millions, job.parameters, artifact.parameters);
   card["linears"] = SizeData(Millions, job.target_parameters, artifact.compressed_parameters);
   card["weights"] = SizeData(Megabytes, job.weight_bytes, artifact.weight_bytes);
-  card["perplexities"] = PerplexityRows(job.before, artifact.figures);
+  card["perplexities"] = PerplexityRows(job.before, artifact.figures, artifact.comparisons);
   card["any_held_out"] = std::any_of(texts.begin(), texts.begin() + static_cast<ptrdiff_t>(shared),
                                      [](const PerplexityResult& p) { return p.held_out; });
+  card["any_compared"] = !artifact.comparisons.empty();
   card["measures_perplexity"] = !artifact.figures.perplexities.empty();
-  card["tasks"] = TaskRows(job.before.tasks, artifact.figures.tasks);
-  card["text_prefill"] = TextPrefill(job.before, artifact.figures);
+  card["tasks"] = TaskRows(job.before.tasks, artifact.figures.tasks, artifact.comparisons);
   card["speed"] = SpeedData(job.before.throughputs, artifact.figures.throughputs);
   card["calibration"] = CalibrationData(spec, job);
   SetMatrices(artifact.matrices, card);

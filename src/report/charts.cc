@@ -32,7 +32,7 @@ std::string Mix(const std::vector<Color>& stops, double share) {
 
 // Layers as wide as fits beside each other, but not below 8 pixels.
 double CellWidth(const MatrixGrid& grid) {
-  return std::clamp(900.0 / static_cast<double>(std::max<int64_t>(grid.layers, 1)), 8.0, 28.0);
+  return std::clamp(900.0 / static_cast<double>(std::max<int64_t>(grid.layers, 1)), 8.0, 90.0);
 }
 
 std::string OpenFigure(double width, double height, const std::string& label) {
@@ -114,6 +114,55 @@ std::string DotAxis(double low, double high, const std::function<std::string(dou
                         Escape(tick_label(value)));
   }
   return axis + "</svg>";
+}
+
+std::string SizeQualityCurve(std::vector<CurvePoint> points, const std::string& y_label,
+                             bool logarithmic) {
+  constexpr double kLeft = 64, kTop = 28, kWide = 550, kHigh = 190;
+  std::sort(points.begin(), points.end(),
+            [](const CurvePoint& a, const CurvePoint& b) { return a.percent < b.percent; });
+  double low = INFINITY, high = -INFINITY;
+  std::string label = y_label + " by size of the weights:";
+  const auto scaled = [logarithmic](double value) { return logarithmic ? std::log(value) : value; };
+  for (const CurvePoint& point : points) {
+    low = std::min(low, scaled(point.value));
+    high = std::max(high, scaled(point.value));
+    label += fmt::format(" {} {:.4g} at {:.1f} %;", point.label, point.value, point.percent);
+  }
+  const double margin = high > low ? 0.1 * (high - low) : 0.1;
+  low -= margin, high += margin;
+  const double left = std::floor(points.front().percent / 10) * 10;
+  const double right = std::max(left + 10, std::ceil(points.back().percent / 10) * 10);
+  const auto x = [&](double percent) { return kLeft + kWide * (percent - left) / (right - left); };
+  const auto y = [&](double place) { return kTop + kHigh * (high - place) / (high - low); };
+  std::string curve = fmt::format(
+      "<svg class=\"curve\" role=\"img\" aria-label=\"{}\" viewBox=\"0 0 640 270\">"
+      "<text x=\"{}\" y=\"14\">{}</text>",
+      Escape(label), kLeft, Escape(y_label));
+  for (const double part : {0.0, 0.5, 1.0}) {
+    const double place = low + part * (high - low), percent = left + part * (right - left);
+    curve += fmt::format(
+        "<line class=\"grid\" x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\"/>"
+        "<text x=\"{3}\" y=\"{4:.1f}\" text-anchor=\"end\">{5:.3g}</text>"
+        "<text x=\"{6:.1f}\" y=\"{7}\" text-anchor=\"middle\">{8:.0f} %</text>",
+        kLeft, kLeft + kWide, y(place), kLeft - 8, y(place) + 4,
+        logarithmic ? std::exp(place) : place, x(percent), kTop + kHigh + 18, percent);
+  }
+  curve += fmt::format(
+      "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">weights, of the model before</text>"
+      "<polyline class=\"line\" points=\"",
+      kLeft + kWide / 2, kTop + kHigh + 42);
+  std::string dots;
+  for (const CurvePoint& point : points) {
+    const double at_x = x(point.percent), at_y = y(scaled(point.value));
+    curve += fmt::format("{:.1f},{:.1f} ", at_x, at_y);
+    dots += fmt::format(
+        "<circle class=\"{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\"/><text class=\"value\" "
+        "x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\">{}</text>",
+        point.own ? "after" : "before", at_x, at_y, point.own ? 6 : 4, at_x, at_y - 11,
+        at_x > kLeft + 0.9 * kWide ? "end" : "middle", Escape(point.label));
+  }
+  return curve + "\"/>" + dots + "</svg>";
 }
 
 MatrixGrid GridOf(const std::vector<MatrixReport>& matrices) {
@@ -206,7 +255,7 @@ std::string LossBars(const MatrixGrid& grid, const std::string& label) {
 }
 
 std::string SpectrumPanel(const MatrixGrid& grid, size_t kind) {
-  constexpr double kLeft = 28, kTop = 8, kWide = 204, kHigh = 112;
+  constexpr double kLeft = 38, kTop = 8, kWide = 194, kHigh = 112;
   std::string lines, cuts;
   int64_t drawn = 0;
   for (const MatrixGrid::Cell& c : grid.cells) {
@@ -240,8 +289,9 @@ std::string SpectrumPanel(const MatrixGrid& grid, size_t kind) {
   const std::string name = Escape(grid.kinds[kind]);
   std::string panel = fmt::format(
       "<div><h3>{}</h3><svg role=\"img\" aria-label=\"{}: loss by rank, {} matrices\" "
-      "viewBox=\"0 0 240 152\">",
-      name, name, drawn);
+      "viewBox=\"0 0 240 168\"><text x=\"{}\" y=\"164\" text-anchor=\"middle\">rank</text>"
+      "<text x=\"8\" y=\"{}\" text-anchor=\"middle\" transform=\"rotate(-90 8 {})\">loss</text>",
+      name, name, drawn, kLeft + kWide / 2, kTop + kHigh / 2, kTop + kHigh / 2);
   for (const double part : {0.0, 0.5, 1.0}) {
     const double x = kLeft + kWide * part, y = kTop + kHigh * (1 - part);
     panel += fmt::format(

@@ -29,6 +29,18 @@ std::string DotRow(const std::vector<Dot>& dots, double low, double high, const 
 std::string DotAxis(double low, double high, const std::function<std::string(double)>& tick_label,
                     bool logarithmic);
 
+// A model by its size, in percent of the model before, and its quality.
+struct CurvePoint {
+  double percent = 0;
+  double value = 0;
+  std::string label;
+  bool own = false;  // the one whose page it is
+};
+// Quality over size, points joined in the order of their sizes. Values are finite, and positive
+// where the scale is logarithmic; at least two points.
+std::string SizeQualityCurve(std::vector<CurvePoint> points, const std::string& y_label,
+                             bool logarithmic);
+
 // The matrices of an artifact by layer and kind ("q_proj").
 struct MatrixGrid {
   struct Cell {

@@ -90,6 +90,7 @@ Json ReportJson(const Checkpoint& source, const CompressSpec& spec, const Compre
       {"format_version", 1},
       {"created_by", std::string("svdllm ") + SVDLLM_VERSION},
       {"job", spec.job_id},
+      {"started", job.started},
       {"model", spec.model_uri},
       {"model_type", source.config().model_type},
       {"method", MethodName(spec.method)},
@@ -123,6 +124,10 @@ Json ReportJson(const Checkpoint& source, const CompressSpec& spec, const Compre
   };
   report["before"].update(FiguresJson(job.before));
   report["after"].update(FiguresJson(artifact.figures));
+  report["comparisons"] = ComparisonsJson(artifact.comparisons);
+  if (artifact.verdict) report["verdict"] = VerdictJson(*artifact.verdict, spec.threshold);
+  report["warnings"] = artifact.warnings;
+  report["measure"] = MeasureJson(spec.measure);
   return report;
 }
 
@@ -137,6 +142,9 @@ absl::StatusOr<OwnArtifact> ArtifactFromReport(const Json& report) {
     artifact.compressed_parameters = after.at("target_parameters");
     artifact.weight_bytes = after.at("weight_bytes");
     artifact.figures = FiguresFrom(after);
+    artifact.comparisons = ComparisonsFrom(report.value("comparisons", Json::array()));
+    if (report.contains("verdict")) artifact.verdict = VerdictFrom(report.at("verdict"));
+    artifact.warnings = report.value("warnings", std::vector<std::string>());
     for (const Json& m : report.at("matrices")) {
       artifact.matrices.push_back({m.at("name"), m.at("rows"), m.at("cols"), m.at("rank"),
                                    m.at("relative_loss"), m.at("optimum_loss"),

@@ -31,20 +31,13 @@ Json EvaluationJson(const EvaluateSpec& spec, const EvaluateResult& result) {
   Json report = {{"format_version", 1},
                  {"created_by", std::string("svdllm ") + SVDLLM_VERSION},
                  {"job", spec.job_id},
+                 {"started", result.started},
                  {"model", ModelJson(result.model)}};
   if (result.baseline) report["baseline"] = ModelJson(*result.baseline);
-  if (result.verdict) {
-    Json threshold = Json::object();
-    if (spec.threshold.max_accuracy_drop) {
-      threshold["max_accuracy_drop"] = *spec.threshold.max_accuracy_drop;
-    }
-    if (spec.threshold.max_perplexity_increase) {
-      threshold["max_perplexity_increase"] = *spec.threshold.max_perplexity_increase;
-    }
-    report["verdict"] = {{"accepted", result.verdict->accepted},
-                         {"threshold", std::move(threshold)},
-                         {"regressions", result.verdict->regressions}};
-  }
+  if (result.verdict) report["verdict"] = VerdictJson(*result.verdict, spec.threshold);
+  if (result.baseline) report["comparisons"] = ComparisonsJson(result.comparisons);
+  report["warnings"] = result.warnings;
+  report["measure"] = MeasureJson(spec.measure);
   report["peak_host_bytes"] = result.peak_host_bytes;
   report["peak_device_bytes"] = result.peak_device_bytes;
   report["device"] = result.device;
@@ -55,8 +48,7 @@ Json EvaluationJson(const EvaluateSpec& spec, const EvaluateResult& result) {
 
 absl::Status WriteEvaluation(const EvaluateSpec& spec, const std::string& predictions,
                              const std::string& dir, EvaluateResult& result) {
-  RETURN_IF_ERROR(
-      WriteFileAtomic(dir + "/" + kReport, EvaluationJson(spec, result).dump(2) + "\n"));
+  RETURN_IF_ERROR(WriteFileAtomic(dir + "/" + kReport, ToText(EvaluationJson(spec, result))));
   if (!spec.measure.tasks.empty()) {
     RETURN_IF_ERROR(WriteFileAtomic(dir + "/" + kPredictions, predictions));
   }
@@ -74,10 +66,10 @@ absl::StatusOr<EvaluateResult> ReadOwnEvaluation(const std::string& dir,
     const Json report = Json::parse(text);
     result.model = ModelFrom(report.at("model"));
     if (report.contains("baseline")) result.baseline = ModelFrom(report.at("baseline"));
-    if (report.contains("verdict")) {
-      result.verdict = {report.at("verdict").at("accepted"),
-                        report.at("verdict").at("regressions").get<std::vector<std::string>>()};
-    }
+    if (report.contains("verdict")) result.verdict = VerdictFrom(report.at("verdict"));
+    result.comparisons = ComparisonsFrom(report.value("comparisons", Json::array()));
+    result.warnings = report.value("warnings", std::vector<std::string>());
+    result.started = report.value("started", "");
     result.peak_host_bytes = report.at("peak_host_bytes");
     result.peak_device_bytes = report.value("peak_device_bytes", int64_t{0});
     result.device = report.at("device");

@@ -1,5 +1,6 @@
 #include "report/figures_json.h"
 
+#include <limits>
 #include <nlohmann/json.hpp>
 
 namespace svdllm {
@@ -7,17 +8,35 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+Json FileJson(const DataFile& file) {
+  return {{"uri", file.uri}, {"sha256", file.sha256}, {"bytes", file.bytes}};
+}
+
+DataFile FileFrom(const Json& json) {
+  return {json.at("uri"), json.at("sha256"), json.at("bytes")};
+}
+
+// JSON has null for what is not finite.
+double NumberFrom(const Json& json) {
+  return json.is_null() ? std::numeric_limits<double>::quiet_NaN() : json.get<double>();
+}
+
 Json PerplexitiesJson(const std::vector<PerplexityResult>& perplexities) {
   Json list = Json::array();
   for (const PerplexityResult& p : perplexities) {
-    list.push_back({{"name", p.name},
-                    {"perplexity", p.perplexity},
-                    {"predicted_tokens", p.predicted_tokens},
-                    {"windows", p.windows},
-                    {"leftover_tokens", p.leftover_tokens},
-                    {"seconds", p.seconds},
-                    {"prefill_tokens_per_second", p.tokens_per_second},
-                    {"held_out", p.held_out}});
+    Json entry = {{"name", p.name}, {"perplexity", p.perplexity}};
+    if (p.log_std_error >= 0) entry["log_std_error"] = p.log_std_error;
+    entry.update({
+        {"predicted_tokens", p.predicted_tokens},
+        {"windows", p.windows},
+        {"seq_len", p.seq_len},
+        {"leftover_tokens", p.leftover_tokens},
+        {"seconds", p.seconds},
+        {"prefill_tokens_per_second", p.tokens_per_second},
+        {"held_out", p.held_out},
+        {"data", FileJson(p.data)},
+    });
+    list.push_back(std::move(entry));
   }
   return list;
 }
@@ -25,9 +44,12 @@ Json PerplexitiesJson(const std::vector<PerplexityResult>& perplexities) {
 std::vector<PerplexityResult> PerplexitiesFrom(const Json& list) {
   std::vector<PerplexityResult> perplexities;
   for (const Json& p : list) {
-    perplexities.push_back({p.at("name"), p.at("perplexity"), p.at("predicted_tokens"),
-                            p.at("windows"), p.at("leftover_tokens"), p.at("seconds"),
-                            p.at("prefill_tokens_per_second"), p.value("held_out", false)});
+    PerplexityResult& result = perplexities.emplace_back(PerplexityResult{
+        p.at("name"), NumberFrom(p.at("perplexity")), p.at("predicted_tokens"), p.at("windows"),
+        p.at("leftover_tokens"), p.at("seconds"), p.at("prefill_tokens_per_second"),
+        p.value("held_out", false), p.value("seq_len", int64_t{0})});
+    if (p.contains("data")) result.data = FileFrom(p.at("data"));
+    result.log_std_error = p.value("log_std_error", -1.0);
   }
   return perplexities;
 }
@@ -41,12 +63,16 @@ Json TasksJson(const std::vector<TaskResult>& tasks) {
       if (metric.std_error >= 0) entry["std_error"] = metric.std_error;
       metrics.push_back(std::move(entry));
     }
+    Json files = Json::array();
+    for (const DataFile& file : task.data) files.push_back(FileJson(file));
     list.push_back({{"name", task.name},
                     {"task", task.task},
                     {"metrics", std::move(metrics)},
                     {"items", task.items},
+                    {"num_fewshot", task.num_fewshot},
                     {"tokens", task.tokens},
-                    {"seconds", task.seconds}});
+                    {"seconds", task.seconds},
+                    {"data", std::move(files)}});
   }
   return list;
 }
@@ -58,8 +84,12 @@ std::vector<TaskResult> TasksFrom(const Json& list) {
                     entry.at("items"), entry.at("tokens"), entry.at("seconds")};
     for (const Json& metric : entry.at("metrics")) {
       task.metrics.push_back(
-          {metric.at("name"), metric.at("value"), metric.value("std_error", -1.0)});
+          {metric.at("name"), NumberFrom(metric.at("value")), metric.value("std_error", -1.0)});
     }
+    for (const Json& file : entry.value("data", Json::array())) {
+      task.data.push_back(FileFrom(file));
+    }
+    task.num_fewshot = entry.value("num_fewshot", int64_t{0});
     tasks.push_back(std::move(task));
   }
   return tasks;
@@ -99,7 +129,15 @@ std::vector<ThroughputResult> ThroughputsFrom(const Json& list) {
   return throughputs;
 }
 
+std::optional<double> OptionalFrom(const Json& json, const char* key) {
+  return json.contains(key) ? std::optional<double>(json.at(key).get<double>()) : std::nullopt;
+}
+
 }  // namespace
+
+std::string ToText(const Json& json) {
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
 
 Json FiguresJson(const Figures& figures) {
   return {{"perplexities", PerplexitiesJson(figures.perplexities)},
@@ -110,6 +148,75 @@ Json FiguresJson(const Figures& figures) {
 Figures FiguresFrom(const Json& json) {
   return {PerplexitiesFrom(json.at("perplexities")), TasksFrom(json.value("tasks", Json::array())),
           ThroughputsFrom(json.value("throughputs", Json::array()))};
+}
+
+Json MeasureJson(const MeasureSpec& measure) {
+  Json texts = Json::array(), tasks = Json::array();
+  for (const PerplexitySpec& text : measure.texts) {
+    texts.push_back({{"name", text.name},
+                     {"text", text.text.path},
+                     {"packing", PackingName(text.text.packing)},
+                     {"seq_len", text.seq_len},
+                     {"limit", text.limit}});
+  }
+  for (const TaskSpec& task : measure.tasks) {
+    tasks.push_back({{"name", task.name},
+                     {"task", task.task},
+                     {"num_fewshot", task.num_fewshot},
+                     {"limit", task.limit}});
+  }
+  Json json = {{"texts", std::move(texts)}, {"tasks", std::move(tasks)}};
+  if (const ThroughputSpec& speed = measure.throughput; speed.any()) {
+    json["throughput"] = {{"batch_sizes", speed.batch_sizes},
+                          {"prompt_tokens", speed.prompt_tokens},
+                          {"new_tokens", speed.new_tokens},
+                          {"repetitions", speed.repetitions}};
+  }
+  return json;
+}
+
+Json ComparisonsJson(const std::vector<Comparison>& comparisons) {
+  Json list = Json::array();
+  for (const Comparison& c : comparisons) {
+    Json entry = {{"name", c.name},
+                  {"metric", c.metric},
+                  {"baseline", c.baseline},
+                  {"value", c.value},
+                  {"change", c.change}};
+    if (c.std_error >= 0) entry["std_error"] = c.std_error;
+    if (c.limit) entry["limit"] = *c.limit;
+    entry["accepted"] = c.accepted;
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
+
+std::vector<Comparison> ComparisonsFrom(const Json& json) {
+  std::vector<Comparison> comparisons;
+  for (const Json& c : json) {
+    comparisons.push_back({c.at("name"), c.at("metric"), NumberFrom(c.at("baseline")),
+                           NumberFrom(c.at("value")), NumberFrom(c.at("change")),
+                           c.value("std_error", -1.0), OptionalFrom(c, "limit"), c.at("accepted")});
+  }
+  return comparisons;
+}
+
+Json VerdictJson(const Verdict& verdict, const AcceptanceThreshold& threshold) {
+  Json limits = Json::object();
+  if (threshold.max_accuracy_drop) limits["max_accuracy_drop"] = *threshold.max_accuracy_drop;
+  if (threshold.max_perplexity_increase) {
+    limits["max_perplexity_increase"] = *threshold.max_perplexity_increase;
+  }
+  return {{"accepted", verdict.accepted},
+          {"threshold", std::move(limits)},
+          {"regressions", verdict.regressions},
+          {"warnings", verdict.warnings}};
+}
+
+Verdict VerdictFrom(const Json& json) {
+  using Texts = std::vector<std::string>;
+  return {json.at("accepted"), json.at("regressions").get<Texts>(),
+          json.value("warnings", Texts())};
 }
 
 }  // namespace svdllm

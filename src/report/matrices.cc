@@ -34,6 +34,10 @@ using MatrixValue = std::function<double(const MatrixReport&)>;
 struct Range {
   double least = 0, most = 0;
 };
+
+// Closer than this, figures are the same to who looks at them.
+constexpr double kAlike = 0.02;
+
 // Of the compressed matrices.
 Range RangeOf(const std::vector<MatrixReport>& matrices, const MatrixValue& value) {
   Range range{INFINITY, -INFINITY};
@@ -46,11 +50,13 @@ Range RangeOf(const std::vector<MatrixReport>& matrices, const MatrixValue& valu
   return range.least <= range.most ? range : Range{0, 0};
 }
 
+// The scale is from 0 to most, whatever the figures are: a rounding difference must not look like
+// one that matters.
 std::string Map(const CompressSpec& spec, const MatrixGrid& grid, const MatrixValue& value,
-                const Range& range, const std::string& label) {
+                double most, const std::string& label) {
   const auto share = [&](const MatrixReport& m) -> std::optional<double> {
     if (m.rank == 0) return std::nullopt;
-    return range.most > range.least ? (value(m) - range.least) / (range.most - range.least) : 1;
+    return most > 0 ? value(m) / most : 0;
   };
   const auto tip = [&](const MatrixReport& m) {
     if (m.rank == 0) return fmt::format("{}: {} × {}, dense", m.name, m.rows, m.cols);
@@ -75,10 +81,15 @@ Data RankPlanData(const CompressSpec& spec, const std::vector<MatrixReport>& mat
                               {"kept", fmt::format("{:.1f} %", 100 * kept(m))},
                               {"loss", m.rank > 0 ? Number(m.relative_loss, 3) : "–"}});
   }
-  return DataObject{{"least", fmt::format("{:.0f} %", 100 * range.least)},
+  const bool any = range.most > 0;
+  return DataObject{{"any", any},
+                    {"alike", any && range.most - range.least < kAlike
+                                  ? Data(fmt::format("{:.0f} %", 50 * (range.least + range.most)))
+                                  : Nothing()},
+                    {"least", fmt::format("{:.0f} %", 100 * range.least)},
                     {"most", fmt::format("{:.0f} %", 100 * range.most)},
                     {"colors", Gradient(HeatColor)},
-                    {"map", Map(spec, grid, kept, range, label)},
+                    {"map", Map(spec, grid, kept, 1, label)},
                     {"matrices", rows}};
 }
 
@@ -88,13 +99,16 @@ Data LossData(const CompressSpec& spec, const std::vector<MatrixReport>& matrice
   const Range range = RangeOf(matrices, loss);
   const std::string label =
       fmt::format("Relative loss: {}; from {:.3g} to {:.3g}", summary, range.least, range.most);
-  return DataObject{{"of_a_target", RowOf(spec.method).prefix == Prefix::kTarget},
-                    {"least", Number(range.least, 2)},
-                    {"most", Number(range.most, 2)},
-                    {"colors", Gradient(HeatColor)},
-                    {"map", Map(spec, grid, loss, range, label)},
-                    {"bars", LossBars(grid, fmt::format("Mean relative loss of each of {} layers",
-                                                        grid.layers))}};
+  return DataObject{
+      {"of_a_target", RowOf(spec.method).prefix == Prefix::kTarget},
+      {"alike", range.most - range.least < kAlike ? Data(Number((range.least + range.most) / 2, 2))
+                                                  : Nothing()},
+      {"least", Number(range.least, 2)},
+      {"most", Number(range.most, 2)},
+      {"colors", Gradient(HeatColor)},
+      {"map", Map(spec, grid, loss, range.most, label)},
+      {"bars",
+       LossBars(grid, fmt::format("Mean relative loss of each of {} layers", grid.layers))}};
 }
 
 Data SpectraData(const MatrixGrid& grid) {

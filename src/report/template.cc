@@ -23,13 +23,16 @@ class Context : public mustache::context<std::string> {
   }
   const Data* get_partial(const std::string& name) const override {
     if (name == "head") return &head_;
+    if (name == "conclusion") return &conclusion_;
     if (name == "measured") return &measured_;
+    if (name == "sources") return &sources_;
     problems_.push_back("no partial is called " + name);
     return nullptr;
   }
 
  private:
-  const Data head_ = kHeadPartial, measured_ = kMeasuredPartial;
+  const Data head_ = kHeadPartial, conclusion_ = kConclusionPartial, measured_ = kMeasuredPartial,
+             sources_ = kSourcesPartial;
   std::vector<std::string>& problems_;
 };
 

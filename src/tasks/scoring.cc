@@ -94,4 +94,21 @@ MeanAndError Summarize(std::span<const double> values) {
   return summary;
 }
 
+MeanAndError RatioOf(std::span<const double> values, std::span<const int64_t> weights) {
+  MeanAndError ratio;
+  double sum = 0, weight = 0;
+  for (const double value : values) sum += value;
+  for (const int64_t w : weights) weight += static_cast<double>(w);
+  ratio.mean = sum / weight;
+  if (values.size() < 2) return ratio;
+  double squares = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double rest = values[i] - ratio.mean * static_cast<double>(weights[i]);
+    squares += rest * rest;
+  }
+  const auto count = static_cast<double>(values.size());
+  ratio.std_error = std::sqrt(count / (count - 1) * squares) / weight;
+  return ratio;
+}
+
 }  // namespace svdllm

@@ -34,5 +34,9 @@ struct MeanAndError {
   double std_error = -1;  // sample standard deviation / √n; negative where n < 2
 };
 MeanAndError Summarize(std::span<const double> values);
+// Returns Σ values / Σ weights, with the standard error that the scatter of the pairs gives it: of
+// √(n / (n − 1) Σ (value − ratio · weight)²) / Σ weights, which for equal weights is that of a
+// mean. The error is negative where there are fewer than two pairs.
+MeanAndError RatioOf(std::span<const double> values, std::span<const int64_t> weights);
 
 }  // namespace svdllm

@@ -189,6 +189,25 @@ TEST_P(JobStoreLeaseTest, EndsAreCountedByKindStateAndReasonAndTimed) {
   EXPECT_EQ(finished("SUCCEEDED", ""), 1);
 }
 
+TEST_P(JobStoreLeaseTest, FailureMayHaveAResult) {
+  const std::string id = Submit();
+  Outcome outcome = Failed("REGRESSED", false);
+  outcome.result = "figures";
+  outcome.events = {{EventKind::kLog, "why"}};
+  outcome.counters = {{"bytes", 5}};
+  ASSERT_EQ(*store_->Finish(ClaimOne(), outcome), JobState::kFailed);
+  const Job job = Get(id);
+  EXPECT_EQ(job.result, "figures");
+  EXPECT_EQ(job.error->reason, "REGRESSED");
+  ASSERT_EQ(job.attempts.size(), 1u);
+  EXPECT_EQ(job.attempts[0].outcome, kOutcomeFailed);
+  const auto events = AllEvents(id);
+  ASSERT_EQ(events.size(), 4u);
+  EXPECT_EQ(events[2].payload, "why");
+  EXPECT_EQ(events[3].error->reason, "REGRESSED");
+  EXPECT_EQ(Counter("bytes"), 5);
+}
+
 TEST_P(JobStoreLeaseTest, EventsPageBySequence) {
   const std::string id = Submit();
   const Lease lease = ClaimOne();

@@ -120,11 +120,8 @@ absl::StatusOr<JobState> SqliteJobStore::Finish(const Lease& lease, const Outcom
       }
       return SetState(db, row, now, JobState::kCancelled, nullptr);
     }
-    if (outcome.kind == Outcome::Kind::kFailed) {
-      state = JobState::kFailed;
-      return SetState(db, row, now, state, &outcome.error);
-    }
-    RETURN_IF_ERROR(EndAttempt(db, row, now, kOutcomeSucceeded, nullptr));
+    const bool failed = outcome.kind == Outcome::Kind::kFailed;
+    if (!failed) RETURN_IF_ERROR(EndAttempt(db, row, now, kOutcomeSucceeded, nullptr));
     for (const NewEvent& event : outcome.events) {
       RETURN_IF_ERROR(AddEvent(db, row, now, event.kind, event.payload));
     }
@@ -132,8 +129,8 @@ absl::StatusOr<JobState> SqliteJobStore::Finish(const Lease& lease, const Outcom
     if (outcome.timing.has_value()) RETURN_IF_ERROR(KeepTiming(db, *outcome.timing));
     RETURN_IF_ERROR(
         Query(db, "UPDATE jobs SET result = ? WHERE seq = ?", Blob{outcome.result}, row.seq).Run());
-    state = JobState::kSucceeded;
-    return SetState(db, row, now, state, nullptr);
+    state = failed ? JobState::kFailed : JobState::kSucceeded;
+    return SetState(db, row, now, state, failed ? &outcome.error : nullptr);
   }));
   return state;
 }

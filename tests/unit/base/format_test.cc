@@ -22,6 +22,23 @@ TEST(FormatTest, NumbersAndRates) {
   EXPECT_EQ(Change(0, 168), "–");
 }
 
+TEST(FormatTest, SpeedIsComparedWhereTheRoundsAgree) {
+  EXPECT_EQ(Rate(RateSpread{247, 55.6, 2006}), "247 (55.6 to 2006)");
+  EXPECT_EQ(SpeedRatio({100, 98, 103}, {120, 118, 125}, 3), "× 1.2");
+  EXPECT_EQ(SpeedRatio({100, 98, 119}, {120, 118, 125}, 3), "alike: × 0.992 to × 1.28");
+  EXPECT_EQ(SpeedRatio({247, 55.6, 2006}, {8990, 40, 10129}, 3), "unsteady: × 0.0199 to × 182");
+  // Apart from each other, and yet nobody knows by how much.
+  EXPECT_EQ(SpeedRatio({100, 90, 110}, {300, 150, 600}, 3), "unsteady: × 1.36 to × 6.67");
+  EXPECT_EQ(SpeedRatio({100, 100, 100}, {120, 120, 120}, 1), "× 1.2, of one round");
+  EXPECT_EQ(SpeedRatio({100, 0, 0}, {120, 118, 125}, 3), "–");
+}
+
+TEST(FormatTest, NowIsATime) {
+  EXPECT_EQ(UtcNow().size(), 20u);
+  EXPECT_EQ(UtcNow().substr(0, 2), "20");
+  EXPECT_EQ(UtcNow().back(), 'Z');
+}
+
 TEST(FormatTest, Counts) {
   EXPECT_EQ(Count(134'515'008), "134.5 M");
   EXPECT_EQ(Count(6'738'415'616), "6.74 G");

@@ -28,6 +28,22 @@ TEST(ProgressTest, DeviceMemoryIsThatOfTheJobAlone) {
   EXPECT_EQ(progress.PeakDeviceBytes(), last.peak_device_bytes);
 }
 
+TEST(ProgressTest, WhatIsDoneHasNoTimeLeft) {
+  ProgressEvent last;
+  RunHooks hooks;
+  hooks.on_progress = [&last](const ProgressEvent& progress) { last = progress; };
+  Progress progress(hooks, 100, 2);
+  progress.Enter("publish");
+  ASSERT_TRUE(progress.Step(40, "model.layers.0.mlp.up_proj").ok());
+  EXPECT_NEAR(last.percent, 40, 1e-9);
+  EXPECT_GE(last.eta_seconds, 0);
+  progress.Done();
+  EXPECT_EQ(last.percent, 100);
+  EXPECT_LT(last.eta_seconds, 0);
+  EXPECT_EQ(last.stage, "publish");
+  EXPECT_EQ(last.module, "");
+}
+
 TEST(ProgressTest, WhereMemoryIsTheHostsThereIsNoneOfADevice) {
   ProgressEvent last;
   RunHooks hooks;

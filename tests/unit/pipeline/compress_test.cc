@@ -270,6 +270,28 @@ TEST_F(CompressTest, ProgressNeverFallsAndNamesStages) {
   }
 }
 
+TEST_F(CompressTest, WorkThatIsNotNeededCountsAsDone) {
+  for (const Method method : {Method::kSvdLlm, Method::kAnchored}) {
+    SCOPED_TRACE(MethodName(method));
+    CompressSpec spec = Spec("all-" + MethodName(method));
+    spec.method = method;
+    spec.keep_ratios = {1};
+    std::vector<ProgressEvent> events;
+    RunHooks hooks;
+    hooks.on_progress = [&](const ProgressEvent& progress) { events.push_back(progress); };
+    ASSERT_OK(Run(spec, hooks));
+    EXPECT_EQ(events.back().percent, 100);
+    EXPECT_LT(events.back().eta_seconds, 0);
+    EXPECT_GT(events[events.size() - 2].percent, 99) << "before the job is done";
+    // An attempt that finds everything published is done as well.
+    spec.attempt = 2;
+    events.clear();
+    ASSERT_OK(Run(spec, hooks));
+    ASSERT_FALSE(events.empty());
+    EXPECT_EQ(events.back().percent, 100);
+  }
+}
+
 TEST_F(CompressTest, AnAttemptFindsWhatItsPredecessorPublished) {
   CompressSpec spec = Spec("own");
   spec.keep_ratios = {0.5, 0.7};

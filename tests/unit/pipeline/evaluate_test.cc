@@ -1,10 +1,10 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "evaluate/verdict.h"
 #include "report/evaluation_json.h"
 #include "tests/support/job_fixture.h"
 
@@ -15,37 +15,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using Json = nlohmann::json;
-
-ModelResult Model(double accuracy, double perplexity) {
-  ModelResult model;
-  Figures& figures = model.figures;
-  figures.tasks = {{"piqa", "piqa", {{"acc", accuracy}, {"acc_norm", 0}}, 10}};
-  figures.perplexities.resize(1);
-  figures.perplexities[0].name = "wiki";
-  figures.perplexities[0].perplexity = perplexity;
-  return model;
-}
-
-TEST(Judge, HoldsAgainstTheThreshold) {
-  AcceptanceThreshold threshold;
-  threshold.max_accuracy_drop = 0.02;
-  threshold.max_perplexity_increase = 0.1;
-  const ModelResult baseline = Model(0.40, 10);
-  EXPECT_TRUE(Judge(threshold, Model(0.38, 11), baseline).accepted);  // just so
-  EXPECT_TRUE(Judge(threshold, Model(0.9, 1), baseline).accepted);
-  const Verdict worse = Judge(threshold, Model(0.3799, 11.01), baseline);
-  EXPECT_FALSE(worse.accepted);
-  EXPECT_THAT(worse.regressions, ElementsAre("piqa: acc 0.400 → 0.380, more than 0.02 lower",
-                                             "wiki: perplexity 10 → 11.01, more than 10 % higher"));
-  EXPECT_FALSE(Judge(threshold, Model(0.4, NAN), baseline).accepted);
-  EXPECT_FALSE(Judge(threshold, Model(0.4, INFINITY), baseline).accepted);
-  threshold.max_accuracy_drop.reset();
-  EXPECT_TRUE(Judge(threshold, Model(0, 10), baseline).accepted);
-  ModelResult other = Model(0, 10);
-  other.figures.tasks[0].name = "another";
-  threshold.max_accuracy_drop = 0;
-  EXPECT_TRUE(Judge(threshold, other, baseline).accepted);  // nothing to compare with
-}
 
 class EvaluateTest : public JobFixture {
  protected:
@@ -117,6 +86,14 @@ TEST_F(EvaluateTest, MeasuresBothAndPublishes) {
   EXPECT_EQ(report["model"]["tasks"][0]["metrics"][0]["value"], task.metrics[0].value);
   EXPECT_EQ(report["baseline"]["uri"], baseline_);
   EXPECT_EQ(report["verdict"]["accepted"], true);
+  ASSERT_EQ(result->comparisons.size(), 5u);  // a perplexity, two metrics of either task
+  EXPECT_EQ(report["comparisons"].size(), 5u);
+  EXPECT_EQ(report["comparisons"][1]["limit"], 1);
+  EXPECT_GE(report["comparisons"][0]["std_error"], 0);
+  EXPECT_EQ(report["model"]["tasks"][0]["data"][0]["sha256"],
+            Sha256(*ReadFile(spec_.measure.tasks[0].path)));
+  EXPECT_EQ(report["measure"]["tasks"][1]["limit"], 3);
+  EXPECT_EQ(report["started"], result->started);
   EXPECT_TRUE(testing::FileExists(Published("report.html")));
   const std::string predictions = *ReadFile(Published("predictions.jsonl"));
   EXPECT_EQ(std::count(predictions.begin(), predictions.end(), '\n'), 2 * (12 + 3));
@@ -134,6 +111,40 @@ TEST_F(EvaluateTest, MeasuresBothAndPublishes) {
   EXPECT_NEAR(right["baseline"] / 12, result->baseline->figures.tasks[0].metrics[0].value, 1e-12);
 }
 
+TEST_F(EvaluateTest, ChangesHaveTheErrorOfPairedQuestions) {
+  const auto result = Run();
+  ASSERT_OK(result);
+  std::map<std::string, std::map<int, double>> scores;
+  std::istringstream lines(*ReadFile(Published("predictions.jsonl")));
+  for (std::string line; std::getline(lines, line);) {
+    const Json answer = Json::parse(line);
+    if (answer["task"] != "mine") continue;
+    auto& of_model = scores[answer["model"]];
+    of_model[static_cast<int>(of_model.size())] = answer["scores"]["acc"].get<double>();
+  }
+  double mean = 0, squares = 0;
+  for (int i = 0; i < 12; ++i) mean += (scores["model"][i] - scores["baseline"][i]) / 12;
+  for (int i = 0; i < 12; ++i) {
+    const double rest = scores["model"][i] - scores["baseline"][i] - mean;
+    squares += rest * rest;
+  }
+  const Comparison& acc = result->comparisons[1];
+  EXPECT_EQ(acc.name, "mine");
+  EXPECT_EQ(acc.metric, "acc");
+  EXPECT_NEAR(acc.change, mean, 1e-12);
+  EXPECT_NEAR(acc.std_error, std::sqrt(squares / 11 / 12), 1e-12);
+  // The same model twice: no change, and none to be expected.
+  spec_.baseline_dir = spec_.model_dir;
+  spec_.output_uri.clear();
+  const auto same = Run();
+  ASSERT_OK(same);
+  for (const Comparison& c : same->comparisons) {
+    EXPECT_EQ(c.change, 0) << c.name;
+    EXPECT_EQ(c.std_error, 0) << c.name;
+  }
+  EXPECT_THAT(same->warnings, IsEmpty());
+}
+
 TEST_F(EvaluateTest, AnAttemptThatDiedAfterPublishingStands) {
   const auto first = Run();
   ASSERT_OK(first);
@@ -146,6 +157,9 @@ TEST_F(EvaluateTest, AnAttemptThatDiedAfterPublishingStands) {
   EXPECT_EQ(second->model.figures.tasks[1].metrics[0].name, "exact_match");
   EXPECT_EQ(second->baseline->figures.perplexities[0].perplexity,
             first->baseline->figures.perplexities[0].perplexity);
+  EXPECT_EQ(second->comparisons[3].std_error, first->comparisons[3].std_error);
+  EXPECT_EQ(second->started, first->started);
+  EXPECT_EQ(second->model.figures.perplexities[0].data.sha256, Sha256(*ReadFile(text_)));
   spec_.job_id = "another";
   EXPECT_STATUS(Run(), kAlreadyExists, kOutputExists, {"report"});
 }

@@ -103,6 +103,21 @@ TEST_F(WorkerTest, RunsJobsAndKeepsWhatTheyAnswer) {
   EXPECT_EQ(store_->Stats()->counters["n"], 4);
 }
 
+TEST_F(WorkerTest, AJobMayFailByWhatItAnswers) {
+  StartWorker([](JobContext&) -> absl::StatusOr<HandlerResult> {
+    HandlerResult result{"figures", {{EventKind::kLog, "too bad"}}, {{"n", 2}}};
+    result.failure = MakeError(absl::StatusCode::kFailedPrecondition, kRegressed, "lost too much");
+    return result;
+  });
+  const Job job = AwaitEnd(Submit());
+  EXPECT_EQ(job.state, JobState::kFailed);
+  EXPECT_EQ(job.error->reason, kRegressed);
+  EXPECT_EQ(job.error->message, "lost too much");
+  EXPECT_EQ(job.result, "figures");
+  EXPECT_EQ(job.attempt, 1) << "not tried again";
+  EXPECT_EQ(store_->Stats()->counters["n"], 2);
+}
+
 TEST_F(WorkerTest, ErrorsAreKeptAndTheNextJobRuns) {
   int calls = 0;
   StartWorker([&](JobContext&) -> absl::StatusOr<HandlerResult> {

@@ -10,6 +10,8 @@
 #include "artifact/writer.h"
 #include "pipeline/publish.h"
 #include "report/charts.h"
+#include "report/damage.h"
+#include "report/names.h"
 #include "tests/support/job_fixture.h"
 #include "tests/unit/report/report_cases.h"
 
@@ -22,6 +24,7 @@ using testing::Job;
 using testing::MatrixOf;
 using ::testing::Not;
 using testing::Spec;
+using testing::ThreeRatios;
 using testing::XmlError;
 
 TEST(XmlError, FindsWhatIsWrong) {
@@ -35,34 +38,88 @@ TEST(XmlError, FindsWhatIsWrong) {
 TEST(CompressionHtml, ShowsWhatWasMeasured) {
   const std::string html = CompressionHtml(Spec(), Job(), Artifact(30));
   EXPECT_EQ(XmlError(html), "");
-  for (const char* shown : {"some-model, 80 % of its",
-                            "svd_llm",
-                            "134.5 M",
-                            "113.0 M",
-                            "-16.0 %",
-                            "226.0 MB",
-                            "12.25",
-                            "× 1.184",
-                            "piqa",
-                            "0.6100 ± 0.0110",
-                            "-0.0700",
-                            "21.50 ± 0.70",
-                            "3 min 07 s",
-                            "1.40 GB",
-                            "model.layers.29.mlp.down_proj: rank 229 of 576",
-                            "model.layers.1.mlp.up_proj: 576 × 1536, dense",
-                            "prefill, tokens/s",
-                            "2346<br/><span class=\"quiet\">2000 to 2500</span>",
-                            "× 1.17",
-                            "× 1.2",
-                            "× 0.5",
-                            "Prompts of 512 random tokens",
-                            "210 matrices in 30 layers, 7 of them dense",
-                            "wiki.txt",
-                            "<h3>down_proj</h3>"}) {
+  for (const char* shown :
+       {"some-model, 80 % of its",
+        "svd_llm",
+        "134.5 M",
+        "113.0 M",
+        "-16.0 %",
+        "226.0 MB",
+        "12.25 ± 0.18",
+        "14.5 ± 0.29",
+        "<p class=\"conclusion damage-1\">16.0 % smaller, wikitext × 1.184 ± "
+        "0.012: a small loss.</p>",
+        "<span class=\"damage-2\">-0.0700 ± 0.0090</span>",
+        "2026-01-31 12:34 UTC",
+        "wiki.test.txt (1.29 MB, SHA-256 aaaaaaaaaaaa…): 4 windows of up to 2048 "
+        "tokens",
+        "valid.jsonl (800.0 kB, SHA-256 bbbbbbbbbbbb…), labels.lst (3.60 kB, "
+        "SHA-256 cccccccccccc…): 1838 questions, 5 examples in front",
+        "piqa",
+        "0.6100 ± 0.0110",
+        "21.50 ± 0.70",
+        "3 min 07 s",
+        "1.40 GB",
+        "model.layers.29.mlp.down_proj: rank 229 of 576",
+        "model.layers.1.mlp.up_proj: 576 × 1536, dense",
+        "prefill, tokens/s",
+        "2346<br/><span class=\"quiet\">2300 to 2500</span>",
+        "× 1.17",
+        "× 1.2",
+        "× 0.5",
+        "Prompts of 512 random tokens",
+        "210 matrices in 30 layers, 7 of them dense",
+        "wiki.txt",
+        "<h3>down_proj</h3>"}) {
     EXPECT_THAT(html, HasSubstr(shown));
   }
   EXPECT_LT(html.size(), 300'000u);
+}
+
+TEST(CompressionHtml, HasScalesThatDoNotStretch) {
+  // From 52 % to 60 %: of a scale from 0 to 100 % all of one colour, or nearly.
+  ArtifactResult artifact = Artifact(30);
+  std::string html = CompressionHtml(Spec(), Job(), artifact);
+  EXPECT_THAT(html, HasSubstr("<span>0 %<span class=\"ramp\""));
+  EXPECT_THAT(html, HasSubstr("keep from 48 % to 55 %."));
+  EXPECT_THAT(html, HasSubstr("From 0.1 to 0.13."));
+  for (MatrixReport& m : artifact.matrices) m.rank = 300, m.relative_loss = 0.2;
+  html = CompressionHtml(Spec(), Job(), artifact);
+  EXPECT_THAT(html, HasSubstr("All that are compressed keep about 72 %."));
+  EXPECT_THAT(html, HasSubstr("All lose about 0.2."));
+  EXPECT_THAT(html, Not(HasSubstr("fill=\"" + HeatColor(0) + "\"")));
+}
+
+TEST(CompressionHtml, ShowsAllRatiosOfTheJob) {
+  CompressResult job = Job();
+  job.artifacts = ThreeRatios();
+  const std::string html = CompressionHtml(Spec(), job, job.artifacts[1]);
+  EXPECT_EQ(XmlError(html), "");
+  for (const char* shown :
+       {"All ratios of this job", "50 % of its", "<tr class=\"own\">", "× 2.5 ± 0.012",
+        "<span class=\"damage-4\">× 4000 ± 0.012</span>", "class=\"curve\"",
+        "wikitext, logarithmic by size of the weights: 0.2 4.9e+04 at 39.4 %; 0.5 30.62 at 61.7 %; "
+        "0.8 14.5 at 84.0 %; before 12.25 at 100.0 %;",
+        "a heavy loss"}) {
+    EXPECT_THAT(html, HasSubstr(shown));
+  }
+  EXPECT_THAT(CompressionHtml(Spec(), Job(), Artifact(2)), Not(HasSubstr("All ratios")));
+}
+
+TEST(CompressionHtml, CallsADestroyedModelSo) {
+  const CompressResult job = Job();
+  ArtifactResult artifact = ThreeRatios()[2];
+  artifact.warnings = {"destroyed: wikitext: perplexity 12.25 → 4.9e+04"};
+  artifact.verdict = Verdict{false, {"wikitext: too much"}, {"piqa: doubtful"}};
+  artifact.comparisons[0].limit = 0.1;
+  artifact.comparisons[0].accepted = false;
+  const std::string html = CompressionHtml(Spec(), job, artifact);
+  EXPECT_EQ(XmlError(html), "");
+  for (const char* shown : {"<p class=\"conclusion damage-4\">", "4000 ± 0.012: destroyed.",
+                            "destroyed: wikitext:", "1 of 1 figures lost more",
+                            "<li>wikitext: too much</li>", "piqa: doubtful"}) {
+    EXPECT_THAT(html, HasSubstr(shown));
+  }
 }
 
 TEST(CompressionHtml, StandsAlone) {
@@ -156,15 +213,18 @@ TEST(EvaluationHtml, ShowsModelAndVerdict) {
   EXPECT_THAT(html, Not(HasSubstr(">baseline<")));
 
   result.baseline = {"", 120, 240, Job().before};
+  result.comparisons = Artifact(1).comparisons;
+  for (Comparison& c : result.comparisons) c.limit = 0.02;
   result.verdict = {false, {"piqa: acc 0.680 → 0.610, more than 0.020 lower"}};
   html = EvaluationHtml(spec, result);
   EXPECT_EQ(XmlError(html), "");
   for (const char* shown :
-       {"regression", "more than 0.020 lower", "0.6800 ± 0.0110", "file:///models/large"}) {
+       {"Evaluation of small against large", "✗ Rejected", "1 of 3 figures lost more",
+        "more than 0.020 lower", "0.6800 ± 0.0110", "file:///models/large"}) {
     EXPECT_THAT(html, HasSubstr(shown));
   }
   result.verdict = {true, {}};
-  EXPECT_THAT(EvaluationHtml(spec, result), HasSubstr("accepted"));
+  EXPECT_THAT(EvaluationHtml(spec, result), HasSubstr("✓ Accepted</strong>: all 3 figures"));
 }
 
 class PublishedReport : public JobFixture {};
@@ -201,6 +261,51 @@ TEST_F(PublishedReport, LiesInTheArtifactWithItsSpectra) {
   ASSERT_OK(own);
   EXPECT_NEAR(own->artifact.matrices[0].spectrum[9], result->artifacts[0].matrices[0].spectrum[9],
               1e-4);
+}
+
+TEST(HubId, IsOnlyWhatAHubWouldKnow) {
+  EXPECT_EQ(HubId("/root/.cache/models--karpathy--tiny-llamas/snapshots/abc123"),
+            "karpathy/tiny-llamas");
+  EXPECT_EQ(HubId("file:///c/models--org--a--b/snapshots/abc123/"), "org/a--b");
+  EXPECT_EQ(HubId("models--gpt2/snapshots/abc123"), "gpt2");
+  for (const char* none : {"", "/models/SmolLM2-135M", "/models--a--b/snapshots/", "/snapshots/x",
+                           "/models/snapshots/x", "/models--a--b/blobs/x"}) {
+    EXPECT_EQ(HubId(none), "") << none;
+  }
+  EXPECT_EQ(ModelName("file:///c/models--org--name/snapshots/abc123"), "org/name");
+  EXPECT_EQ(ModelName("file:///models/small/"), "small");
+  EXPECT_EQ(ModelName("file:///a/small-svdllm/keep-0.80"), "small-svdllm/keep-0.80");
+  EXPECT_EQ(ModelName("keep-0.80"), "keep-0.80");
+}
+
+TEST(DamageOf, GoesByTheLossAndItsError) {
+  const auto text = [](double change) {
+    return DamageOf({"t", Comparison::kPerplexityMetric, 10, 10 * (1 + change), change});
+  };
+  EXPECT_EQ(text(-0.5), Damage::kNone);
+  EXPECT_EQ(text(0.05), Damage::kNone);
+  EXPECT_EQ(text(0.06), Damage::kSmall);
+  EXPECT_EQ(text(0.9), Damage::kClear);
+  EXPECT_EQ(text(8), Damage::kHeavy);
+  EXPECT_EQ(text(9.1), Damage::kDestroyed);
+  EXPECT_EQ(text(std::numeric_limits<double>::quiet_NaN()), Damage::kDestroyed);
+  const auto task = [](double change, double error) {
+    return DamageOf({"t", "acc", 0.5, 0.5 + change, change, error});
+  };
+  EXPECT_EQ(task(-0.05, 0.01), Damage::kClear);
+  EXPECT_EQ(task(-0.05, 0.03), Damage::kNone);  // chance does as much
+  EXPECT_EQ(task(-0.05, -1), Damage::kClear);
+  EXPECT_EQ(task(0.3, 0.01), Damage::kNone);
+}
+
+TEST(Conclusion, IsOneSentence) {
+  const std::vector<Comparison> comparisons = Artifact(1).comparisons;
+  EXPECT_EQ(Conclusion(200, 100, comparisons),
+            "50.0 % smaller, wikitext × 1.184 ± 0.012: a small loss");
+  EXPECT_EQ(Conclusion(200, 200, {comparisons[1]}),
+            "as large as before, piqa acc -0.0700 ± 0.0090: a clear loss");
+  EXPECT_EQ(Conclusion(200, 220, {}),
+            "10.0 % larger; nothing was measured that tells what it costs");
 }
 
 TEST(GridOf, ReadsLayersAndKinds) {

@@ -82,13 +82,36 @@ inline ArtifactResult Artifact(int64_t layers) {
     }
   }
   artifact.figures.perplexities = {{"wikitext", 14.5, 8188, 4}};
+  artifact.figures.perplexities[0].seq_len = 2048;
+  artifact.figures.perplexities[0].data = {"/data/wiki.test.txt", std::string(64, 'a'), 1'290'590};
+  artifact.figures.perplexities[0].log_std_error = 0.02;
   artifact.figures.tasks = {
       {"piqa", "piqa", {{"acc", 0.61, 0.011}, {"acc_norm", 0.62, 0.011}}, 1838},
       {"truthfulqa_gen", "truthful", {{"bleu_max", 21.5, 0.7}}, 817}};
   artifact.figures.throughputs = {
-      {1, 512, 32, 3, {2345.6, 2000, 2500}, {60, 59, 61}, 400'000'000},
+      {1, 512, 32, 3, {2345.6, 2300, 2500}, {60, 59, 61}, 400'000'000},
       {8, 512, 32, 3, {2500, 2400, 2600}, {300, 290, 310}, 500'000'000}};
+  artifact.figures.tasks[0].data = {{"/data/valid.jsonl", std::string(64, 'b'), 800'000},
+                                    {"/data/labels.lst", std::string(64, 'c'), 3'600}};
+  artifact.figures.tasks[0].num_fewshot = 5;
+  artifact.comparisons = {
+      {"wikitext", Comparison::kPerplexityMetric, 12.25, 14.5, 14.5 / 12.25 - 1, 0.012, {}, true},
+      {"piqa", "acc", 0.68, 0.61, -0.07, 0.009, {}, true},
+      {"piqa", "acc_norm", 0.69, 0.62, -0.07, 0.009, {}, true}};
   return artifact;
+}
+
+// The job's artifacts of three keep ratios, of which the last is destroyed.
+inline std::vector<ArtifactResult> ThreeRatios() {
+  std::vector<ArtifactResult> artifacts(3, Artifact(1));
+  for (size_t i = 0; i < artifacts.size(); ++i) {
+    const double times[] = {1.184, 2.5, 4000};
+    artifacts[i].keep_ratio = 0.8 - 0.3 * static_cast<double>(i);
+    artifacts[i].weight_bytes -= 60'000'000 * static_cast<int64_t>(i);
+    artifacts[i].comparisons[0].value = 12.25 * times[i];
+    artifacts[i].comparisons[0].change = times[i] - 1;
+  }
+  return artifacts;
 }
 
 inline CompressResult Job() {
@@ -97,11 +120,13 @@ inline CompressResult Job() {
   job.target_parameters = 106'168'320;
   job.weight_bytes = 269'030'016;
   job.before.perplexities = {{"wikitext", 12.25, 8188, 4}};
+  job.before.perplexities[0].log_std_error = 0.015;
   job.before.tasks = {{"piqa", "piqa", {{"acc", 0.68, 0.011}, {"acc_norm", 0.69, 0.011}}, 1838}};
   job.before.throughputs = {{1, 512, 32, 3, {2000, 1900, 2100}, {50, 49, 51}, 800'000'000}};
   job.stages = {{"calibrate", 61}, {"factorise", 187.4}, {"write", 0.25}};
   job.peak_host_bytes = 1'400'000'000;
   job.device = "cpu, 2 threads";
+  job.started = "2026-01-31T12:34:56Z";
   return job;
 }
 

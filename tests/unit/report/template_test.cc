@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <regex>
 #include <sstream>
 
@@ -27,6 +28,7 @@ using ::testing::IsEmpty;
 using testing::Job;
 using ::testing::Not;
 using testing::Spec;
+using testing::ThreeRatios;
 using testing::XmlError;
 
 TEST(Render, FillsInAndEscapes) {
@@ -59,6 +61,8 @@ std::vector<std::string> RenderAll(std::string text, Renderer render,
                                    const std::vector<Data>& cases) {
   // A partial by its text, so that its sections are marked too.
   text = ReplaceAll(text, "{{> measured}}", kMeasuredPartial);
+  text = ReplaceAll(text, "{{> conclusion}}", kConclusionPartial);
+  text = ReplaceAll(text, "{{> sources}}", kSourcesPartial);
   std::vector<std::string> marks;
   std::string marked;
   const std::regex section(R"(\{\{[#^][a-z_]+\}\})");
@@ -91,7 +95,7 @@ struct Compression {
   ArtifactResult artifact = Artifact(2);
 };
 std::vector<Compression> Compressions() {
-  Compression nothing{{}, {}, {}}, dense, anchored, in_domain;
+  Compression nothing{{}, {}, {}}, dense, anchored, in_domain, several, accepted;
   dense.spec.output_format = OutputFormat::kDense;
   dense.job.before.perplexities.clear();
   dense.artifact.figures.throughputs.clear();
@@ -99,11 +103,22 @@ std::vector<Compression> Compressions() {
   anchored.spec.method = Method::kAnchored;
   anchored.spec.calibration.sources.push_back({});
   anchored.spec.calibration.sources.back().model_samples = true;
+  anchored.artifact = Artifact(30);
   anchored.job.peak_device_bytes = 1'000'000'000;
   in_domain.spec.method = Method::kSvd;
   in_domain.job.before.perplexities[0].held_out = true;
   in_domain.artifact.figures.perplexities[0].held_out = true;
-  return {{}, nothing, dense, anchored, in_domain};
+  for (MatrixReport& m : in_domain.artifact.matrices) m.rank = 300, m.relative_loss = 0.2;
+  in_domain.spec.encoding = Encoding::kPivoted;
+  several.spec.model_uri = "file:///c/models--org--name/snapshots/abc";
+  several.job.artifacts = ThreeRatios();
+  several.job.artifacts[2].verdict = Verdict{false, {"wikitext: much more"}, {"piqa: doubtful"}};
+  several.job.artifacts[2].warnings = {"destroyed: wikitext"};
+  several.job.artifacts[2].comparisons[0].accepted = false;
+  several.job.artifacts[2].comparisons[1].accepted = false;
+  several.artifact = several.job.artifacts[2];
+  accepted.artifact.verdict = Verdict{};
+  return {{}, nothing, dense, anchored, in_domain, several, accepted};
 }
 
 TEST(ReportTemplate, HasASectionForEverythingAndNoNameTooMany) {
@@ -126,6 +141,11 @@ TEST(EvaluationTemplate, HasASectionForEverythingAndNoNameTooMany) {
   result.verdict = Verdict{false, {"acc lower"}};
   result.peak_device_bytes = 1'000'000'000;
   result.model.figures.perplexities[0].held_out = true;
+  result.comparisons = Artifact(1).comparisons;
+  result.comparisons[0].accepted = result.comparisons[1].accepted = false;
+  result.started = "2026-01-31T12:34:56Z";
+  result.warnings = {"destroyed"};
+  result.verdict->warnings = {"piqa: doubtful"};
   spec.threshold = {0.02, 0.1};
   spec.measure.tasks.push_back({});
   cases.push_back(EvaluationData(spec, result));
@@ -169,6 +189,8 @@ TEST_F(CardTemplate, HasASectionForEverythingAndNoNameTooMany) {
   std::vector<Data> cases;
   for (const Compression& m : Compressions()) cases.push_back(DataOf(m));
   dir_.Write("README.md", "---\nlicense: apache-2.0\n---\n");
+  std::filesystem::remove(dir_.File("tokenizer.json"));
+  dir_.Write("tokenizer.model", "pieces");
   cases.push_back(DataOf({}));
   const std::vector<std::string> cards = RenderAll(kCardTemplate, RenderMarkdown, cases);
   for (const std::string& card : cards) ExpectWholeTables(card);
@@ -183,13 +205,14 @@ TEST_F(CardTemplate, ShowsWhatWasMeasured) {
   m.spec.calibration.sources = {{{"/data/wiki.txt"}, false, 3}, {{}, true, 1}};
   const std::string card = RenderMarkdown(kCardTemplate, DataOf(m));
   for (const char* shown :
-       {"---\nbase_model: some-model\n", "# some-model, 80 % of its linear layers' parameters kept",
+       {"---\nlicense: other\n", "# some-model, 80 % of its linear layers' parameters kept",
         "| parameters | 134.52 M | 113.00 M | -16.0 % |\n| of the compressed linears | ",
-        "| -16.0 % |\n| wikitext (4 windows, 8188 tokens predicted) | 12.25 | 14.5 | × 1.184 |\n"
-        "| piqa, acc (1838 questions) | 0.680 ± 0.011 | 0.610 ± 0.011 | -0.070 |\n",
-        "-0.070 |\n\n## Speed\n\n| batch size | | before | after | change "
+        "| -16.0 % |\n| wikitext (4 windows, 8188 tokens predicted) | 12.25 ± 0.18 | 14.5 ± 0.29 | "
+        "× 1.184 ± 0.012 |\n| piqa, acc (1838 questions) | 0.680 ± 0.011 | 0.610 ± 0.011 | -0.0700 "
+        "± 0.0090 |\n",
+        "\n\n## Speed\n\n| batch size | | before | after | change "
         "|\n|---|---|---|---|---|\n"
-        "| 1 | prefill, tokens per second | 2000 | 2346 | × 1.17 |\n",
+        "| 1 | prefill, tokens per second | 2000 (1900 to 2100) | 2346 (2300 to 2500) | × 1.17 |\n",
         "| 1 | peak memory | 800.0 MB | 400.0 MB | -50.0 % |\n\nOn cpu, 2 threads, by svdllm's",
         "- ranks `uniform`: the same keep ratio for every matrix\n- factors plain: two factors per "
         "matrix\n- calibrated on 256 sequences of up to 2048 tokens, seed 3: 75 % `wiki.txt` and "
@@ -197,6 +220,49 @@ TEST_F(CardTemplate, ShowsWhatWasMeasured) {
         "`model.layers.0.self_attn.q_proj`\n- computed on cpu, 2 threads\n\n[report.html]"}) {
     EXPECT_THAT(card, HasSubstr(shown));
   }
+}
+
+TEST_F(CardTemplate, SaysHowItIsLoaded) {
+  Compression m;
+  m.spec.model_uri = "file:///c/models--org--a: b/snapshots/abc";
+  std::string card = RenderMarkdown(kCardTemplate, DataOf(m));
+  EXPECT_EQ(card.rfind("---\nbase_model: \"org/a: b\"\n", 0), 0u) << card;
+  for (const char* shown :
+       {"# org/a: b, 80 %", "AutoTokenizer.from_pretrained(path, trust_remote_code=True)\n",
+        "AutoModelForCausalLM.from_pretrained(path, trust_remote_code=True)\n```\n",
+        "`vllm serve path/to/this/directory --trust-remote-code`. For",
+        "`target_modules=\"all-linear\"`"}) {
+    EXPECT_THAT(card, HasSubstr(shown));
+  }
+  EXPECT_THAT(card, Not(HasSubstr("SentencePiece")));
+  m.spec.encoding = Encoding::kPivoted;
+  card = RenderMarkdown(kCardTemplate, DataOf(m));
+  EXPECT_THAT(card, HasSubstr("--trust-remote-code`, in one process"));
+  m.spec.output_format = OutputFormat::kDense;
+  m.spec.model_uri = "/models/plain-directory";
+  card = RenderMarkdown(kCardTemplate, DataOf(m));
+  EXPECT_THAT(card, HasSubstr("AutoTokenizer.from_pretrained(path)\n"));
+  for (const char* left_out : {"trust_remote_code", "vllm", "PEFT", "base_model"}) {
+    EXPECT_THAT(card, Not(HasSubstr(left_out)));
+  }
+}
+
+// The time that reading the texts took was once published as a speed.
+TEST_F(CardTemplate, HasNoSpeedThatWasNotAskedFor) {
+  Compression m;
+  m.artifact.figures.throughputs.clear();
+  m.artifact.figures.perplexities[0].seconds = m.job.before.perplexities[0].seconds = 3;
+  EXPECT_THAT(RenderMarkdown(kCardTemplate, DataOf(m)), Not(HasSubstr("prefill")));
+}
+
+TEST_F(CardTemplate, CallsADestroyedModelSo) {
+  Compression m;
+  m.artifact.warnings = {"destroyed: wikitext: perplexity 12.25 → 4.9e+04"};
+  m.artifact.verdict =
+      Verdict{false, {"wikitext: perplexity 12.25 → 4.9e+04, more than 10 % higher"}};
+  const std::string card = RenderMarkdown(kCardTemplate, DataOf(m));
+  EXPECT_THAT(card, HasSubstr("\n\n> ✗ destroyed: wikitext: perplexity 12.25 → 4.9e+04\n"));
+  EXPECT_THAT(card, HasSubstr("\n\n> ✗ Rejected by its own job's threshold: wikitext: perplexity"));
 }
 
 TEST_F(CardTemplate, EscapesNames) {
@@ -207,7 +273,6 @@ TEST_F(CardTemplate, EscapesNames) {
   m.artifact.matrices[0].name = evil;
   m.artifact.matrices[0].relative_loss = 1;
   const std::string card = RenderMarkdown(kCardTemplate, DataOf(m));
-  EXPECT_THAT(card, HasSubstr("\nbase_model: \"a`b|c # <script>[x](y)\xef\xbf\xbd\"\n"));
   EXPECT_THAT(card, HasSubstr("\n# a\\`b\\|c # \\<script>\\[x\\](y)\xef\xbf\xbd, 80 %"));
   EXPECT_THAT(card, HasSubstr("Made from ``a`b|c # <script>[x](y)\xef\xbf\xbd`` by"));
   EXPECT_THAT(card, HasSubstr("| a\\`b\\|c # \\<script>\\[x\\](y)\xef\xbf\xbd (4 windows"));

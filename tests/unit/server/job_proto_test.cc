@@ -44,6 +44,62 @@ TEST(JobProtoTest, SpeedIsTold) {
             "peak_memory_bytes: 123 seconds: 1.5");
 }
 
+TEST(JobProtoTest, ComparisonsAndRecordsAreTold) {
+  CompressResult result;
+  ArtifactResult& artifact = result.artifacts.emplace_back();
+  artifact.comparisons = {{"wiki", Comparison::kPerplexityMetric, 10, 12, 0.2, 0.01, 0.1, false},
+                          {"piqa", "acc", 0.5, 0.5, 0, -1, {}, true}};
+  artifact.verdict = Verdict{false, {"wiki: worse"}, {"piqa: doubtful"}};
+  artifact.warnings = {"destroyed"};
+  PerplexityResult& text = artifact.figures.perplexities.emplace_back();
+  text.seq_len = 64;
+  text.data = {"/t", "ab", 7};
+  text.log_std_error = 0.5;
+  artifact.figures.tasks = {{"piqa", "piqa", {}, 3}};
+  artifact.figures.tasks[0].data = {{"/q", "cd", 8}};
+  artifact.figures.tasks[0].num_fewshot = 5;
+  EXPECT_EQ(ToProto(result).artifacts(0).ShortDebugString(),
+            "perplexities { seq_len: 64 data { uri: \"/t\" sha256: \"ab\" bytes: 7 } "
+            "log_std_error: 0.5 } tasks { name: \"piqa\" task: \"piqa\" items: 3 "
+            "data { uri: \"/q\" sha256: \"cd\" bytes: 8 } num_fewshot: 5 } "
+            "comparisons { name: \"wiki\" metric: \"perplexity\" baseline: 10 value: 12 "
+            "change: 0.2 std_error: 0.01 limit: 0.1 } "
+            "comparisons { name: \"piqa\" metric: \"acc\" baseline: 0.5 value: 0.5 "
+            "accepted: true } "
+            "verdict { regressions: \"wiki: worse\" warnings: \"piqa: doubtful\" } "
+            "warnings: \"destroyed\"");
+}
+
+TEST(JobProtoTest, AFailedJobShowsTheFiguresThatAreWhy) {
+  CompressResult result;
+  result.parameters = 7;
+  result.artifacts.resize(2);
+  result.artifacts[1].uri = "file:///a";
+  Job job;
+  job.state = JobState::kFailed;
+  job.result = ToProto(result).SerializeAsString();
+  const v1::Job message = ToProto(job);
+  EXPECT_EQ(message.compress_model_result().parameters(), 7);
+  ASSERT_EQ(message.artifact_uris_size(), 1) << "nothing was published of the first";
+  EXPECT_EQ(message.artifact_uris(0), "file:///a");
+  job.result.clear();
+  EXPECT_FALSE(ToProto(job).has_compress_model_result());
+}
+
+TEST(JobProtoTest, AJobThatHasEndedHasNoTimeLeft) {
+  ProgressEvent progress;
+  progress.percent = 66;
+  progress.eta_seconds = 5;
+  Job job;
+  job.progress = ToProto(progress).SerializeAsString();
+  job.state = JobState::kRunning;
+  EXPECT_TRUE(ToProto(job).progress().has_eta());
+  job.state = JobState::kSucceeded;
+  EXPECT_FALSE(ToProto(job).progress().has_eta());
+  job.progress.clear();
+  EXPECT_FALSE(ToProto(job).has_progress());
+}
+
 TEST(JobProtoTest, UnreadableBytesInTheStoreAreNoCrash) {
   Job job;
   job.id = "a";

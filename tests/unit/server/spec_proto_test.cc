@@ -294,6 +294,30 @@ TEST_F(SpecProtoTest, EqualRatiosAreRefusedAndNamesFollowTheRatios) {
   EXPECT_THAT(std::string(Resolve().message()), HasSubstr("keep_ratios: no two may be equal"));
 }
 
+TEST_F(SpecProtoTest, AGateOnACompressionNeedsSomethingToLookAt) {
+  request_.set_keep_rejected(true);
+  EXPECT_THAT(std::string(Resolve().message()), HasSubstr("keep_rejected: needs a threshold"));
+  request_.mutable_threshold()->set_max_perplexity_increase(0.1);
+  ASSERT_TRUE(Resolve().ok()) << "what calibration leaves is measured";
+  const auto spec = ToSpec(request_, *store_, "");
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(spec->threshold.max_perplexity_increase, 0.1);
+  EXPECT_FALSE(spec->threshold.max_accuracy_drop.has_value());
+  EXPECT_TRUE(spec->keep_rejected);
+  request_.mutable_threshold()->set_max_accuracy_drop(0.1);
+  EXPECT_THAT(std::string(Resolve().message()), HasSubstr("threshold.max_accuracy_drop"));
+  request_.mutable_threshold()->clear_max_accuracy_drop();
+  request_.mutable_threshold()->set_max_perplexity_increase(-1);
+  EXPECT_THAT(std::string(Resolve().message()), HasSubstr("threshold.max_perplexity_increase"));
+  request_.mutable_threshold()->set_max_perplexity_increase(0.1);
+  request_.mutable_evaluation()->set_disabled(true);
+  EXPECT_THAT(std::string(Resolve().message()), HasSubstr("threshold: needs an evaluation"));
+  request_.mutable_evaluation()->clear_disabled();
+  request_.mutable_calibration()->clear_text();
+  request_.mutable_calibration()->add_sources()->set_model_samples(true);
+  EXPECT_THAT(std::string(Resolve().message()), HasSubstr("there is no text to compare"));
+}
+
 TEST_F(SpecProtoTest, AGateNeedsSomethingToLookAt) {
   v1::EvaluateRequest request;
   request.set_model(model_);

@@ -124,6 +124,35 @@ TEST_F(SubmitTest, EvaluateAgainstABaseline) {
       threshold { max_accuracy_drop: 0.02 max_perplexity_increase: 0.1 } output_uri: 'out')");
 }
 
+TEST_F(SubmitTest, CompressMayHaveAGate) {
+  ASSERT_EQ(Run(With(kCompress, {"--max_accuracy_drop=0.02", "--max_perplexity_increase=0.1",
+                                 "--keep_rejected"}))
+                .exit_status,
+            kExitOk);
+  const v1::CompressModelRequest& request = script().compress_requests.at(0);
+  EXPECT_EQ(request.threshold().max_accuracy_drop(), 0.02);
+  EXPECT_EQ(request.threshold().max_perplexity_increase(), 0.1);
+  EXPECT_TRUE(request.keep_rejected());
+  ASSERT_EQ(Run(kCompress).exit_status, kExitOk);
+  EXPECT_FALSE(script().compress_requests.at(1).has_threshold());
+  EXPECT_EQ(Run(With(kCompress, {"--no_evaluation", "--max_perplexity_increase=0.1"})).exit_status,
+            kExitUsage);
+}
+
+TEST_F(SubmitTest, ARejectedCompressionExitsAsARejectedEvaluation) {
+  script().submitted.set_state(v1::JOB_STATE_FAILED);
+  script().submitted.mutable_error()->set_reason("REGRESSED");
+  script().submitted.mutable_error()->set_message("keep ratio 0.2: perplexity");
+  v1::CompressModelResult& result = *script().submitted.mutable_compress_model_result();
+  v1::ArtifactResult& artifact = *result.add_artifacts();
+  artifact.set_keep_ratio(0.2);
+  artifact.mutable_verdict()->add_regressions("wiki: perplexity 5 → 500");
+  const Ran ran = Run(With(kCompress, {"--watch"}));
+  EXPECT_EQ(ran.exit_status, kExitRegressed);
+  EXPECT_THAT(ran.out, HasSubstr("failed: keep ratio 0.2: perplexity (REGRESSED)\n"));
+  EXPECT_THAT(ran.out, HasSubstr("keep 0.2: REJECTED\n  wiki: perplexity 5 → 500\n"));
+}
+
 TEST_F(SubmitTest, MissingAndContradictingFlagsAreUsageErrors) {
   const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
       {{"compress", "--keep_ratio=0.8", "--calibration=/c"}, "--model"},

@@ -4,6 +4,7 @@
 #include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
 #include "client/cli/command.h"
 #include "client/cli/follow.h"
 #include "client/cli/format.h"
@@ -104,12 +105,13 @@ TEST(TextOutputTest, SummaryOfAnEvaluation) {
   const std::string text = JobSummary(Parse<v1::Job>(R"(
       name: 'jobs/8' state: JOB_STATE_SUCCEEDED evaluate_result { model { parameters: 1000 weight_bytes: 2000
         perplexities { name: 'wiki' perplexity: 21.5 windows: 16 predicted_tokens: 8176
-                       tokens_per_second: 1234.5 seconds: 6.6 } }
+                       tokens_per_second: 1234.5 seconds: 6.6 log_std_error: 0.1 } }
         report_uri: 'file:///r' })"));
   EXPECT_THAT(text, HasSubstr("1,000 parameters, 2.00 kB\n"));
-  EXPECT_THAT(text, HasSubstr("wiki       21.50       16          8,176      1234  6.6s\n"));
+  EXPECT_THAT(text, HasSubstr("text    perplexity  windows  tokens scored  time\n"
+                              "wiki  21.50 ± 2.15       16          8,176  6.6s\n"));
   EXPECT_THAT(text, HasSubstr("report: file:///r\n"));
-  EXPECT_THAT(text, Not(HasSubstr("accepted")));
+  EXPECT_THAT(text, Not(HasSubstr("ACCEPTED")));
 }
 
 TEST(TextOutputTest, AnEvaluationBesideItsBaseline) {
@@ -123,15 +125,32 @@ TEST(TextOutputTest, AnEvaluationBesideItsBaseline) {
           tasks { name: 'obqa' task: 'openbookqa' items: 500
                   metrics { name: 'acc' value: 0.19 std_error: 0.018 }
                   metrics { name: 'acc_norm' value: 0.32 } } }
-        verdict { accepted: false regressions: 'obqa: acc fell' } })");
+        verdict { accepted: false regressions: 'obqa: acc fell' warnings: 'obqa: doubtful' }
+        comparisons { name: 'wiki' metric: 'perplexity' baseline: 20 value: 30 change: 0.5
+                      std_error: 0.012 limit: 0.6 accepted: true }
+        comparisons { name: 'obqa' metric: 'acc' baseline: 0.19 value: 0.15 change: -0.04
+                      std_error: 0.016 limit: 0.02 }
+        comparisons { name: 'obqa' metric: 'acc_norm' baseline: 0.32 value: 0.3 change: -0.02
+                      accepted: true }
+        warnings: 'destroyed: wiki' })");
   const std::string text = JobSummary(job);
+  EXPECT_THAT(text, HasSubstr("jobs/8 succeeded\n\n"
+                              "REJECTED: 1 of 2 figures\n"
+                              "  obqa: acc fell\n"
+                              "warning: obqa: doubtful\n"
+                              "warning: destroyed: wiki\n\n"
+                              "800 parameters"));
+  EXPECT_THAT(text,
+              HasSubstr("figure  metric      baseline  after  change ± error    limit\n"
+                        "wiki    perplexity     20.00  30.00  +50 % ± 1.2 %     +60 %\n"
+                        "obqa    acc            0.190  0.150  -0.040 ± 0.016    -0.02  REJECTED\n"
+                        "obqa    acc_norm       0.320  0.300  -0.020            -\n"));
   EXPECT_THAT(text, HasSubstr("800 parameters, 1.60 kB (baseline: 1,000 parameters, 2.00 kB)\n"));
   EXPECT_THAT(text, HasSubstr("wiki  baseline       20.00"));
   EXPECT_THAT(text, HasSubstr("wiki  this           30.00"));
   EXPECT_THAT(text, HasSubstr("task  items  metric         baseline           this\n"));
   EXPECT_THAT(text, HasSubstr("obqa    500  acc       0.190 ± 0.018  0.150 ± 0.016\n"));
   EXPECT_THAT(text, HasSubstr("obqa    500  acc_norm          0.320          0.300\n"));
-  EXPECT_THAT(text, HasSubstr("\nregression:\n  obqa: acc fell\n"));
   EXPECT_EQ(ExitStatusOf(job), kExitRegressed);
 }
 
@@ -144,40 +163,61 @@ TEST(TextOutputTest, TasksOfACompressionStandBesideThoseOfTheDenseModel) {
   EXPECT_THAT(text, HasSubstr("piqa      9  acc     0.500     0.400\n"));
 }
 
-TEST(TextOutputTest, SpeedStandsBesideTheBaselines) {
-  const std::string figures = R"(
-      throughputs { batch_size: 1 prompt_tokens: 512 new_tokens: 32 repetitions: 3
-        prefill_tokens_per_second: %s decode_tokens_per_second: 40 peak_memory_bytes: 600000000 }
-      throughputs { batch_size: 8 prompt_tokens: 512 new_tokens: 32 repetitions: 3
-        prefill_tokens_per_second: 1500 decode_tokens_per_second: %s peak_memory_bytes: 700000000 })";
-  const auto with = [&figures](const std::string& prefill, const std::string& decode) {
-    std::string text = figures;
-    text.replace(text.find("%s"), 2, prefill);
-    return text.replace(text.find("%s"), 2, decode);
+// As if every round had been within a hundredth of the median, but for decode of the second batch
+// size.
+std::string SpeedOf(double prefill, double decode) {
+  const auto rate = [](const char* name, double median, double factor) {
+    return absl::StrCat(name, "_tokens_per_second: ", median, " least_", name,
+                        "_tokens_per_second: ", median / factor, " largest_", name,
+                        "_tokens_per_second: ", median * factor, " ");
   };
+  return absl::StrCat(
+      "throughputs { batch_size: 1 prompt_tokens: 512 new_tokens: 32 repetitions: 3 ",
+      rate("prefill", prefill, 1.01), rate("decode", 40, 1.01),
+      "peak_memory_bytes: 600000000 } throughputs { batch_size: 8 prompt_tokens: "
+      "512 new_tokens: 32 repetitions: 3 ",
+      rate("prefill", 1500, 1.01), rate("decode", decode, 2), "peak_memory_bytes: 700000000 }");
+}
+
+TEST(TextOutputTest, SpeedStandsBesideTheBaselines) {
   const std::string own =
       "name: 'jobs/8' state: JOB_STATE_SUCCEEDED evaluate_result { peak_device_bytes: "
       "1500000000 model { " +
-      with("1200", "333") + " }";
+      SpeedOf(1200, 333) + " }";
   const std::string beside =
-      JobSummary(Parse<v1::Job>(own + "baseline { " + with("1000", "222") + " } }"));
+      JobSummary(Parse<v1::Job>(own + "baseline { " + SpeedOf(1000, 222) + " } }"));
   EXPECT_THAT(beside, HasSubstr("(on the device 1.50 GB)"));
-  EXPECT_THAT(
-      beside,
-      HasSubstr("batch  model     prefill tokens/s          decode tokens/s          peak memory\n"
-                "    1  baseline              1000                       40             600.0 MB\n"
-                "    1  this                  1200  × 1.20               40  × 1.00     600.0 MB\n"
-                "    8  baseline              1500                      222             700.0 MB\n"
-                "    8  this                  1500  × 1.00              333  × 1.50     700.0 MB\n"
-                "(prompts of 512 tokens, 32 new ones each; medians of 3)\n"));
+  for (const char* shown :
+       {"1000 (990 to 1010)", "1200 (1188 to 1212)    × 1.2", "40 (39.6 to 40.4)",
+        "alike: × 0.98 to × 1.02", "333 (166 to 666)   unsteady: × 0.375 to × 6",
+        "(prompts of 512 tokens, 32 new ones each; medians of 3 rounds, with the least and the "
+        "largest)\n"}) {
+    EXPECT_THAT(beside, HasSubstr(shown));
+  }
   const std::string alone = JobSummary(Parse<v1::Job>(own + "}"));
-  EXPECT_THAT(alone, HasSubstr("batch  prefill tokens/s  decode tokens/s  peak memory\n"
-                               "    1              1200               40     600.0 MB\n"));
+  EXPECT_THAT(alone, HasSubstr("batch  prefill tokens/s     decode tokens/s    peak memory\n"));
+  EXPECT_THAT(alone, Not(HasSubstr("×")));
   const std::string compressed = JobSummary(Parse<v1::Job>(
-      "name: 'jobs/8' state: JOB_STATE_SUCCEEDED compress_model_result { " + with("1000", "222") +
-      " artifacts { keep_ratio: 0.8 " + with("1300", "0.25") + "} }"));
-  EXPECT_THAT(compressed, HasSubstr("    1  keep 0.8              1300  × 1.30"));
-  EXPECT_THAT(compressed, HasSubstr("  0.25  × 0.00"));
+      "name: 'jobs/8' state: JOB_STATE_SUCCEEDED compress_model_result { " + SpeedOf(1000, 222) +
+      " artifacts { keep_ratio: 0.8 " + SpeedOf(1300, 0.25) + "} }"));
+  EXPECT_THAT(compressed, HasSubstr("1300 (1287 to 1313)    × 1.3"));
+}
+
+TEST(TextOutputTest, ChangesOfACompressionHaveTheirErrors) {
+  const std::string text = JobSummary(Parse<v1::Job>(R"(
+      name: 'jobs/8' state: JOB_STATE_SUCCEEDED compress_model_result {
+        perplexities { name: 'wiki' perplexity: 5 }
+        artifacts { keep_ratio: 0.8 perplexities { name: 'wiki' perplexity: 5.5 }
+          comparisons { name: 'wiki' metric: 'perplexity' baseline: 5 value: 5.5 change: 0.1
+                        std_error: 0.005 accepted: true } }
+        artifacts { keep_ratio: 0.1 perplexities { name: 'wiki' perplexity: 5000 }
+          comparisons { name: 'wiki' metric: 'perplexity' baseline: 5 value: 5000 change: 999
+                        std_error: 50 accepted: true }
+          warnings: 'destroyed: wiki' } })"));
+  EXPECT_THAT(text, HasSubstr("succeeded\n\nwarning: keep 0.1: destroyed: wiki\n\nkeep ratio"));
+  EXPECT_THAT(text, HasSubstr("model     figure  metric      dense  after  change ± error\n"
+                              "keep 0.8  wiki    perplexity   5.00   5.50  +10 % ± 0.5 %\n"));
+  EXPECT_THAT(text, HasSubstr("× 1000 ± 50"));
 }
 
 TEST(TextOutputTest, DetailsOfAJobThatRuns) {

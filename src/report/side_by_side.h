@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "job/result.h"
+#include "job/spec.h"
 #include "report/template.h"
 
 namespace svdllm {
@@ -13,13 +15,17 @@ namespace svdllm {
 Data SizeData(std::string (*text)(int64_t), int64_t before, int64_t after);
 
 // A model before and after, or a baseline and a model. Where there is one model only, before_name
-// is null and before has no figures. The figures outlive the comparison.
-struct Comparison {
+// is null and before has no figures. The figures outlive it.
+struct SideBySide {
   const char *before_name, *after_name;
   const Figures &before, &after;
+  const std::vector<Comparison>& comparisons;
 };
 
 // For the partial "measured": before_name, after_name, perplexity, tasks, speed.
-void SetMeasured(const Comparison& comparison, Data& page);
+void SetMeasured(const SideBySide& pair, Data& page);
+
+// For the partial "sources": what was read for the figures, how much of it, and how. sources.
+void SetSources(const MeasureSpec& measure, const Figures& figures, Data& page);
 
 }  // namespace svdllm

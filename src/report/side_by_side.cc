@@ -1,4 +1,4 @@
-#include "report/comparison.h"
+#include "report/side_by_side.h"
 
 #include <fmt/format.h>
 
@@ -7,6 +7,8 @@
 
 #include "base/format.h"
 #include "report/charts.h"
+#include "report/damage.h"
+#include "report/names.h"
 
 namespace svdllm {
 namespace {
@@ -18,39 +20,53 @@ struct Range {
   double low = 0, high = 0;
 };
 
-Range PerplexityRange(const Comparison& c) {
+// Of the logarithm.
+double HalfWidth(const PerplexityResult& p) {
+  return p.log_std_error > 0 ? kInterval * p.log_std_error : 0;
+}
+
+// How a figure changed, and how bad that is.
+Data ChangeData(const SideBySide& c, const std::string& name, const std::string& metric) {
+  const Comparison* const found = FindComparison(c.comparisons, name, metric);
+  if (found == nullptr) return DataObject{{"text", "–"}, {"damage", ""}, {"rejected", false}};
+  return DataObject{{"text", ChangeText(*found)},
+                    {"damage", DamageClass(DamageOf(*found))},
+                    {"rejected", !found->accepted}};
+}
+
+Range PerplexityRange(const SideBySide& c) {
   Range range{INFINITY, 0};
   for (const auto* list : {&c.before.perplexities, &c.after.perplexities}) {
     for (const PerplexityResult& p : *list) {
       if (!std::isfinite(p.perplexity) || p.perplexity <= 0) continue;
-      range.low = std::min(range.low, p.perplexity);
-      range.high = std::max(range.high, p.perplexity);
+      range.low = std::min(range.low, p.perplexity * std::exp(-HalfWidth(p)));
+      range.high = std::max(range.high, p.perplexity * std::exp(HalfWidth(p)));
     }
   }
   if (range.high <= 0) range = {1, 1};
   return {range.low / 1.05, range.high * 1.05};
 }
 
-Data PerplexityRow(const Comparison& c, const PerplexityResult& after, const Range& range) {
+Data PerplexityRow(const SideBySide& c, const PerplexityResult& after, const Range& range) {
   const PerplexityResult* before = FindNamed(c.before.perplexities, after.name);
   std::vector<Dot> dots;
   std::string label = after.name + ": ";
   if (before) {
-    dots.push_back({std::log(before->perplexity), 0, false});
-    label += std::string(c.before_name) + " " + Number(before->perplexity) + ", ";
+    dots.push_back({std::log(before->perplexity), HalfWidth(*before), false});
+    label += std::string(c.before_name) + " " + WithError(*before) + ", ";
   }
-  dots.push_back({std::log(after.perplexity), 0, true});
-  label += std::string(c.after_name) + " " + Number(after.perplexity);
+  dots.push_back({std::log(after.perplexity), HalfWidth(after), true});
+  label += std::string(c.after_name) + " " + WithError(after);
   return DataObject{{"name", after.name},
                     {"held_out", after.held_out},
                     {"windows", fmt::to_string(after.windows)},
                     {"plot", DotRow(dots, std::log(range.low), std::log(range.high), label)},
-                    {"before", before ? Number(before->perplexity) : "–"},
-                    {"after", Number(after.perplexity)},
-                    {"ratio", before ? "× " + Number(after.perplexity / before->perplexity) : "–"}};
+                    {"before", before ? WithError(*before) : "–"},
+                    {"after", WithError(after)},
+                    {"change", ChangeData(c, after.name, Comparison::kPerplexityMetric)}};
 }
 
-Data PerplexityData(const Comparison& c) {
+Data PerplexityData(const SideBySide& c) {
   if (c.after.perplexities.empty()) return Nothing();
   const Range range = PerplexityRange(c);
   DataList rows;
@@ -83,7 +99,7 @@ std::string WithError(const TaskMetric& metric) {
 }
 
 // Of the shares with their intervals, rounded outwards to tenths.
-Range ShareRange(const Comparison& c) {
+Range ShareRange(const SideBySide& c) {
   Range range{1, 0};
   for (const auto* list : {&c.before.tasks, &c.after.tasks}) {
     for (const TaskResult& task : *list) {
@@ -100,7 +116,7 @@ Range ShareRange(const Comparison& c) {
 }
 
 // before is null where the other model has no such metric.
-Data MetricRow(const Comparison& c, const TaskResult& task, const TaskMetric& after,
+Data MetricRow(const SideBySide& c, const TaskResult& task, const TaskMetric& after,
                const TaskMetric* before, const Range& range) {
   std::vector<Dot> dots;
   std::string label = task.name + " " + after.name + ": ";
@@ -111,20 +127,17 @@ Data MetricRow(const Comparison& c, const TaskResult& task, const TaskMetric& af
   dots.push_back({after.value, HalfWidth(after), true});
   label += std::string(c.after_name) + " " + WithError(after);
   const bool first = &after == &task.metrics.front();
-  const Data heading =
-      first ? Data(DataObject{{"name", task.name}, {"items", fmt::to_string(task.items)}})
-            : Nothing();
-  return DataObject{{"task", heading},
+  return DataObject{{"name", task.name},
+                    {"items", fmt::to_string(task.items)},
+                    {"repeats", !first},
                     {"metric", after.name},
                     {"plot", IsShare(after) ? DotRow(dots, range.low, range.high, label) : ""},
                     {"before", before ? WithError(*before) : "–"},
                     {"after", WithError(after)},
-                    {"change", before ? fmt::format("{:+.{}f}", after.value - before->value,
-                                                    IsShare(after) ? 4 : 2)
-                                      : "–"}};
+                    {"change", ChangeData(c, task.name, after.name)}};
 }
 
-Data TaskData(const Comparison& c) {
+Data TaskData(const SideBySide& c) {
   if (c.after.tasks.empty()) return Nothing();
   const Range range = ShareRange(c);
   DataList rows;
@@ -142,6 +155,8 @@ Data TaskData(const Comparison& c) {
 
 std::string Ratio(double before, double after) { return "× " + Number(after / before, 3); }
 
+RateSpread SpreadOf(const RateSummary& rate) { return {rate.median, rate.least, rate.largest}; }
+
 Data RateData(const ThroughputResult* before, const ThroughputResult& after,
               RateSummary ThroughputResult::*rate) {
   const auto one = [rate](const ThroughputResult* t) {
@@ -152,10 +167,12 @@ Data RateData(const ThroughputResult* before, const ThroughputResult& after,
   };
   return DataObject{{"before", one(before)},
                     {"after", one(&after)},
-                    {"ratio", before ? Ratio((before->*rate).median, (after.*rate).median) : "–"}};
+                    {"ratio", before ? SpeedRatio(SpreadOf(before->*rate), SpreadOf(after.*rate),
+                                                  after.repetitions)
+                                     : "–"}};
 }
 
-Data SpeedData(const Comparison& c) {
+Data SpeedData(const SideBySide& c) {
   if (c.after.throughputs.empty()) return Nothing();
   DataList batches;
   for (const ThroughputResult& after : c.after.throughputs) {
@@ -181,6 +198,17 @@ Data SpeedData(const Comparison& c) {
                     {"batches", batches}};
 }
 
+// "valid.jsonl (1.20 MB, SHA-256 0a1b2c3d4e5f…)"
+std::string FileText(const DataFile& file) {
+  if (file.sha256.empty()) return "a file that is not recorded";
+  return fmt::format("{} ({}, SHA-256 {}…)", BaseName(file.uri), Bytes(file.bytes),
+                     file.sha256.substr(0, 12));
+}
+
+std::string LimitText(int64_t limit) {
+  return limit > 0 ? fmt::format(", limited to {}", limit) : "";
+}
+
 }  // namespace
 
 Data SizeData(std::string (*text)(int64_t), int64_t before, int64_t after) {
@@ -189,12 +217,36 @@ Data SizeData(std::string (*text)(int64_t), int64_t before, int64_t after) {
                     {"change", Change(static_cast<double>(before), static_cast<double>(after))}};
 }
 
-void SetMeasured(const Comparison& comparison, Data& page) {
-  page["before_name"] = comparison.before_name ? Data(comparison.before_name) : Nothing();
-  page["after_name"] = comparison.after_name;
-  page["perplexity"] = PerplexityData(comparison);
-  page["tasks"] = TaskData(comparison);
-  page["speed"] = SpeedData(comparison);
+void SetMeasured(const SideBySide& pair, Data& page) {
+  page["before_name"] = pair.before_name ? Data(pair.before_name) : Nothing();
+  page["after_name"] = pair.after_name;
+  page["perplexity"] = PerplexityData(pair);
+  page["tasks"] = TaskData(pair);
+  page["speed"] = SpeedData(pair);
+}
+
+void SetSources(const MeasureSpec& measure, const Figures& figures, Data& page) {
+  DataList sources;
+  for (const PerplexityResult& p : figures.perplexities) {
+    const PerplexitySpec* const spec = FindNamed(measure.texts, p.name);
+    std::string text = fmt::format("{}: {} windows of up to {} tokens, {} tokens predicted",
+                                   FileText(p.data), p.windows, p.seq_len, p.predicted_tokens);
+    if (p.held_out) text += ", which calibration did not use";
+    if (spec != nullptr) {
+      text += ", packing " + PackingName(spec->text.packing) + LimitText(spec->limit);
+    }
+    sources.push_back(DataObject{{"name", p.name}, {"text", text}});
+  }
+  for (const TaskResult& task : figures.tasks) {
+    const TaskSpec* const spec = FindNamed(measure.tasks, task.name);
+    std::string text;
+    for (const DataFile& file : task.data) text += (text.empty() ? "" : ", ") + FileText(file);
+    text += fmt::format("{}{} questions, {} examples in front", text.empty() ? "" : ": ",
+                        task.items, task.num_fewshot);
+    if (spec != nullptr) text += LimitText(spec->limit);
+    sources.push_back(DataObject{{"name", task.name + " (" + task.task + ")"}, {"text", text}});
+  }
+  page["sources"] = sources;
 }
 
 }  // namespace svdllm
