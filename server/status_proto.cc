@@ -14,16 +14,6 @@ constexpr size_t kMaxFieldBytes = 128;
 constexpr size_t kMaxDescriptionBytes = 512;
 constexpr size_t kMoreBytes = 32;  // "; and 12345 more"
 
-// The text as valid UTF-8 of at most so many bytes.
-std::string Shortened(const std::string& text, size_t most) {
-  constexpr std::string_view kDots = "…";
-  std::string valid = ToValidUtf8(text.substr(0, most + 1));
-  if (valid.size() <= most) return valid;
-  size_t end = most - kDots.size();
-  while (end > 0 && (static_cast<unsigned char>(valid[end]) & 0xc0) == 0x80) --end;
-  return valid.substr(0, end).append(kDots);
-}
-
 // A check below the API says "calibration.seq_len: why": the field is what stands before the colon.
 void AddViolationFromMessage(const std::string& message, google::rpc::BadRequest& bad_request) {
   const size_t colon = message.find(": ");
