@@ -69,6 +69,7 @@ struct Job {
   int64_t end_ms = 0;
   int64_t timeout_ms = 0;  // from start_ms; 0: none
   int64_t last_sequence = 0;
+  int64_t queue_position = 0;  // QUEUED only: 1 for the one that is claimed first
   std::string request;
   std::string progress;  // payload of the latest progress event of this attempt
   std::string result;
