@@ -70,7 +70,7 @@ void Supervisor::Run() {
       const bool stopping = stopping_;
       lock.unlock();
       Log(stopping ? LogLevel::kInfo : LogLevel::kError, "worker ended",
-          {{"worker", worker_id}, {"pid", std::to_string(pid)}, {"how", end.how}});
+          {{"worker", worker_id}, {"pid", pid}, {"how", end.how}});
       ReleaseJobs(worker_id, end);
     }
     if (std::chrono::steady_clock::now() - started > kLongestPause) pause = kFirstPause;
@@ -111,7 +111,7 @@ pid_t Supervisor::Spawn(const std::string& worker_id) {
     return 0;
   }
   pid_ = pid;
-  Log(LogLevel::kInfo, "worker started", {{"worker", worker_id}, {"pid", std::to_string(pid)}});
+  Log(LogLevel::kInfo, "worker started", {{"worker", worker_id}, {"pid", pid}});
   return pid;
 }
 

@@ -11,8 +11,8 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "base/suggest.h"
 #include "client/cli/format.h"
-#include "client/cli/suggest.h"
 
 namespace svdllm::cli {
 namespace {
