@@ -22,6 +22,7 @@
 #include "metrics/store_collector.h"
 #include "server/compression_service.h"
 #include "server/http_server.h"
+#include "server/reflection.h"
 
 namespace svdllm {
 namespace {
@@ -31,6 +32,7 @@ using std::chrono::milliseconds;
 constexpr milliseconds kLeaseCheck(1000);
 constexpr int kReadyChecks = 5;  // lease checks between two readiness checks
 constexpr milliseconds kShutdownPatience(2000);
+constexpr char kService[] = "svdllm.v1.CompressionService";
 
 // Resident memory of a process; 0 where it is gone.
 double ResidentBytes(const std::string& process) {
@@ -68,6 +70,8 @@ class ApiServerImpl final : public ApiServer {
         hub_(store),
         rpc_metrics_(registry_),
         service_(api_, store, hub_, rpc_metrics_),
+        reflection_({kService, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
+                     "grpc.reflection.v1alpha.ServerReflection"}),
         collector_([this](StoreSample& sample) { return Sample(sample); }),
         device_collector_(Watched(engine.devices), options.nvml_library) {
     memory_ = &prometheus::BuildGauge()
@@ -76,7 +80,7 @@ class ApiServerImpl final : public ApiServer {
                    .Register(registry_);
     watchers_ = &prometheus::BuildGauge()
                      .Name(kWatchers)
-                     .Help("Open WatchJob streams.")
+                     .Help("Open WatchJob streams and WaitJob calls.")
                      .Register(registry_)
                      .Add({});
     restarts_ = &prometheus::BuildCounter()
@@ -115,6 +119,7 @@ class ApiServerImpl final : public ApiServer {
   WatchHub hub_;
   RpcMetrics rpc_metrics_;
   CompressionService service_;
+  ReflectionService reflection_;
   StoreCollector collector_;
   DeviceCollector device_collector_;
   prometheus::Family<prometheus::Gauge>* memory_ = nullptr;
@@ -137,6 +142,7 @@ absl::Status ApiServerImpl::Listen() {
   grpc::ServerBuilder builder;
   builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port_);
   builder.RegisterService(&service_);
+  builder.RegisterService(&reflection_);
   builder.SetMaxReceiveMessageSize(static_cast<int>(options_.max_request_bytes));
   builder.SetMaxSendMessageSize(64 << 20);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a taken port is an error, not shared
@@ -166,6 +172,7 @@ absl::Status ApiServerImpl::Listen() {
              {"/readyz", [this] { return Ready(); }}}));
   }
   SetHealth("liveness", true);
+  SetHealth(kService, true);
   SetHealth("readiness", CheckReady().ok());
   maintenance_ = std::thread([this] { Maintain(); });
   return absl::OkStatus();
@@ -231,7 +238,7 @@ void ApiServerImpl::Maintain() {
     if (!expired.ok()) {
       Log(LogLevel::kWarning, "leases not checked", {{"error", expired.status().ToString()}});
     } else if (*expired > 0) {
-      Log(LogLevel::kWarning, "leases ran out", {{"count", std::to_string(*expired)}});
+      Log(LogLevel::kWarning, "leases ran out", {{"count", *expired}});
     }
     if (round % kReadyChecks == 0) SetHealth("readiness", CheckReady().ok());
     lock.lock();
@@ -242,6 +249,7 @@ void ApiServerImpl::SetNotReady() {
   draining_ = true;
   SetHealth("readiness", false);
   SetHealth("", false);
+  SetHealth(kService, false);
 }
 
 void ApiServerImpl::Shutdown() {
