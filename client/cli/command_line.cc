@@ -22,8 +22,9 @@ constexpr char kHelpOfHelp[] = "Explains a command and its flags; so does COMMAN
 
 constexpr char kExitStatuses[] =
     "Exit status: 0 done, and the job that was waited for succeeded; 1 that job failed or was\n"
-    "cancelled; 2 wrong usage; 3 the server could not be reached; 4 the server refused; 5 the\n"
-    "evaluation that was waited for found a regression; 130 Ctrl-C.\n";
+    "cancelled; 2 wrong usage; 3 the server could not be reached; 4 the server refused; 5 the job\n"
+    "that was waited for found more lost than its threshold allows; 6 the job had not ended when\n"
+    "the time of jobs wait was up; 130 Ctrl-C.\n";
 
 // The commands whose names begin with group ("jobs"), or all.
 std::string Overview(const std::vector<CommandSpec>& commands, const std::string& group) {
