@@ -90,6 +90,7 @@ class Tree {
 
   // Fills the line.
   void Parse(std::vector<std::string> arguments);
+  std::vector<DescribedCommand> Describe() const;
 
  private:
   struct Leaf {
@@ -235,6 +236,25 @@ void Tree::Parse(std::vector<std::string> arguments) {
   }
 }
 
+std::vector<DescribedCommand> Tree::Describe() const {
+  std::vector<DescribedCommand> described;
+  for (const CommandSpec& command : commands_) {
+    const auto leaf = std::find_if(leaves_.begin(), leaves_.end(), [&](const auto& entry) {
+      return entry.second.spec == &command;
+    });
+    DescribedCommand& added = described.emplace_back();
+    added.name = command.name;
+    for (const CLI::Option* option : leaf->first->get_options()) {
+      for (const std::string& name : option->get_lnames()) {
+        const bool is_switch = option->get_expected_max() == 0;
+        added.flags.push_back(
+            {name, is_switch ? "" : option->get_type_name(), option->get_description()});
+      }
+    }
+  }
+  return described;
+}
+
 // As CLI11 takes it: '-' in a flag's name counts as '_', and an empty value is an argument of its
 // own, since "--flag=" would have the next one for its value.
 void AddWords(std::string argument, std::vector<std::string>* words) {
@@ -250,6 +270,11 @@ void AddWords(std::string argument, std::vector<std::string>* words) {
 }
 
 }  // namespace
+
+std::vector<DescribedCommand> DescribeCommands(const std::vector<CommandSpec>& commands) {
+  CommandLine unused;
+  return Tree(commands, &unused).Describe();
+}
 
 CommandLine ParseCommandLine(const std::vector<CommandSpec>& commands,
                              const std::vector<std::string>& arguments) {

@@ -50,6 +50,7 @@ std::vector<CommandSpec> AllCommands();
 
 std::vector<CommandSpec> SubmitCommands();      // compress, evaluate
 std::vector<CommandSpec> JobCommands();         // jobs ..., server-info
+std::vector<CommandSpec> CompletionCommands();  // completion
 
 // Ends the command with kExitUsage.
 absl::Status UsageError(const std::string& message);
