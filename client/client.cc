@@ -21,9 +21,12 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kFirstPause{100};
 constexpr milliseconds kLongestPause{3000};
-// A stream that lasted this long was up, though it may have delivered nothing.
+// A stream, or a call that waits, that lasted this long was up, though it may have delivered
+// nothing.
 constexpr milliseconds kStreamWasUp{2000};
 constexpr milliseconds kConnectSoon{1000};
+// One WaitJob call: short enough for whatever lies between to let it live.
+constexpr milliseconds kLongestPoll{60'000};
 // A job of a big model lists thousands of matrices.
 constexpr int kMaxReceivedBytes = 64 << 20;
 
@@ -97,6 +100,11 @@ std::string NewRequestId() {
                           bytes[i]);
   }
   return text;
+}
+
+bool HasEnded(const v1::Job& job) {
+  return job.state() == v1::JOB_STATE_SUCCEEDED || job.state() == v1::JOB_STATE_FAILED ||
+         job.state() == v1::JOB_STATE_CANCELLED;
 }
 
 struct Client::Impl {
@@ -195,6 +203,18 @@ struct Client::Impl {
     return ToStatus(reader->Finish());
   }
 
+  absl::Status WaitOnce(const std::string& name, milliseconds timeout, v1::Job* job) const {
+    v1::WaitJobRequest request;
+    request.set_name(name);
+    request.mutable_timeout()->set_seconds(timeout.count() / 1000);
+    request.mutable_timeout()->set_nanos(static_cast<int32_t>(timeout.count() % 1000) * 1'000'000);
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + timeout + options.call_timeout);
+    std::stop_callback cancel(options.stop, [&] { context.TryCancel(); });
+    job->Clear();
+    return ToStatus(stub->WaitJob(&context, request, job));
+  }
+
   const std::string address;
   const ClientOptions options;
   const std::shared_ptr<grpc::Channel> channel;
@@ -248,6 +268,40 @@ absl::Status Client::DeleteJob(const std::string& name) {
 
 absl::StatusOr<v1::ServerInfo> Client::GetServerInfo() {
   return impl_->Call(&v1::CompressionService::Stub::GetServerInfo, v1::GetServerInfoRequest());
+}
+
+absl::StatusOr<v1::Job> Client::Wait(const std::string& name, milliseconds timeout) {
+  const ClientOptions& options = impl_->options;
+  const Clock::time_point end = Clock::now() + timeout;
+  Clock::time_point give_up = Clock::now() + options.call_timeout;
+  Backoff backoff;
+  absl::Status last;
+  v1::Job job;
+  while (!options.stop.stop_requested()) {
+    const auto left = std::chrono::ceil<milliseconds>(end - Clock::now());
+    // At least 1 ms: 0 is the server's default.
+    const milliseconds poll = std::clamp(left, milliseconds(1), kLongestPoll);
+    const bool connected =
+        impl_->WaitUntilConnected(std::min(give_up, Clock::now() + kConnectSoon));
+    const Clock::time_point opened = Clock::now();
+    last = impl_->WaitOnce(name, poll, &job);
+    if (last.ok()) {
+      if (HasEnded(job) || Clock::now() >= end) break;
+      give_up = Clock::now() + options.reconnect_timeout;
+      backoff = Backoff();
+      continue;
+    }
+    if (!IsBroken(last) || options.stop.stop_requested()) break;
+    const Clock::time_point closed = Clock::now();
+    if (connected && closed - opened >= kStreamWasUp) give_up = closed + options.reconnect_timeout;
+    const milliseconds pause = backoff.Next();
+    if (closed + pause >= give_up) break;
+    if (options.on_retry) options.on_retry(last);
+    Pause(pause, options.stop);
+  }
+  if (options.stop.stop_requested()) return impl_->Stopped();
+  RETURN_IF_ERROR(last);
+  return job;
 }
 
 absl::Status Client::Watch(const std::string& name, int64_t after_sequence,

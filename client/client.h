@@ -24,10 +24,10 @@
 namespace svdllm {
 
 struct ClientOptions {
-  // The time that one call may take in all, tries and pauses together. For Watch: the time to get
-  // connected at first.
+  // The time that one call may take in all, tries and pauses together. For Watch and Wait: the time
+  // to get connected at first.
   std::chrono::milliseconds call_timeout{30'000};
-  // How long Watch tries to get a stream back that it had.
+  // How long Watch and Wait try to get a connection back that they had.
   std::chrono::milliseconds reconnect_timeout{300'000};
   // The time between pings on an otherwise silent connection. A peer that does not answer one is
   // gone.
@@ -40,6 +40,8 @@ struct ClientOptions {
 
 // Returns a random (version 4) UUID.
 std::string NewRequestId();
+// Whether the job has SUCCEEDED, FAILED or been CANCELLED.
+bool HasEnded(const v1::Job& job);
 
 // Thread-safe; calls block. It connects at the first call, and again whenever the connection was
 // lost.
@@ -66,6 +68,9 @@ class Client {
   // lost.
   absl::Status DeleteJob(const std::string& name);
   absl::StatusOr<v1::ServerInfo> GetServerInfo();
+  // Returns the job once it has ended, or as it is when the timeout is over. A lost connection is
+  // taken up again, as by Watch; a server that is not there when the time is over is UNAVAILABLE.
+  absl::StatusOr<v1::Job> Wait(const std::string& name, std::chrono::milliseconds timeout);
 
   // Calls on_event, on this thread, for the job's events after after_sequence: first for what has
   // happened, then for what happens. Returns OK when the job has ended. A lost stream is opened

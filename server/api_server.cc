@@ -26,6 +26,7 @@
 #include "server/compression_service.h"
 #include "server/http_server.h"
 #include "server/leftovers.h"
+#include "server/reflection.h"
 
 namespace svdllm {
 namespace {
@@ -40,6 +41,7 @@ constexpr char kPaths[] = "svdllm-server " SVDLLM_VERSION
                           "/metrics  for Prometheus\n"
                           "/livez    the server answers\n"
                           "/readyz   the server takes jobs, or why it does not\n";
+constexpr char kService[] = "svdllm.v1.CompressionService";
 
 // Resident memory of a process; 0 where it is gone.
 double ResidentBytes(const std::string& process) {
@@ -78,6 +80,8 @@ class ApiServerImpl final : public ApiServer {
         hub_(store),
         rpc_metrics_(registry_),
         service_(api_, store, hub_, rpc_metrics_),
+        reflection_({kService, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
+                     "grpc.reflection.v1alpha.ServerReflection"}),
         collector_([this](StoreSample& sample) { return Sample(sample); }),
         device_collector_(Watched(engine.devices), options.nvml_library),
         host_collector_(
@@ -88,7 +92,7 @@ class ApiServerImpl final : public ApiServer {
                    .Register(registry_);
     watchers_ = &prometheus::BuildGauge()
                      .Name(kWatchers)
-                     .Help("Open WatchJob streams.")
+                     .Help("Open WatchJob streams and WaitJob calls.")
                      .Register(registry_)
                      .Add({});
     restarts_ = &prometheus::BuildCounter()
@@ -129,6 +133,7 @@ class ApiServerImpl final : public ApiServer {
   WatchHub hub_;
   RpcMetrics rpc_metrics_;
   CompressionService service_;
+  ReflectionService reflection_;
   StoreCollector collector_;
   DeviceCollector device_collector_;
   HostCollector host_collector_;
@@ -152,6 +157,7 @@ absl::Status ApiServerImpl::Listen() {
   grpc::ServerBuilder builder;
   builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port_);
   builder.RegisterService(&service_);
+  builder.RegisterService(&reflection_);
   builder.SetMaxReceiveMessageSize(static_cast<int>(options_.max_request_bytes));
   builder.SetMaxSendMessageSize(64 << 20);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a taken port is an error, not shared
@@ -187,6 +193,7 @@ absl::Status ApiServerImpl::Listen() {
              {"/readyz", {[this] { return Ready(); }}}}));
   }
   SetHealth("liveness", true);
+  SetHealth(kService, true);
   SetHealth("readiness", CheckReady().ok());
   maintenance_ = std::thread([this] { Maintain(); });
   return absl::OkStatus();
@@ -262,7 +269,7 @@ void ApiServerImpl::Maintain() {
     if (!expired.ok()) {
       Log(LogLevel::kWarning, "leases not checked", {{"error", expired.status().ToString()}});
     } else if (*expired > 0) {
-      Log(LogLevel::kWarning, "leases ran out", {{"count", std::to_string(*expired)}});
+      Log(LogLevel::kWarning, "leases ran out", {{"count", *expired}});
     }
     if (round % kReadyChecks == 0) {
       SetHealth("readiness", CheckReady().ok());
@@ -276,6 +283,7 @@ void ApiServerImpl::SetNotReady() {
   draining_ = true;
   SetHealth("readiness", false);
   SetHealth("", false);
+  SetHealth(kService, false);
 }
 
 void ApiServerImpl::Shutdown() {

@@ -1,5 +1,9 @@
 #include "server/compression_service.h"
 
+#include <google/protobuf/util/time_util.h>
+#include <grpcpp/alarm.h>
+
+#include <chrono>
 #include <deque>
 #include <exception>
 #include <memory>
@@ -16,6 +20,8 @@ namespace svdllm {
 namespace {
 
 constexpr int kWatchBatch = 64;
+constexpr int64_t kDefaultWaitSeconds = 60;
+constexpr int64_t kLongestWaitSeconds = 3600;
 
 grpc::Status ToGrpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
@@ -117,6 +123,84 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::JobEvent>,
   absl::Status end_status_;
 };
 
+// Answers WaitJob when the job has ended or time is up. It holds no thread meanwhile: the hub and
+// an alarm wake it.
+class WaitCall final : public grpc::ServerUnaryReactor,
+                       public Watcher,
+                       public std::enable_shared_from_this<WaitCall> {
+ public:
+  WaitCall(JobStore& store, RpcMetrics::Call call, std::string job_id, v1::Job* response)
+      : store_(store), call_(std::move(call)), job_id_(std::move(job_id)), response_(response) {}
+
+  // Keeps itself alive until OnDone.
+  void Start(WatchHub& hub, std::chrono::milliseconds timeout) {
+    self_ = shared_from_this();
+    if (!hub.Add(self_)) return Shutdown();
+    // Weak, because the alarm is a part of this object.
+    alarm_.Set(std::chrono::system_clock::now() + timeout, [weak = weak_from_this()](bool rang) {
+      if (const auto self = weak.lock(); self != nullptr && rang) self->Look(/*time_is_up=*/true);
+    });
+    Notify();
+  }
+
+  void Notify() override { Look(/*time_is_up=*/false); }
+  void Shutdown() override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    End(MakeError(absl::StatusCode::kUnavailable, kStoreUnavailable,
+                  "the server is shutting down; wait again"));
+  }
+  void OnCancel() override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    End(absl::CancelledError("the client is gone"));
+  }
+  void OnDone() override {
+    call_.Finish(CodeName(end_status_));
+    const std::shared_ptr<WaitCall> last = std::move(self_);  // destroys this on return
+  }
+
+ private:
+  void Look(bool time_is_up) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (ended_) return;
+    const auto job = store_.Get(job_id_);
+    if (!job.ok()) return End(job.status());
+    if (!time_is_up && !IsTerminal(job->state)) return;
+    *response_ = ToProto(*job);
+    End(absl::OkStatus());
+  }
+  void End(const absl::Status& status) {
+    if (ended_) return;
+    ended_ = true;
+    end_status_ = status;
+    Finish(ToGrpc(status));
+  }
+
+  JobStore& store_;
+  RpcMetrics::Call call_;
+  const std::string job_id_;
+  v1::Job* const response_;
+  std::shared_ptr<WaitCall> self_;
+  grpc::Alarm alarm_;
+  std::mutex mutex_;
+  bool ended_ = false;
+  absl::Status end_status_;
+};
+
+// How long a call waits, in milliseconds.
+absl::StatusOr<int64_t> WaitMs(const v1::WaitJobRequest& request) {
+  const google::protobuf::Duration& timeout = request.timeout();
+  const bool known = timeout.seconds() >= 0 && timeout.nanos() >= 0 &&
+                     timeout.nanos() < 1'000'000'000 &&
+                     timeout.seconds() + (timeout.nanos() > 0 ? 1 : 0) <= kLongestWaitSeconds;
+  if (!known) {
+    return InvalidFields(
+        {{"timeout", "must be 0 to " + std::to_string(kLongestWaitSeconds) + " seconds"}});
+  }
+  const int64_t ms = google::protobuf::util::TimeUtil::DurationToMilliseconds(timeout);
+  const bool absent = timeout.seconds() == 0 && timeout.nanos() == 0;
+  return absent ? kDefaultWaitSeconds * 1000 : ms;
+}
+
 template <typename T>
 absl::Status Assign(absl::StatusOr<T> result, T* response) {
   RETURN_IF_ERROR(result.status());
@@ -167,15 +251,17 @@ grpc::ServerUnaryReactor* CompressionService::Unary(CallPool& pool, const char* 
 grpc::ServerUnaryReactor* CompressionService::CompressModel(grpc::CallbackServerContext* context,
                                                             const v1::CompressModelRequest* request,
                                                             v1::Job* response) {
-  return Unary(submissions_, "CompressModel", context,
-               [=, this] { return Submitted(*request, api_.CompressModel(*request), response); });
+  return Unary(submissions_, "CompressModel", context, [=, this] {
+    return Submitted(*request, api_.CompressModel(*request, context->peer()), response);
+  });
 }
 
 grpc::ServerUnaryReactor* CompressionService::Evaluate(grpc::CallbackServerContext* context,
                                                        const v1::EvaluateRequest* request,
                                                        v1::Job* response) {
-  return Unary(submissions_, "Evaluate", context,
-               [=, this] { return Submitted(*request, api_.Evaluate(*request), response); });
+  return Unary(submissions_, "Evaluate", context, [=, this] {
+    return Submitted(*request, api_.Evaluate(*request, context->peer()), response);
+  });
 }
 
 grpc::ServerUnaryReactor* CompressionService::GetJob(grpc::CallbackServerContext* context,
@@ -196,13 +282,14 @@ grpc::ServerUnaryReactor* CompressionService::CancelJob(grpc::CallbackServerCont
                                                         const v1::CancelJobRequest* request,
                                                         v1::Job* response) {
   return Unary(changes_, "CancelJob", context,
-               [=, this] { return Assign(api_.CancelJob(*request), response); });
+               [=, this] { return Assign(api_.CancelJob(*request, context->peer()), response); });
 }
 
 grpc::ServerUnaryReactor* CompressionService::DeleteJob(grpc::CallbackServerContext* context,
                                                         const v1::DeleteJobRequest* request,
                                                         google::protobuf::Empty*) {
-  return Unary(changes_, "DeleteJob", context, [=, this] { return api_.DeleteJob(*request); });
+  return Unary(changes_, "DeleteJob", context,
+               [=, this] { return api_.DeleteJob(*request, context->peer()); });
 }
 
 grpc::ServerUnaryReactor* CompressionService::GetServerInfo(grpc::CallbackServerContext* context,
@@ -212,6 +299,21 @@ grpc::ServerUnaryReactor* CompressionService::GetServerInfo(grpc::CallbackServer
     *response = api_.GetServerInfo();
     return absl::OkStatus();
   });
+}
+
+grpc::ServerUnaryReactor* CompressionService::WaitJob(grpc::CallbackServerContext* context,
+                                                      const v1::WaitJobRequest* request,
+                                                      v1::Job* response) {
+  const auto id = ParseJobName(request->name());
+  const auto timeout_ms = WaitMs(*request);
+  absl::Status valid = CheckKnown(*request);
+  valid.Update(id.status());
+  valid.Update(timeout_ms.status());
+  if (!valid.ok()) return Unary("WaitJob", context, [&] { return valid; });
+  const auto call =
+      std::make_shared<WaitCall>(store_, metrics_.Start("unary", "WaitJob"), *id, response);
+  call->Start(hub_, std::chrono::milliseconds(*timeout_ms));
+  return call.get();
 }
 
 grpc::ServerWriteReactor<v1::JobEvent>* CompressionService::WatchJob(

@@ -9,10 +9,11 @@
 #include <cstdlib>
 #include <filesystem>
 #include <limits>
+#include <regex>
 
 #include "absl/flags/flag.h"
-#include "absl/flags/parse.h"
 #include "absl/flags/reflection.h"
+#include "base/suggest.h"
 #include "server/address.h"
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:7070",
@@ -83,21 +84,108 @@ constexpr const char* kFlags[] = {
     "grace_seconds", "plan_seconds",        "stall_seconds",  "stop_seconds",
     "log_level",     "max_request_bytes",   "worker_id",      "insecure_allow_remote"};
 
+// Not for people, and not in the environment.
+constexpr char kSupervisorFlag[] = "supervisor_pid";
+
 absl::Status Invalid(const std::string& flag, const std::string& why) {
   return absl::InvalidArgumentError("--" + flag + ": " + why);
 }
 
+// Variables of the program's that are no flags of the server's: where modules are, the client's
+// server.
+constexpr const char* kOtherVariables[] = {"SVDLLM_MODULE_DIR", "SVDLLM_SERVER"};
+
+std::string VariableOf(std::string flag) {
+  std::transform(flag.begin(), flag.end(), flag.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  return "SVDLLM_" + flag;
+}
+
+// What Kubernetes and Docker put into containers beside a service named svdllm or svdllm-…:
+// SVDLLM_SERVICE_HOST, SVDLLM_PORT_7070_TCP_ADDR and the like.
+bool IsServiceLink(const std::string& variable) {
+  static const std::regex links(
+      "SVDLLM_([A-Z0-9_]+_)?"
+      "(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)");
+  return std::regex_match(variable, links);
+}
+
+// A setting with a typing error in its name would be one that silently does not hold.
+absl::Status CheckVariables() {
+  std::vector<std::string> known(std::begin(kOtherVariables), std::end(kOtherVariables));
+  for (const char* name : kFlags) known.push_back(VariableOf(name));
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    const std::string text = *entry;
+    const std::string name = text.substr(0, text.find('='));
+    if (name.rfind("SVDLLM_", 0) != 0 || IsServiceLink(name) ||
+        std::find(known.begin(), known.end(), name) != known.end()) {
+      continue;
+    }
+    return absl::InvalidArgumentError(name + ": the environment variable sets nothing" +
+                                      DidYouMean(name, known));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ApplyEnvironment() {
+  RETURN_IF_ERROR(CheckVariables());
   for (const char* name : kFlags) {
-    std::string variable = std::string("SVDLLM_") + name;
-    std::transform(variable.begin(), variable.end(), variable.begin(),
-                   [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+    const std::string variable = VariableOf(name);
     const char* value = std::getenv(variable.c_str());
     if (value == nullptr) continue;
     std::string error;
     absl::CommandLineFlag* flag = absl::FindCommandLineFlag(name);
     if (flag == nullptr || !flag->ParseFrom(value, &error)) {
       return absl::InvalidArgumentError(variable + ": " + error);
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Of the flags above, not of Abseil's own. "nolog" is no name; "noexact_products" means a flag.
+absl::CommandLineFlag* FindFlag(std::string name, bool& negated) {
+  const auto find = [](const std::string& known) -> absl::CommandLineFlag* {
+    const bool ours = known == kSupervisorFlag ||
+                      std::find(std::begin(kFlags), std::end(kFlags), known) != std::end(kFlags);
+    return ours ? absl::FindCommandLineFlag(known) : nullptr;
+  };
+  negated = false;
+  if (absl::CommandLineFlag* const flag = find(name)) return flag;
+  if (name.rfind("no", 0) != 0) return nullptr;
+  absl::CommandLineFlag* const flag = find(name.substr(2));
+  negated = flag != nullptr && flag->IsOfType<bool>();
+  return negated ? flag : nullptr;
+}
+
+// --name=value, --name value; of switches also --name and --noname. Not Abseil's parser, which ends
+// the program with status 1 where a flag is wrong.
+absl::Status ApplyArguments(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    const size_t start = argument.find_first_not_of('-');
+    if (start == 0 || start > 2)
+      return absl::InvalidArgumentError("unexpected argument " + argument);
+    const size_t equals = argument.find('=');
+    const std::string name = argument.substr(start, equals - start);
+    bool negated = false;
+    absl::CommandLineFlag* const flag = FindFlag(name, negated);
+    if (flag == nullptr) {
+      return absl::InvalidArgumentError(
+          "unknown flag --" + name +
+          DidYouMean(name, {std::begin(kFlags), std::end(kFlags)}, "--"));
+    }
+    std::string value = negated ? "false" : "true";
+    if (equals != std::string::npos) {
+      if (negated) return Invalid(name, "takes no value");
+      value = argument.substr(equals + 1);
+    } else if (!flag->IsOfType<bool>()) {
+      if (++i == argc) return Invalid(name, "needs a value");
+      value = argv[i];
+    }
+    std::string error;
+    if (!flag->ParseFrom(value, &error)) {
+      return Invalid(
+          name, "\"" + value + "\" is not a value of it" + (error.empty() ? "" : ": " + error));
     }
   }
   return absl::OkStatus();
@@ -110,10 +198,11 @@ void PrintHelp() {
       "  svdllm-server --data_dir=DIR [--listen=127.0.0.1:7070] [--model_roots=DIR,...] ...\n\n"
       "Every flag can also be set in the environment, --data_dir as SVDLLM_DATA_DIR and so on; "
       "the\n"
-      "command line wins. Logs are JSON lines on standard error. SIGTERM drains: the running job "
-      "is\n"
-      "given back to the queue, and the exit status is 0. 1: it could not run; 2: bad "
-      "settings.\n\n");
+      "command line wins. Other variables of such a name are refused. Logs are JSON lines on "
+      "standard\n"
+      "error. SIGTERM drains: the running job is given back to the queue, and the exit status is "
+      "0.\n"
+      "1: it could not run; 2: bad settings.\n\n");
   for (const char* name : kFlags) {
     const absl::CommandLineFlag* flag = absl::FindCommandLineFlag(name);
     std::printf("  --%s (default: \"%s\")\n      %s\n", name, flag->DefaultValue().c_str(),
@@ -192,10 +281,7 @@ absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv) {
     }
   }
   RETURN_IF_ERROR(ApplyEnvironment());
-  const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
-  if (rest.size() > 1) {
-    return absl::InvalidArgumentError(std::string("unexpected argument ") + rest[1]);
-  }
+  RETURN_IF_ERROR(ApplyArguments(argc, argv));
   ServerOptions options;
   options.data_dir = absl::GetFlag(FLAGS_data_dir);
   if (options.data_dir.empty()) return Invalid("data_dir", "is required");

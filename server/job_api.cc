@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/digest.h"
+#include "base/logging.h"
 #include "pipeline/supported.h"
 #include "server/enum_rows.h"
 #include "server/job_proto.h"
@@ -20,6 +21,9 @@ namespace {
 
 constexpr int kDefaultPageSize = 50;
 constexpr int kMaxPageSize = 200;
+constexpr size_t kLoggedBytes = 64;  // of a text that may be anything yet
+constexpr char kNewestFirst[] = "create_time desc";
+constexpr char kOldestFirst[] = "create_time";
 
 // The same for equal messages: maps are written in the order of their keys.
 std::string SerializeDeterministic(const google::protobuf::MessageLite& message) {
@@ -84,7 +88,7 @@ absl::Status JobApi::Check(const std::string& id, v1::EvaluateRequest& request, 
 }
 
 template <typename Request>
-absl::StatusOr<v1::Job> JobApi::Submit(JobKind kind, const Request& request) {
+absl::StatusOr<v1::Job> JobApi::Submit(JobKind kind, const Request& request, bool& created) {
   NewJob job;
   job.id = NewJobId();
   job.kind = kind;
@@ -110,16 +114,43 @@ absl::StatusOr<v1::Job> JobApi::Submit(JobKind kind, const Request& request) {
   job.labels.insert(request.labels().begin(), request.labels().end());
   job.timeout_ms = google::protobuf::util::TimeUtil::DurationToMilliseconds(request.timeout());
   job.request = resolved.SerializeAsString();
-  ASSIGN_OR_RETURN(const CreateResult created, store_.Create(job, options_.max_queued));
-  return ToProto(created.job);
+  ASSIGN_OR_RETURN(const CreateResult result, store_.Create(job, options_.max_queued));
+  created = result.created;
+  return ToProto(result.job);
 }
 
-absl::StatusOr<v1::Job> JobApi::CompressModel(const v1::CompressModelRequest& request) {
-  return Submit(JobKind::kCompressModel, request);
+template <typename Request>
+absl::StatusOr<v1::Job> JobApi::LoggedSubmit(JobKind kind, const Request& request,
+                                             const std::string& peer) {
+  bool created = false;
+  absl::StatusOr<v1::Job> job = Submit(kind, request, created);
+  if (request.validate_only()) return job;  // asks, and changes nothing
+  LogFields fields = {{"kind", v1::JobKind_Name(static_cast<int>(kind))}, {"peer", peer}};
+  if (!request.request_id().empty()) {
+    fields.emplace_back("request_id", request.request_id().substr(0, kLoggedBytes));
+  }
+  if (!job.ok()) {
+    const std::string reason = ErrorReason(job.status());
+    fields.emplace_back("reason", reason.empty() ? std::string(kInternal) : reason);
+    fields.emplace_back("error", ErrorMessage(job.status()));
+    Log(LogLevel::kInfo, "submission refused", fields);
+  } else if (created) {
+    fields.emplace_back("job", job->name().substr(JobName("").size()));
+    fields.emplace_back("model", request.model());
+    fields.emplace_back("queue_position", job->queue_position());
+    Log(LogLevel::kInfo, "job accepted", fields);
+  }
+  return job;
 }
 
-absl::StatusOr<v1::Job> JobApi::Evaluate(const v1::EvaluateRequest& request) {
-  return Submit(JobKind::kEvaluate, request);
+absl::StatusOr<v1::Job> JobApi::CompressModel(const v1::CompressModelRequest& request,
+                                              const std::string& peer) {
+  return LoggedSubmit(JobKind::kCompressModel, request, peer);
+}
+
+absl::StatusOr<v1::Job> JobApi::Evaluate(const v1::EvaluateRequest& request,
+                                         const std::string& peer) {
+  return LoggedSubmit(JobKind::kEvaluate, request, peer);
 }
 
 absl::StatusOr<v1::Job> JobApi::GetJob(const v1::GetJobRequest& request) {
@@ -141,6 +172,12 @@ absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const v1::ListJobsRequest&
   if (request.labels_size() > kMaxLabels) {
     violations.push_back({"labels", "at most " + std::to_string(kMaxLabels) + " labels"});
   }
+  query.oldest_first = request.order_by() == kOldestFirst;
+  if (!request.order_by().empty() && request.order_by() != kNewestFirst && !query.oldest_first) {
+    violations.push_back({"order_by", std::string("must be \"") + kNewestFirst +
+                                          "\", as where it " + "is empty, or \"" + kOldestFirst +
+                                          "\""});
+  }
   query.labels.insert(request.labels().begin(), request.labels().end());
   if (!violations.empty()) return InvalidFields(violations);
   ASSIGN_OR_RETURN(const ListPage page, store_.List(query));
@@ -150,17 +187,22 @@ absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const v1::ListJobsRequest&
   return response;
 }
 
-absl::StatusOr<v1::Job> JobApi::CancelJob(const v1::CancelJobRequest& request) {
+absl::StatusOr<v1::Job> JobApi::CancelJob(const v1::CancelJobRequest& request,
+                                          const std::string& peer) {
   RETURN_IF_ERROR(CheckKnown(request));
   ASSIGN_OR_RETURN(const std::string id, ParseJobName(request.name()));
   ASSIGN_OR_RETURN(const Job job, store_.Cancel(id));
+  Log(LogLevel::kInfo, "job cancelled",
+      {{"job", id}, {"peer", peer}, {"state", JobStateName(job.state)}});
   return ToProto(job);
 }
 
-absl::Status JobApi::DeleteJob(const v1::DeleteJobRequest& request) {
+absl::Status JobApi::DeleteJob(const v1::DeleteJobRequest& request, const std::string& peer) {
   RETURN_IF_ERROR(CheckKnown(request));
   ASSIGN_OR_RETURN(const std::string id, ParseJobName(request.name()));
-  return store_.Delete(id);
+  RETURN_IF_ERROR(store_.Delete(id));
+  Log(LogLevel::kInfo, "job deleted", {{"job", id}, {"peer", peer}});
+  return absl::OkStatus();
 }
 
 v1::ServerInfo JobApi::GetServerInfo() const {

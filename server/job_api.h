@@ -24,20 +24,28 @@ class JobApi {
   // Both references outlive the object.
   JobApi(JobStore& store, const Engine& engine, SubmissionChecker checker, ApiOptions options);
 
-  absl::StatusOr<v1::Job> CompressModel(const v1::CompressModelRequest& request);
-  absl::StatusOr<v1::Job> Evaluate(const v1::EvaluateRequest& request);
+  // peer: who calls, "ipv4:127.0.0.1:4711". Every job that is accepted, cancelled or deleted and
+  // every submission that is refused is logged with it.
+  absl::StatusOr<v1::Job> CompressModel(const v1::CompressModelRequest& request,
+                                        const std::string& peer);
+  absl::StatusOr<v1::Job> Evaluate(const v1::EvaluateRequest& request, const std::string& peer);
   absl::StatusOr<v1::Job> GetJob(const v1::GetJobRequest& request);
   absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request);
-  absl::StatusOr<v1::Job> CancelJob(const v1::CancelJobRequest& request);
-  absl::Status DeleteJob(const v1::DeleteJobRequest& request);
+  absl::StatusOr<v1::Job> CancelJob(const v1::CancelJobRequest& request, const std::string& peer);
+  absl::Status DeleteJob(const v1::DeleteJobRequest& request, const std::string& peer);
   v1::ServerInfo GetServerInfo() const;
 
  private:
   // The checker's function for this kind of request.
   absl::Status Check(const std::string& id, v1::CompressModelRequest& request, v1::Job& preview);
   absl::Status Check(const std::string& id, v1::EvaluateRequest& request, v1::Job& preview);
+  // created: whether it made a job, rather than to find one that was there.
   template <typename Request>
-  absl::StatusOr<v1::Job> Submit(JobKind kind, const Request& request);
+  absl::StatusOr<v1::Job> Submit(JobKind kind, const Request& request, bool& created);
+  // Submit, and a line of the log about it.
+  template <typename Request>
+  absl::StatusOr<v1::Job> LoggedSubmit(JobKind kind, const Request& request,
+                                       const std::string& peer);
 
   JobStore& store_;
   const Engine& engine_;

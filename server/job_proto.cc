@@ -219,8 +219,10 @@ v1::Job ToProto(const Job& job, JobView view) {
   SetTime(job.end_ms, &v1::Job::mutable_end_time, message);
   if (job.kind == JobKind::kCompressModel) {
     message.mutable_compress_model_request()->ParseFromString(job.request);
+    message.set_display_name(message.compress_model_request().display_name());
   } else {
     message.mutable_evaluate_request()->ParseFromString(job.request);
+    message.set_display_name(message.evaluate_request().display_name());
   }
   if (!job.progress.empty()) message.mutable_progress()->ParseFromString(job.progress);
   if (message.has_progress() && IsTerminal(job.state)) message.mutable_progress()->clear_eta();
@@ -235,6 +237,7 @@ v1::Job ToProto(const Job& job, JobView view) {
     if (attempt.error.has_value()) *added.mutable_error() = ToProto(*attempt.error);
   }
   message.set_last_sequence(job.last_sequence);
+  message.set_queue_position(job.queue_position);
   return message;
 }
 

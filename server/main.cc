@@ -82,7 +82,7 @@ void LogDevices(const Engine& engine) {
     Log(LogLevel::kInfo, "computing on",
         {{"device", device.name},
          {"is", device.description},
-         {"memory_limit_bytes", std::to_string(device.memory_limit_bytes)}});
+         {"memory_limit_bytes", device.memory_limit_bytes}});
   }
   if (!engine.device_note.empty()) {
     Log(LogLevel::kInfo, "no CUDA device is used", {{"why", engine.device_note}});
@@ -206,6 +206,7 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
   }
   ASSIGN_OR_RETURN(const auto server,
                    ApiServer::Start(api, *world.store, *world.artifacts, world.engine));
+  // Ports are texts: parts of addresses, which is what scripts put them into.
   Log(LogLevel::kInfo, "serving",
       {{"version", SVDLLM_VERSION},
        {"grpc_port", std::to_string(server->port())},
@@ -269,7 +270,7 @@ int Main(int argc, char** argv) {
   }
   if (status.ok()) return 0;
   Log(LogLevel::kError, "cannot run", {{"error", status.ToString()}});
-  return 1;
+  return absl::IsInvalidArgument(status) ? 2 : 1;  // 2: a setting names what is not there
 }
 
 }  // namespace

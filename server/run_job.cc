@@ -56,7 +56,7 @@ class ProgressSink {
     if (progress.stage != stage_) {
       Log(LogLevel::kDebug, "stage",
           {{"job", context_.job().id},
-           {"attempt", std::to_string(context_.job().attempt)},
+           {"attempt", context_.job().attempt},
            {"stage", progress.stage}});
     }
     stage_ = progress.stage;

@@ -90,7 +90,7 @@ void Supervisor::Run() {
       const bool stopping = stopping_;
       lock.unlock();
       Log(stopping ? LogLevel::kInfo : LogLevel::kError, "worker ended",
-          {{"worker", worker_id}, {"pid", std::to_string(pid)}, {"how", end.how}});
+          {{"worker", worker_id}, {"pid", pid}, {"how", end.how}});
       ReleaseJobs(worker_id, end);
     }
     if (std::chrono::steady_clock::now() - started > kLongestPause) pause = kFirstPause;
@@ -118,7 +118,7 @@ pid_t Supervisor::Spawn(const std::string& worker_id, const Heartbeat& heartbeat
   }
   pid_ = *pid;
   worker_id_ = worker_id;
-  Log(LogLevel::kInfo, "worker started", {{"worker", worker_id}, {"pid", std::to_string(*pid)}});
+  Log(LogLevel::kInfo, "worker started", {{"worker", worker_id}, {"pid", *pid}});
   return *pid;
 }
 

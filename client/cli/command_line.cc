@@ -11,8 +11,8 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "base/suggest.h"
 #include "client/cli/format.h"
-#include "client/cli/suggest.h"
 
 namespace svdllm::cli {
 namespace {
@@ -23,7 +23,8 @@ constexpr char kHelpOfHelp[] = "Explains a command and its flags; so does COMMAN
 constexpr char kExitStatuses[] =
     "Exit status: 0 done, and the job that was waited for succeeded; 1 that job failed or was\n"
     "cancelled; 2 wrong usage; 3 the server could not be reached; 4 the server refused; 5 the job\n"
-    "that was waited for found more lost than its threshold allows; 130 Ctrl-C.\n";
+    "that was waited for found more lost than its threshold allows; 6 the job had not ended when\n"
+    "the time of jobs wait was up; 130 Ctrl-C.\n";
 
 // The commands whose names begin with group ("jobs"), or all.
 std::string Overview(const std::vector<CommandSpec>& commands, const std::string& group) {
@@ -89,6 +90,7 @@ class Tree {
 
   // Fills the line.
   void Parse(std::vector<std::string> arguments);
+  std::vector<DescribedCommand> Describe() const;
 
  private:
   struct Leaf {
@@ -234,6 +236,25 @@ void Tree::Parse(std::vector<std::string> arguments) {
   }
 }
 
+std::vector<DescribedCommand> Tree::Describe() const {
+  std::vector<DescribedCommand> described;
+  for (const CommandSpec& command : commands_) {
+    const auto leaf = std::find_if(leaves_.begin(), leaves_.end(), [&](const auto& entry) {
+      return entry.second.spec == &command;
+    });
+    DescribedCommand& added = described.emplace_back();
+    added.name = command.name;
+    for (const CLI::Option* option : leaf->first->get_options()) {
+      for (const std::string& name : option->get_lnames()) {
+        const bool is_switch = option->get_expected_max() == 0;
+        added.flags.push_back(
+            {name, is_switch ? "" : option->get_type_name(), option->get_description()});
+      }
+    }
+  }
+  return described;
+}
+
 // As CLI11 takes it: '-' in a flag's name counts as '_', and an empty value is an argument of its
 // own, since "--flag=" would have the next one for its value.
 void AddWords(std::string argument, std::vector<std::string>* words) {
@@ -249,6 +270,11 @@ void AddWords(std::string argument, std::vector<std::string>* words) {
 }
 
 }  // namespace
+
+std::vector<DescribedCommand> DescribeCommands(const std::vector<CommandSpec>& commands) {
+  CommandLine unused;
+  return Tree(commands, &unused).Describe();
+}
 
 CommandLine ParseCommandLine(const std::vector<CommandSpec>& commands,
                              const std::vector<std::string>& arguments) {

@@ -26,6 +26,18 @@ struct CommandLine {
   double rpc_timeout_seconds = 10;
 };
 
+// A command as it is completed.
+struct DescribedFlag {
+  std::string name;   // "method"
+  std::string value;  // "svd|asvd", "DIR|URI"; empty: a switch
+  std::string help;
+};
+struct DescribedCommand {
+  std::string name;                  // "jobs get"
+  std::vector<DescribedFlag> flags;  // with those of every command
+};
+std::vector<DescribedCommand> DescribeCommands(const std::vector<CommandSpec>& commands);
+
 CommandLine ParseCommandLine(const std::vector<CommandSpec>& commands,
                              const std::vector<std::string>& arguments);
 

@@ -12,6 +12,7 @@ constexpr char kUsageReason[] = "USAGE";
 std::vector<CommandSpec> AllCommands() {
   std::vector<CommandSpec> commands = SubmitCommands();
   for (CommandSpec& command : JobCommands()) commands.push_back(std::move(command));
+  for (CommandSpec& command : CompletionCommands()) commands.push_back(std::move(command));
   return commands;
 }
 

@@ -28,7 +28,8 @@ struct CommandContext {
   // Prints a result on out: as JSON, or what text makes of it, without what a terminal would obey.
   template <typename Message, typename Text>
   void Print(const Message& message, Text text) const {
-    environment.out << (json ? ToJson(message) : Printable(text(message))) << std::flush;
+    environment.out << (json ? ToJson(message) : Printable(text(PrintableMessage(message))))
+                    << std::flush;
   }
 };
 
@@ -47,8 +48,9 @@ struct CommandSpec {
 
 std::vector<CommandSpec> AllCommands();
 
-std::vector<CommandSpec> SubmitCommands();  // compress, evaluate
-std::vector<CommandSpec> JobCommands();     // jobs ..., server-info
+std::vector<CommandSpec> SubmitCommands();      // compress, evaluate
+std::vector<CommandSpec> JobCommands();         // jobs ..., server-info
+std::vector<CommandSpec> CompletionCommands();  // completion
 
 // Ends the command with kExitUsage.
 absl::Status UsageError(const std::string& message);

@@ -1,6 +1,7 @@
 // compress: its flags and the request that they make.
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/measure_flags.h"
@@ -16,11 +17,11 @@ constexpr char kModelSamples[] = "MODEL_SAMPLES";
 struct CompressFlags {
   JobFlags job;
   MeasureFlags measure;
-  v1::CompressModelRequest request;      // what flags set as it is
+  v1::CompressModelRequest request;      // of --request, and what flags set as it is
+  bool ratios_given = false;             // by a flag
   std::vector<std::string> calibration;  // "[WEIGHT:]FILE"
   std::optional<v1::Packing> calibration_packing;
   bool no_evaluation = false;
-  v1::AcceptanceThreshold threshold;
   bool keep_rejected = false;
   // From before the command had evaluate's words. What they do not say, the words of today do.
   std::vector<std::string> earlier_texts;  // "[NAME=]FILE"
@@ -29,12 +30,16 @@ struct CompressFlags {
   std::optional<int64_t> earlier_task_limit;
 };
 
-void AddMethodFlags(FlagSet& flags, v1::CompressModelRequest* request) {
+void AddMethodFlags(FlagSet& flags, CompressFlags* given) {
+  v1::CompressModelRequest* const request = &given->request;
   flags.AddRepeated(
       {"keep_ratio", "R[,R...]",
        "The share of the linear layers' parameters to keep, above 0 and up to 1. Several give one "
        "artifact each from one calibration, in keep-0.80 and so on below --output."},
-      RealList([=](double ratio) { request->add_keep_ratios(ratio); }));
+      RealList([=](double ratio) {
+        if (!std::exchange(given->ratios_given, true)) request->clear_keep_ratios();
+        request->add_keep_ratios(ratio);
+      }));
   flags.Require("keep_ratio");
   flags.AddEnum<v1::Method>(
       "method",
@@ -124,16 +129,34 @@ void AddEarlierFlags(FlagSet& flags, CompressFlags* given) {
   flags.Need("task_limit", "task");
 }
 
+void ChangeText(const CompressFlags& given, v1::TextSource* text) {
+  if (given.measure.text_field) text->set_text_field(*given.measure.text_field);
+  if (given.calibration_packing) text->set_packing(*given.calibration_packing);
+}
+
 void FillText(const CompressFlags& given, const std::string& directory, const std::string& uri,
               v1::TextSource* text) {
   text->set_uri(Located(directory, uri));
-  if (given.measure.text_field) text->set_text_field(*given.measure.text_field);
-  if (given.calibration_packing) text->set_packing(*given.calibration_packing);
+  ChangeText(given, text);
+}
+
+// Of texts that a file has asked for.
+void ChangeTexts(const CompressFlags& given, v1::Calibration* calibration) {
+  if (calibration->has_text()) ChangeText(given, calibration->mutable_text());
+  for (v1::CalibrationSource& source : *calibration->mutable_sources()) {
+    if (source.has_text()) ChangeText(given, source.mutable_text());
+  }
 }
 
 // One text as such; several sources, or one with more to say, as sources.
 absl::Status FillSources(const CompressFlags& given, const std::string& directory,
                          v1::Calibration* calibration) {
+  if (given.calibration.empty()) {
+    ChangeTexts(given, calibration);
+    return absl::OkStatus();
+  }
+  calibration->clear_text();
+  calibration->clear_sources();
   for (const std::string& written : given.calibration) {
     const auto [weight, uri] = SplitWeighted(written);
     if (uri.empty()) return UsageError(absl::StrCat("--calibration=", written, " names no file"));
@@ -179,21 +202,26 @@ absl::Status AddEarlierTasks(const CompressFlags& given, const std::string& dire
 
 absl::Status FillEvaluation(const CompressFlags& given, const std::string& directory,
                             v1::CompressModelRequest* request) {
+  v1::ReportEvaluation& evaluation = *request->mutable_evaluation();
   if (given.no_evaluation) {
-    request->mutable_evaluation()->set_disabled(true);
+    evaluation.Clear();
+    evaluation.set_disabled(true);
     return absl::OkStatus();
   }
   const MeasureFlags& measure = given.measure;
   ASSIGN_OR_RETURN(std::vector<v1::EvaluationTask> tasks, MeasuredTasks(measure, directory));
   RETURN_IF_ERROR(AddEarlierTasks(given, directory, &tasks));
+  if (tasks.empty()) {
+    tasks.assign(evaluation.tasks().begin(), evaluation.tasks().end());
+    ChangeTasks(measure, &tasks);
+  }
   RETURN_IF_ERROR(AddTaskFiles(measure, directory, &tasks));
   // What is measured without tasks are windows of the calibration texts, which are as
   // calibration's.
   if (tasks.empty()) RETURN_IF_ERROR(CheckNoTextFlags(measure, /*other_texts=*/true));
-  for (const v1::EvaluationTask& task : tasks) *request->mutable_evaluation()->add_tasks() = task;
-  if (measure.wants_throughput) {
-    *request->mutable_evaluation()->mutable_throughput() = measure.throughput;
-  }
+  evaluation.mutable_tasks()->Assign(tasks.begin(), tasks.end());
+  if (measure.wants_throughput) *evaluation.mutable_throughput() = measure.throughput;
+  if (evaluation.ByteSizeLong() == 0) request->clear_evaluation();
   return absl::OkStatus();
 }
 
@@ -203,8 +231,8 @@ absl::StatusOr<v1::CompressModelRequest> RequestOf(const CompressFlags& given,
   FillJob(given.job, directory, &request);
   RETURN_IF_ERROR(FillSources(given, directory, request.mutable_calibration()));
   RETURN_IF_ERROR(FillEvaluation(given, directory, &request));
-  if (given.threshold.ByteSizeLong() > 0) *request.mutable_threshold() = given.threshold;
-  request.set_keep_rejected(given.keep_rejected);
+  if (request.threshold().ByteSizeLong() == 0) request.clear_threshold();
+  if (given.keep_rejected) request.set_keep_rejected(true);
   return request;
 }
 
@@ -214,8 +242,9 @@ CommandAction DefineCompress(FlagSet& flags) {
   const auto given = std::make_shared<CompressFlags>();
   v1::CompressModelRequest* const request = &given->request;
   flags.Group("What");
+  AddRequestFlag(flags, request);
   AddModelFlag(flags, &given->job);
-  AddMethodFlags(flags, request);
+  AddMethodFlags(flags, given.get());
   AddCalibrationFlags(flags, given.get());
   AddTextAndTaskFlags(flags, "Texts and tasks, before and after", &given->measure);
   flags.Switch("no_evaluation", &given->no_evaluation,
@@ -223,7 +252,7 @@ CommandAction DefineCompress(FlagSet& flags) {
                "calibration leaves of its own texts, too.");
   AddThroughputFlags(flags, "Speed, before and after", &given->measure);
   flags.Group("Gate");
-  AddThresholdFlags(flags, "the model before", &given->threshold);
+  AddThresholdFlags(flags, "the model before", request->mutable_threshold());
   flags.Switch("keep_rejected", &given->keep_rejected,
                "Publishes the artifacts even where one loses more than that allows, to be looked "
                "at. Without it, none of the job's is published then. Default: off.");

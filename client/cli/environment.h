@@ -13,7 +13,8 @@ inline constexpr int kExitJobFailed = 1;  // or was cancelled
 inline constexpr int kExitUsage = 2;
 inline constexpr int kExitUnreachable = 3;
 inline constexpr int kExitRefused = 4;
-inline constexpr int kExitRegressed = 5;  // an evaluation's verdict against its baseline
+inline constexpr int kExitRegressed = 5;  // more was lost than a threshold allows
+inline constexpr int kExitNotEnded = 6;   // jobs wait: its time was up
 inline constexpr int kExitInterrupted = 130;
 
 // What a command sees of the process that it runs in.
@@ -22,7 +23,8 @@ struct CommandEnvironment {
   std::ostream& err;  // progress and errors
   bool out_is_terminal = false;
   bool err_is_terminal = false;
-  int columns = 80;             // of the terminal
+  int columns = 80;             // of the terminal that err is
+  int out_columns = 0;          // of the terminal that out is; 0: it is none
   std::string directory = "/";  // what relative paths are relative to; absolute
   std::string server = {};      // SVDLLM_SERVER; empty: the default
   std::stop_token stop = {};    // Ctrl-C

@@ -11,8 +11,8 @@ namespace {
 struct EvaluateFlags {
   JobFlags job;
   MeasureFlags measure;
+  v1::EvaluateRequest request;  // of --request, and what flags set as it is
   std::string baseline;
-  v1::AcceptanceThreshold threshold;
 };
 
 void AddComparisonFlags(FlagSet& flags, EvaluateFlags* given) {
@@ -21,17 +21,21 @@ void AddComparisonFlags(FlagSet& flags, EvaluateFlags* given) {
              "A second checkpoint, measured in the same job: the model before compression, say. "
              "Default: none."},
             TextValue(&given->baseline));
-  AddThresholdFlags(flags, "the baseline", &given->threshold);
+  AddThresholdFlags(flags, "the baseline", given->request.mutable_threshold());
 }
 
 absl::StatusOr<v1::EvaluateRequest> RequestOf(const EvaluateFlags& given,
                                               const std::string& directory) {
-  v1::EvaluateRequest request;
+  v1::EvaluateRequest request = given.request;
   FillJob(given.job, directory, &request);
   ASSIGN_OR_RETURN(std::vector<v1::EvaluationTask> tasks, MeasuredTasks(given.measure, directory));
   if (tasks.empty()) {
+    tasks.assign(request.tasks().begin(), request.tasks().end());
+    ChangeTasks(given.measure, &tasks);
+  }
+  if (tasks.empty()) {
     // Speed needs no text.
-    if (!given.measure.wants_throughput)
+    if (!given.measure.wants_throughput && !request.has_throughput())
       return UsageError("--dataset is missing: the text to measure perplexity on");
     RETURN_IF_ERROR(CheckNoTextFlags(given.measure, /*other_texts=*/false));
   }
@@ -39,7 +43,7 @@ absl::StatusOr<v1::EvaluateRequest> RequestOf(const EvaluateFlags& given,
   request.mutable_tasks()->Assign(tasks.begin(), tasks.end());
   if (given.measure.wants_throughput) *request.mutable_throughput() = given.measure.throughput;
   if (!given.baseline.empty()) request.set_baseline(Located(directory, given.baseline));
-  if (given.threshold.ByteSizeLong() > 0) *request.mutable_threshold() = given.threshold;
+  if (request.threshold().ByteSizeLong() == 0) request.clear_threshold();
   return request;
 }
 
@@ -48,6 +52,7 @@ absl::StatusOr<v1::EvaluateRequest> RequestOf(const EvaluateFlags& given,
 CommandAction DefineEvaluate(FlagSet& flags) {
   const auto given = std::make_shared<EvaluateFlags>();
   flags.Group("What");
+  AddRequestFlag(flags, &given->request);
   AddModelFlag(flags, &given->job);
   AddTextAndTaskFlags(flags, "Texts and tasks", &given->measure);
   AddThroughputFlags(flags, "Speed", &given->measure);

@@ -71,6 +71,10 @@ CLI::Option* FlagSet::Find(const std::string& name) const { return rows_.at(name
 
 void FlagSet::Require(const std::string& name) { Find(name)->required(); }
 
+void FlagSet::RequireNone() {
+  for (auto& [name, row] : rows_) row.option->required(false);
+}
+
 void FlagSet::Exclude(const std::string& name, const std::string& other) {
   Find(name)->excludes(Find(other));
 }

@@ -48,6 +48,8 @@ class FlagSet {
 
   // Of flags that are there already.
   void Require(const std::string& name);
+  // From within a reader: what takes the required flags' place has been given.
+  void RequireNone();
   void Exclude(const std::string& name, const std::string& other);
   void Need(const std::string& name, const std::string& other);
   // Another spelling, which excludes the first.

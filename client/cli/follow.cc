@@ -10,6 +10,8 @@
 namespace svdllm::cli {
 namespace {
 
+constexpr char kRegressed[] = "REGRESSED";  // an artifact lost more than its threshold allows
+
 // What the user can do about a job that goes on without being watched.
 std::string HowToGoOn(const CommandContext& context, const std::string& name) {
   const std::string server =
@@ -18,11 +20,17 @@ std::string HowToGoOn(const CommandContext& context, const std::string& name) {
                       server, "\n  svdllm jobs cancel ", name, server);
 }
 
+// Where in the queue a job is that has just been put there; nothing of a history.
+std::string PlaceInQueue(Client& client, const v1::JobEvent& event, const std::string& name) {
+  if (event.state_change().state() != v1::JOB_STATE_QUEUED) return "";
+  const absl::StatusOr<v1::Job> job = client.GetJob(name);
+  return job.ok() ? QueueText(*job) : "";
+}
+
 }  // namespace
 
 int ExitStatusOf(const v1::Job& job) {
-  if (job.state() == v1::JOB_STATE_FAILED && job.error().reason() == kRegressed)
-    return kExitRegressed;
+  if (job.error().reason() == kRegressed) return kExitRegressed;
   if (job.state() == v1::JOB_STATE_FAILED || job.state() == v1::JOB_STATE_CANCELLED)
     return kExitJobFailed;
   const v1::EvaluateResult& result = job.evaluate_result();
@@ -37,8 +45,11 @@ absl::StatusOr<int> FollowJob(CommandContext& context, const std::string& name,
   {
     ProgressView view(environment.err, environment.err_is_terminal, environment.columns);
     const auto say = std::exchange(context.say, [&](const std::string& text) { view.Say(text); });
-    watched = context.client.Watch(name, after_sequence,
-                                   [&](const v1::JobEvent& event) { view.Show(event); });
+    watched = context.client.Watch(name, after_sequence, [&](const v1::JobEvent& event) {
+      view.Show(event);
+      const std::string place = PlaceInQueue(context.client, event, name);
+      if (!place.empty()) view.Say(place);
+    });
     if (watched.ok()) job = context.client.GetJob(name);
     context.say = say;
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -14,6 +15,35 @@ namespace {
 
 absl::Time ToTime(const google::protobuf::Timestamp& time) {
   return absl::FromUnixSeconds(time.seconds()) + absl::Nanoseconds(time.nanos());
+}
+
+// U+0080 to U+009F, of which U+009B begins a command as ESC [ does; what turns the direction of
+// writing; what begins a line or a paragraph.
+bool IsHidden(char32_t c) {
+  return (c >= 0x80 && c < 0xa0) || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+}
+
+// keep: control characters that stay.
+std::string WrittenOut(const std::string& text, std::string_view keep) {
+  const std::string valid = ToValidUtf8(text);
+  std::string printable;
+  for (size_t at = 0; at < valid.size();) {
+    const size_t length = CharLength(valid[at]);
+    const char32_t c = DecodeChar(valid, at);
+    if (c == '\n' && keep.empty()) {
+      printable += "\\n";
+    } else if (c == '\t' && keep.empty()) {
+      printable += "\\t";
+    } else if ((c < 0x20 && keep.find(static_cast<char>(c)) == keep.npos) || c == 0x7f) {
+      absl::StrAppendFormat(&printable, "\\x%02x", static_cast<unsigned>(c));
+    } else if (IsHidden(c)) {
+      absl::StrAppendFormat(&printable, "\\u%04x", static_cast<unsigned>(c));
+    } else {
+      printable.append(valid, at, length);
+    }
+    at += length;
+  }
+  return printable;
 }
 
 }  // namespace
@@ -41,18 +71,32 @@ double Between(const google::protobuf::Timestamp& start, const google::protobuf:
   return absl::ToDoubleSeconds(ToTime(end) - ToTime(start));
 }
 
-std::string Printable(const std::string& text) {
-  std::string printable;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(text[i]);
-    // U+0080 to U+009F, of which U+009B begins a command as ESC [ does.
-    const bool second_set = byte == 0xc2 && i + 1 < text.size() &&
-                            (static_cast<unsigned char>(text[i + 1]) & 0xe0) == 0x80;
-    const bool control = second_set || (std::iscntrl(byte) && byte != '\n' && byte != '\t');
-    printable += control ? '?' : text[i];
-    if (second_set) ++i;
+std::string Printable(const std::string& text) { return WrittenOut(text, "\n\t"); }
+
+void MakePrintable(google::protobuf::Message* message) {
+  const google::protobuf::Reflection& in = *message->GetReflection();
+  std::vector<const google::protobuf::FieldDescriptor*> fields;
+  in.ListFields(*message, &fields);
+  for (const auto* field : fields) {
+    const bool is_message = field->cpp_type() == field->CPPTYPE_MESSAGE;
+    if (!is_message && field->cpp_type() != field->CPPTYPE_STRING) continue;
+    if (!field->is_repeated()) {
+      if (is_message) {
+        MakePrintable(in.MutableMessage(message, field));
+      } else {
+        in.SetString(message, field, WrittenOut(in.GetString(*message, field), ""));
+      }
+      continue;
+    }
+    for (int i = 0; i < in.FieldSize(*message, field); ++i) {
+      if (is_message) {
+        MakePrintable(in.MutableRepeatedMessage(message, field, i));
+      } else {
+        const std::string text = in.GetRepeatedString(*message, field, i);
+        in.SetRepeatedString(message, field, i, WrittenOut(text, ""));
+      }
+    }
   }
-  return printable;
 }
 
 std::string Wrap(std::string_view text, std::string_view indent, size_t width) {

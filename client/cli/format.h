@@ -26,8 +26,17 @@ double Between(const google::protobuf::Timestamp& start, const google::protobuf:
 std::string Table(std::vector<std::vector<std::string>> rows);
 // Words of text in lines of at most width columns, each behind indent.
 std::string Wrap(std::string_view text, std::string_view indent, size_t width = 90);
-// With '?' for control characters other than newline and tab: names from a model's files end up in
-// messages, and must not reach the terminal as commands.
+// With control characters other than newline and tab written out ("\x1b"), and those that change
+// the direction of writing ("\u202e"): names from a model's files, labels and messages of a server
+// must not reach the terminal as commands, nor look like others.
 std::string Printable(const std::string& text);
+void MakePrintable(google::protobuf::Message* message);
+// A message whose texts have none of these, nor newlines and tabs ("\n"), with which one line would
+// look like several.
+template <typename Message>
+Message PrintableMessage(Message message) {
+  MakePrintable(&message);
+  return message;
+}
 
 }  // namespace svdllm::cli

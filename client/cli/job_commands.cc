@@ -1,5 +1,6 @@
-// jobs list|get|watch|cancel|delete and server-info.
+// jobs list|get|watch|wait|retry|cancel|delete and server-info.
 #include <algorithm>
+#include <chrono>
 #include <memory>
 
 #include "absl/strings/match.h"
@@ -7,20 +8,24 @@
 #include "client/cli/commands.h"
 #include "client/cli/enum_names.h"
 #include "client/cli/follow.h"
+#include "client/cli/submit.h"
 #include "client/cli/text_output.h"
 
 namespace svdllm::cli {
 namespace {
 
 constexpr int64_t kPageSize = 200;  // what the server gives at most
+constexpr double kForeverSeconds = 1e9;
 
 struct ListFlags {
   v1::ListJobsRequest request;
   int64_t limit = 50;
+  bool oldest_first = false;
 };
 
 absl::StatusOr<int> List(CommandContext& context, const ListFlags& flags) {
   v1::ListJobsRequest request = flags.request;
+  if (flags.oldest_first) request.set_order_by("create_time");
   v1::ListJobsResponse all;
   do {
     const int64_t left = flags.limit == 0 ? kPageSize : flags.limit - all.jobs_size();
@@ -30,7 +35,9 @@ absl::StatusOr<int> List(CommandContext& context, const ListFlags& flags) {
     all.set_next_page_token(page.next_page_token());  // merging keeps the old one where it is empty
     request.set_page_token(page.next_page_token());
   } while (!all.next_page_token().empty() && (flags.limit == 0 || all.jobs_size() < flags.limit));
-  context.Print(all, &JobList);
+  context.Print(all, [&](const v1::ListJobsResponse& list) {
+    return JobList(list, context.environment.out_columns);
+  });
   if (!context.json && !all.next_page_token().empty()) {
     context.say(absl::StrCat("There are more: --limit=0, or --page_token=", all.next_page_token()));
   }
@@ -49,10 +56,12 @@ CommandAction DefineList(FlagSet& flags) {
                     LabelValue([=](const std::string& key, const std::string& value) {
                       (*request->mutable_labels())[key] = value;
                     }));
-  flags.Add({"limit", "N", "Jobs at most, newest first; 0: all. Default: 50."},
+  flags.Add({"limit", "N", "Jobs at most; 0: all. Default: 50."},
             IntegerValue(0, [given](int64_t limit) { given->limit = limit; }));
+  flags.Switch("oldest_first", &given->oldest_first, "Begins with the oldest job, not the newest.");
   flags.Add({"page_token", "TOKEN",
-             "Goes on where an earlier list, with the same filters, ended. Default: the newest."},
+             "Goes on where an earlier list, with the same filters and order, ended. Default: its "
+             "beginning."},
             TextValue(request->mutable_page_token()));
   return [given](CommandContext& context) { return List(context, *given); };
 }
@@ -83,6 +92,33 @@ CommandAction DefineWatch(FlagSet& flags) {
             IntegerValue(0, [after](int64_t sequence) { *after = sequence; }));
   return OnJob(flags, [after](CommandContext& context, const std::string& name) {
     return context.json ? StreamEvents(context, name, *after) : FollowJob(context, name, *after);
+  });
+}
+
+CommandAction DefineWait(FlagSet& flags) {
+  const auto seconds = std::make_shared<double>(kForeverSeconds);
+  flags.Group("How long");
+  flags.Add(
+      {"timeout", "DURATION",
+       "Where the job has not ended by then, the exit status is 6. Default: as long as it "
+       "takes."},
+      DurationValue([seconds](double given) { *seconds = std::min(given, kForeverSeconds); }));
+  return OnJob(
+      flags, [seconds](CommandContext& context, const std::string& name) -> absl::StatusOr<int> {
+        const auto timeout = std::chrono::milliseconds(static_cast<int64_t>(*seconds * 1000));
+        ASSIGN_OR_RETURN(const v1::Job job, context.client.Wait(name, timeout));
+        context.Print(job, &JobSummary);
+        return HasEnded(job) ? ExitStatusOf(job) : kExitNotEnded;
+      });
+}
+
+CommandAction DefineRetry(FlagSet& flags) {
+  const auto given = std::make_shared<JobFlags>();
+  flags.Group("Job");
+  AddOutputFlag(flags, given.get());
+  AddFollowFlags(flags, given.get());
+  return OnJob(flags, [given](CommandContext& context, const std::string& name) {
+    return Retry(context, *given, name);
   });
 }
 
@@ -128,6 +164,17 @@ std::vector<CommandSpec> JobCommands() {
        "Shows what has happened to a job, then what happens, until it has ended; a lost connection "
        "is taken up where it broke. JSON: one event a line, nothing else.",
        &DefineWatch},
+      {"jobs wait", "NAME", "Waits until a job has ended, then prints its result.",
+       "Waits until a job has ended, and shows nothing meanwhile. It asks again and again, so that "
+       "it "
+       "gets through where a stream does not; a lost connection is taken up again.",
+       &DefineWait},
+      {"jobs retry", "NAME", "Submits the request of a job that has ended once more.",
+       "Submits the request of a job that has ended once more, with the defaults that were filled "
+       "in "
+       "then, as a new job. An output that was named after the job will be named after the new "
+       "one.",
+       &DefineRetry},
       {"jobs cancel", "NAME", "Cancels a queued or running job.",
        "Asks for a job's cancellation. A running job stops within seconds; watch it to see when.",
        &DefineCancel},

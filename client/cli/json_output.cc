@@ -35,7 +35,8 @@ std::string ErrorToJson(const absl::Status& status) {
   }
   if (details.retry_delay_seconds >= 0) error["retryDelaySeconds"] = details.retry_delay_seconds;
   const nlohmann::ordered_json document = {{"error", error}};
-  return document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  return document.dump(2, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace) +
+         "\n";
 }
 
 }  // namespace svdllm::cli

@@ -13,9 +13,13 @@
 
 namespace {
 
-int TerminalColumns() {
+// What COLUMNS says, the terminal knows, or most have.
+int TerminalColumns(int file) {
+  const char* const set = std::getenv("COLUMNS");
+  const int columns = set == nullptr ? 0 : std::atoi(set);
+  if (columns > 0) return columns;
   winsize size = {};
-  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+  return ioctl(file, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
 }  // namespace
@@ -43,7 +47,8 @@ int main(int argc, char** argv) {
       .err = std::cerr,
       .out_is_terminal = isatty(STDOUT_FILENO) == 1,
       .err_is_terminal = isatty(STDERR_FILENO) == 1,
-      .columns = TerminalColumns(),
+      .columns = TerminalColumns(STDERR_FILENO),
+      .out_columns = isatty(STDOUT_FILENO) == 1 ? TerminalColumns(STDOUT_FILENO) : 0,
       .directory = std::filesystem::current_path(ignored).string(),
       .server = server == nullptr ? "" : server,
       .stop = stop.get_token()};

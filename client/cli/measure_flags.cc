@@ -153,17 +153,23 @@ std::vector<std::string> MeasureFlagNames() {
           "dataset_packing", "throughput", "prompt_tokens", "new_tokens", "repetitions"};
 }
 
+void ChangeTasks(const MeasureFlags& given, std::vector<v1::EvaluationTask>* tasks) {
+  for (v1::EvaluationTask& task : *tasks) {
+    if (given.limit) task.set_limit(*given.limit);
+    if (!ReadsText(task.name())) continue;
+    if (given.seq_len) task.set_seq_len(*given.seq_len);
+    if (given.text_field) task.mutable_dataset()->set_text_field(*given.text_field);
+    if (given.packing) task.mutable_dataset()->set_packing(*given.packing);
+  }
+}
+
 v1::EvaluationTask MakeTask(const MeasureFlags& given, const std::string& directory,
                             const std::string& name, const std::string& uri) {
-  v1::EvaluationTask task;
-  task.set_name(name);
-  task.set_limit(given.limit.value_or(0));
-  task.mutable_dataset()->set_uri(Located(directory, uri));
-  if (!ReadsText(name)) return task;
-  task.set_seq_len(given.seq_len.value_or(0));
-  if (given.text_field) task.mutable_dataset()->set_text_field(*given.text_field);
-  if (given.packing) task.mutable_dataset()->set_packing(*given.packing);
-  return task;
+  std::vector<v1::EvaluationTask> task(1);
+  task[0].set_name(name);
+  task[0].mutable_dataset()->set_uri(Located(directory, uri));
+  ChangeTasks(given, &task);
+  return task[0];
 }
 
 absl::StatusOr<std::vector<v1::EvaluationTask>> MeasuredTasks(const MeasureFlags& given,

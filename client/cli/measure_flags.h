@@ -45,6 +45,8 @@ v1::EvaluationTask MakeTask(const MeasureFlags& given, const std::string& direct
 // was given. Errors are UsageError.
 absl::StatusOr<std::vector<v1::EvaluationTask>> MeasuredTasks(const MeasureFlags& given,
                                                               const std::string& directory);
+// What --limit and the like say of tasks that a file has asked for.
+void ChangeTasks(const MeasureFlags& given, std::vector<v1::EvaluationTask>* tasks);
 // What --answers and --fewshot say of the tasks that are there already.
 absl::Status AddTaskFiles(const MeasureFlags& given, const std::string& directory,
                           std::vector<v1::EvaluationTask>* tasks);

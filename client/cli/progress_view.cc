@@ -98,7 +98,8 @@ void ProgressView::Say(const std::string& text) {
   out_ << std::flush;
 }
 
-void ProgressView::Show(const v1::JobEvent& event) {
+void ProgressView::Show(const v1::JobEvent& shown) {
+  const v1::JobEvent event = PrintableMessage(shown);
   switch (event.event_case()) {
     case v1::JobEvent::kStateChange:
       if (event.attempt() != attempt_) {

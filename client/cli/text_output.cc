@@ -280,7 +280,8 @@ std::string JobDetails(const v1::Job& job) {
   Rows rows = {
       {"name", job.name()},
       {"kind", ShortName(job.kind())},
-      {"state", ShortName(job.state())},
+      {"state",
+       absl::StrCat(ShortName(job.state()), job.queue_position() > 0 ? ", " : "", QueueText(job))},
       {"model", ModelOf(job)},
       {job.has_evaluate_request() ? "tasks" : "request", RequestText(job)},
       {"created", Time(job.create_time())},
@@ -289,6 +290,7 @@ std::string JobDetails(const v1::Job& job) {
                                                        ? absl::StrCat(",", Elapsed(job))
                                                        : "")},
       {"attempt", absl::StrCat(job.attempt(), " of at most ", job.max_attempts())}};
+  if (!job.display_name().empty()) rows.insert(rows.begin() + 1, {"called", job.display_name()});
   for (const v1::Attempt& attempt : job.attempts()) {
     rows.push_back({"", absl::StrCat(attempt.number(), ": ", attempt.outcome(), " ",
                                      Time(attempt.end_time()), attempt.has_error() ? ", " : "",
@@ -306,18 +308,9 @@ std::string JobDetails(const v1::Job& job) {
   return absl::StrCat(Table(rows), result.empty() ? "" : "\n", result);
 }
 
-std::string JobList(const v1::ListJobsResponse& list) {
-  if (list.jobs().empty()) return "no jobs\n";
-  Rows rows = {{"name", "state", "kind", "method", "keep", "progress", "created", "model"}};
-  for (const v1::Job& job : list.jobs()) {
-    const bool compression = job.has_compress_model_request();
-    rows.push_back({job.name(), ShortName(job.state()), ShortName(job.kind()),
-                    compression ? ShortName(job.compress_model_request().method()) : "-",
-                    compression ? KeepRatios(job.compress_model_request()) : "-",
-                    job.has_progress() ? absl::StrFormat("%.0f%%", job.progress().percent()) : "-",
-                    Time(job.create_time()), ModelOf(job)});
-  }
-  return Table(rows);
+std::string QueueText(const v1::Job& job) {
+  if (job.queue_position() <= 0) return "";
+  return absl::StrCat("number ", job.queue_position(), " in the queue");
 }
 
 std::string ServerInfoText(const v1::ServerInfo& info) {

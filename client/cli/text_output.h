@@ -11,8 +11,11 @@ namespace svdllm::cli {
 std::string JobSummary(const v1::Job& job);
 // Everything about a job worth reading, whatever its state.
 std::string JobDetails(const v1::Job& job);
-// One line a job. "no jobs" where there are none.
-std::string JobList(const v1::ListJobsResponse& list);
+// One line a job. "no jobs" where there are none. Lines have at most this many columns, where there
+// is a terminal: what matters less goes first; 0: as many as it takes.
+std::string JobList(const v1::ListJobsResponse& list, int columns);
+// "number 3 in the queue"; empty where the job does not wait.
+std::string QueueText(const v1::Job& job);
 // The answer to validate_only.
 std::string PlanText(const v1::Job& job);
 std::string ServerInfoText(const v1::ServerInfo& info);

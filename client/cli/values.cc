@@ -5,7 +5,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
-#include "client/cli/suggest.h"
+#include "base/suggest.h"
 
 namespace svdllm::cli {
 namespace {

@@ -50,6 +50,8 @@ std::string Quote(std::string_view text) {
 
 }  // namespace
 
+LogValue::LogValue(std::string_view text) : json_(Quote(text)) {}
+
 void SetLogContext(LogFields fields) {
   State& state = GlobalState();
   std::lock_guard<std::mutex> lock(state.mutex);
@@ -63,7 +65,7 @@ void Log(LogLevel level, std::string_view message, const LogFields& fields) {
   if (!state.logger->should_log(ToSpdlog(level))) return;
   std::string line = "\"message\":" + Quote(message);
   const auto append = [&line](const LogFields& list) {
-    for (const auto& [key, value] : list) line += "," + Quote(key) + ":" + Quote(value);
+    for (const auto& [key, value] : list) line += "," + Quote(key) + ":" + value.json();
   };
   {
     std::lock_guard<std::mutex> lock(state.mutex);

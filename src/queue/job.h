@@ -78,6 +78,7 @@ struct Job {
   int64_t timeout_ms = 0;  // that its attempts may run, all together; 0: no bound
   int64_t used_ms = 0;     // that its ended attempts have run, by a clock that nobody sets
   int64_t last_sequence = 0;
+  int64_t queue_position = 0;  // QUEUED only: 1 for the one that is claimed first
   std::string request;
   std::string progress;  // payload of the latest progress event of this attempt
   std::string result;

@@ -55,10 +55,11 @@ struct ListQuery {
   std::vector<JobState> states;               // any of; empty: all
   std::vector<JobKind> kinds;                 // any of; empty: all
   std::map<std::string, std::string> labels;  // all of
+  bool oldest_first = false;
 };
 
 struct ListPage {
-  std::vector<Job> jobs;        // newest first, without attempts
+  std::vector<Job> jobs;        // in the order asked for, without attempts
   std::string next_page_token;  // empty on the last page
 };
 
@@ -105,7 +106,8 @@ class JobStore {
                                                          const std::string& payload_digest) = 0;
   // Returns a job. NOT_FOUND with JOB_NOT_FOUND where there is none with this id, here and below.
   virtual absl::StatusOr<Job> Get(const std::string& id) = 0;
-  // Returns one page. INVALID_ARGUMENT where the token is not one of a page with these filters.
+  // Returns one page. INVALID_ARGUMENT where the token is not one of a page with these filters and
+  // this order.
   virtual absl::StatusOr<ListPage> List(const ListQuery& query) = 0;
   // A QUEUED job becomes CANCELLED, a RUNNING one CANCELLING; jobs in either of these states stay
   // as they are. FAILED_PRECONDITION with JOB_STATE where the job is publishing, SUCCEEDED or

@@ -24,7 +24,7 @@ int64_t SteadyMs() {
 bool IsLeaseLost(const absl::Status& status) { return ErrorReason(status) == kLeaseLost; }
 
 LogFields Fields(const JobContext& context) {
-  return {{"job", context.job().id}, {"attempt", std::to_string(context.job().attempt)}};
+  return {{"job", context.job().id}, {"attempt", context.job().attempt}};
 }
 
 LogFields Fields(const JobContext& context, const absl::Status& status) {

@@ -226,6 +226,57 @@ TEST_P(JobStoreTest, ListPagesNewestFirstAndSurvivesInsertsAndDeletions) {
   EXPECT_THAT(seen, ElementsAre(ids[6], ids[5], ids[4], ids[3], ids[2], ids[1]));
 }
 
+TEST_P(JobStoreTest, ListPagesOldestFirstToo) {
+  std::vector<std::string> ids;
+  for (int i = 0; i < 5; ++i) ids.push_back(Submit());
+  ListQuery query;
+  query.page_size = 2;
+  query.oldest_first = true;
+  std::vector<std::string> seen;
+  do {
+    const auto page = store_->List(query);
+    ASSERT_TRUE(page.ok()) << page.status();
+    for (const Job& job : page->jobs) seen.push_back(job.id);
+    query.page_token = page->next_page_token;
+    if (seen.size() == 2) ids.push_back(Submit());  // newer than all: seen at last
+  } while (!query.page_token.empty());
+  EXPECT_EQ(seen, ids);
+  ListQuery newest_first;
+  newest_first.page_size = 2;
+  query.page_token = store_->List(newest_first)->next_page_token;
+  EXPECT_EQ(store_->List(query).status().code(), absl::StatusCode::kInvalidArgument)
+      << "a token of the other order";
+}
+
+TEST_P(JobStoreTest, QueuedJobsKnowTheirPlace) {
+  std::vector<std::string> ids;
+  for (int i = 0; i < 5; ++i) ids.push_back(Submit());
+  EXPECT_EQ(store_->Create(Make("", "p"), kNoLimit)->job.queue_position, 6);
+  const auto position = [&](int i) { return Get(ids[static_cast<size_t>(i)]).queue_position; };
+  EXPECT_EQ(position(0), 1);
+  EXPECT_EQ(position(4), 5);
+  ClaimOne();
+  const auto cancelled = store_->Cancel(ids[2]);
+  ASSERT_TRUE(cancelled.ok());
+  EXPECT_EQ(cancelled->queue_position, 0);
+  EXPECT_EQ(position(0), 0);
+  EXPECT_EQ(position(1), 1);
+  EXPECT_EQ(position(2), 0);
+  EXPECT_EQ(position(3), 2);
+  EXPECT_EQ(position(4), 3);
+  for (const bool oldest_first : {false, true}) {
+    ListQuery query;
+    query.oldest_first = oldest_first;
+    const auto page = store_->List(query);
+    ASSERT_TRUE(page.ok());
+    for (const Job& job : page->jobs) EXPECT_EQ(job.queue_position, Get(job.id).queue_position);
+  }
+  // What other pages have is counted too.
+  ListQuery last;
+  last.page_size = 1;
+  EXPECT_EQ(store_->List(last)->jobs[0].queue_position, 4);
+}
+
 TEST_P(JobStoreTest, LastPageHasNoTokenEvenWhenFull) {
   for (int i = 0; i < 3; ++i) Submit();
   ListQuery query;

@@ -215,6 +215,32 @@ class ServiceTest(unittest.TestCase):
         self.assertEqual(status, 1, errors)  # found out when it is read: the line is named
         self.assertIn("line 7", job["error"]["message"])
 
+    def test_a_recipe_is_submitted_waited_for_and_retried(self):
+        recipe = f"{self.dir}/recipe.yaml"
+        with open(recipe, "w") as f:
+            f.write("model: model\nmethod: svd_llm\nkeep_ratios: [0.5]\ndisplay_name: from a file\n"
+                    "calibration: {text: {uri: text.txt}, samples: 4, seq_len: 64}\n"
+                    "evaluation: {disabled: true}\n")
+        status, job, errors = self.client("compress", f"--request={recipe}", "--detach")
+        self.assertEqual(status, 0, errors)
+        status, job, errors = self.client("jobs", "wait", job["name"], "--timeout=100s")
+        self.assertEqual(status, 0, errors)
+        self.assertEqual(job["displayName"], "from a file")
+        # The resolved request of a job is one that can be submitted.
+        status, again, errors = self.client("jobs", "retry", job["name"], "--watch")
+        self.assertEqual(status, 0, errors)
+        self.assertNotEqual(again["name"], job["name"])
+        self.assertNotEqual(again["artifactUris"], job["artifactUris"])
+        sizes = [each["compressModelResult"]["artifacts"][0]["weightBytes"] for each in (job, again)]
+        self.assertEqual(sizes[0], sizes[1])
+
+    def test_settings_that_name_nothing_end_the_server_with_2(self):
+        for arguments in (["--devices=gpu"], ["--data_dirr=x"]):
+            ended = subprocess.run([ARGS.server, f"--data_dir={self.dir}/other", *arguments],
+                                   capture_output=True, text=True, timeout=60)
+            self.assertEqual(ended.returncode, 2, ended.stderr)
+            self.assertIn(arguments[0].split("=")[0], ended.stderr)
+
     def test_methods_encodings_and_allocations_combine(self):
         combinations = [
             ("anchored", "pivoted", "relative_tails", "FACTORED"), ("anchored", "plain", "uniform", "FACTORED"),

@@ -372,6 +372,19 @@ TEST_F(ServerFaultTest, BadSettingsAreRefusedByName) {
            "--device_memory_limit: \"" + std::string(bytes) + "\" is no number of bytes");
   }
   expect(Arguments({"extra"}), "unexpected argument extra");
+  expect(Arguments({"--data_dirr=x"}), "unknown flag --data_dirr, did you mean --data_dir?");
+  expect(Arguments({"--queue_limit=many"}), "--queue_limit: \"many\" is not a value of it");
+  expect(Arguments({"--queue_limit"}), "--queue_limit: needs a value");
+  expect(Arguments({"--insecure_allow_remote=perhaps"}), "--insecure_allow_remote");
+  expect(Arguments({"--nolisten"}), "unknown flag --nolisten");
+  expect(Arguments({"--undefok=x"}), "unknown flag --undefok");  // Abseil's own
+  expect({}, "SVDLLM_LISTNE: the environment variable sets nothing, did you mean SVDLLM_LISTEN?",
+         {"SVDLLM_LISTNE=x", "SVDLLM_DATA_DIR=" + directory_});
+  // What Kubernetes says of a service named svdllm, and what is the client's.
+  expect({}, "--role: \"queen\"",
+         {"SVDLLM_PORT=tcp://10.0.0.1:7070", "SVDLLM_PORT_7070_TCP_ADDR=10.0.0.1",
+          "SVDLLM_METRICS_SERVICE_HOST=10.0.0.2", "SVDLLM_SERVICE_PORT_GRPC=7070",
+          "SVDLLM_SERVER=host:1", "SVDLLM_ROLE=queen", "SVDLLM_DATA_DIR=" + directory_});
   expect({}, "--role: \"queen\"", {"SVDLLM_ROLE=queen", "SVDLLM_DATA_DIR=" + directory_});
   expect({}, "SVDLLM_QUEUE_LIMIT", {"SVDLLM_QUEUE_LIMIT=many"});
   expect({"--role=king"}, "\"king\"", {"SVDLLM_ROLE=queen", "SVDLLM_DATA_DIR=" + directory_});

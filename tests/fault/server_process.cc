@@ -76,21 +76,22 @@ std::string ServerProcess::Log() const {
 
 std::string ServerProcess::FromLog(const std::string& key) const {
   const std::string text = Log();
-  const std::string quoted = "\"" + key + "\":\"";
+  const std::string quoted = "\"" + key + "\":";
   const size_t at = text.rfind(quoted);
   if (at == std::string::npos) return "";
   const size_t start = at + quoted.size();
-  return text.substr(start, text.find('"', start) - start);
+  if (text[start] != '"') return text.substr(start, text.find_first_of(",}", start) - start);
+  return text.substr(start + 1, text.find('"', start + 1) - start - 1);
 }
 
 pid_t ServerProcess::worker_pid(const std::string& device) const {
   std::istringstream lines(Log());
   pid_t pid = 0;
   for (std::string line; std::getline(lines, line);) {
-    const size_t at = line.find("\"pid\":\"");
+    const size_t at = line.find("\"pid\":");
     if (at != std::string::npos && line.find("\"worker started\"") != std::string::npos &&
         line.find("-" + device + "-") != std::string::npos) {
-      pid = std::stoi(line.substr(at + 7));
+      pid = std::stoi(line.substr(at + 6));
     }
   }
   return pid;

@@ -1,10 +1,15 @@
 // What operators see: server info, health, readiness, metrics, reflection, shutdown.
 #include <gmock/gmock.h>
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/descriptor.pb.h>
 #include <grpcpp/impl/client_unary_call.h>
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
 #include <thread>
 
+#include "grpc/reflection/v1/reflection.grpc.pb.h"
 #include "server_fixture.h"
 
 namespace svdllm {
@@ -57,10 +62,12 @@ TEST_F(ServerTest, HealthFollowsReadiness) {
   EXPECT_EQ(Health(channel_, ""), kServing);
   EXPECT_EQ(Health(channel_, "liveness"), kServing);
   EXPECT_EQ(Health(channel_, "readiness"), kServing);
+  EXPECT_EQ(Health(channel_, "svdllm.v1.CompressionService"), kServing);
   EXPECT_EQ(Health(channel_, "other"), -static_cast<int>(grpc::StatusCode::NOT_FOUND));
   EXPECT_THAT(Http("/readyz"), HasSubstr("200 OK"));
   server_->SetNotReady();
   EXPECT_EQ(Health(channel_, ""), kNotServing);
+  EXPECT_EQ(Health(channel_, "svdllm.v1.CompressionService"), kNotServing);
   EXPECT_EQ(Health(channel_, "liveness"), kServing);
   EXPECT_EQ(Health(channel_, "readiness"), kNotServing);
   EXPECT_THAT(Http("/readyz"), HasSubstr("503"));
@@ -95,6 +102,104 @@ TEST_F(ServerTest, ReflectionListsTheServices) {
   EXPECT_THAT(text, HasSubstr("grpc.health.v1.Health"));
   stream->WritesDone();
   EXPECT_TRUE(stream->Finish().ok());
+}
+
+TEST_F(ServerTest, ReflectionOfVersion1GivesServicesAndTheirFiles) {
+  namespace v1r = grpc::reflection::v1;
+  const auto stub = v1r::ServerReflection::NewStub(channel_);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(5));
+  const auto stream = stub->ServerReflectionInfo(&context);
+  v1r::ServerReflectionRequest request;
+  v1r::ServerReflectionResponse response;
+  const auto ask = [&] {
+    EXPECT_TRUE(stream->Write(request));
+    EXPECT_TRUE(stream->Read(&response));
+  };
+  request.set_list_services("*");
+  ask();
+  std::vector<std::string> services;
+  for (const auto& service : response.list_services_response().service()) {
+    services.push_back(service.name());
+  }
+  EXPECT_THAT(services,
+              testing::UnorderedElementsAre("svdllm.v1.CompressionService", "grpc.health.v1.Health",
+                                            "grpc.reflection.v1.ServerReflection",
+                                            "grpc.reflection.v1alpha.ServerReflection"));
+  EXPECT_EQ(response.original_request().list_services(), "*");
+
+  // From the files alone a tool makes the service's messages.
+  request.set_file_containing_symbol("svdllm.v1.CompressionService");
+  ask();
+  google::protobuf::DescriptorPool pool;
+  for (const std::string& bytes : response.file_descriptor_response().file_descriptor_proto()) {
+    google::protobuf::FileDescriptorProto file;
+    ASSERT_TRUE(file.ParseFromString(bytes));
+    ASSERT_NE(pool.BuildFile(file), nullptr) << file.name();
+  }
+  const auto* const service = pool.FindServiceByName("svdllm.v1.CompressionService");
+  ASSERT_NE(service, nullptr);
+  EXPECT_NE(service->FindMethodByName("WaitJob"), nullptr);
+
+  request.set_file_by_filename("grpc/reflection/v1/reflection.proto");
+  ask();
+  EXPECT_EQ(response.file_descriptor_response().file_descriptor_proto_size(), 1);
+  request.set_file_containing_symbol("no.such.Thing");
+  ask();
+  EXPECT_EQ(response.error_response().error_code(), grpc::StatusCode::NOT_FOUND);
+  request.set_all_extension_numbers_of_type("svdllm.v1.Job");
+  ask();
+  EXPECT_EQ(response.all_extension_numbers_response().base_type_name(), "svdllm.v1.Job");
+  request.mutable_file_containing_extension()->set_containing_type("svdllm.v1.Job");
+  ask();
+  EXPECT_EQ(response.error_response().error_code(), grpc::StatusCode::NOT_FOUND);
+  request.clear_message_request();
+  ask();
+  EXPECT_EQ(response.error_response().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  stream->WritesDone();
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
+// Who did what: a line for every job that is accepted, cancelled and deleted, and every refusal.
+TEST_F(ServerTest, TheLogTellsWhatWasAskedAndByWhom) {
+  v1::CompressModelRequest request = Compression();
+  request.set_request_id(Uuid(1));
+  v1::CompressModelRequest bad = request;
+  bad.set_request_id(Uuid(2));
+  bad.clear_keep_ratios();
+  google::protobuf::Empty empty;
+  v1::DeleteJobRequest deletion;
+  v1::Job job;
+  testing::internal::CaptureStderr();
+  const std::string name = Submit(request).name();
+  Submit(request);  // the same job: accepted once
+  Compress(bad, job);
+  bad.set_validate_only(true);
+  Compress(bad, job);  // asks, and changes nothing
+  Cancel(name, job);
+  deletion.set_name(name);
+  Call(&v1::CompressionService::Stub::DeleteJob, deletion, empty);
+  const std::string log = testing::internal::GetCapturedStderr();
+  std::vector<nlohmann::json> lines;
+  std::istringstream text(log);
+  for (std::string line; std::getline(text, line);) lines.push_back(nlohmann::json::parse(line));
+  ASSERT_EQ(lines.size(), 4u) << log;
+  for (const nlohmann::json& line : lines) {
+    EXPECT_EQ(line["level"], "info");
+    EXPECT_THAT(std::string(line["peer"]), testing::StartsWith("ipv4:127.0.0.1:"));
+  }
+  EXPECT_EQ(lines[0]["message"], "job accepted");
+  EXPECT_EQ("jobs/" + std::string(lines[0]["job"]), name);
+  EXPECT_EQ(lines[0]["kind"], "JOB_KIND_COMPRESS_MODEL");
+  EXPECT_EQ(lines[0]["request_id"], Uuid(1));
+  EXPECT_EQ(lines[0]["queue_position"], 1);
+  EXPECT_EQ(lines[1]["message"], "submission refused");
+  EXPECT_EQ(lines[1]["reason"], "INVALID_FIELD");
+  EXPECT_THAT(std::string(lines[1]["error"]), HasSubstr("keep_ratios"));
+  EXPECT_EQ(lines[2]["message"], "job cancelled");
+  EXPECT_EQ(lines[2]["state"], "CANCELLED");
+  EXPECT_EQ(lines[3]["message"], "job deleted");
+  EXPECT_EQ(lines[3]["job"], lines[0]["job"]);
 }
 
 TEST_F(ServerTest, MetricsTellWhatHappened) {

@@ -81,6 +81,14 @@ class Service final : public v1::CompressionService::Service {
       return grpc::Status::OK;
     });
   }
+  // Answers at once, with the job as it is.
+  grpc::Status WaitJob(grpc::ServerContext*, const v1::WaitJobRequest* request,
+                       v1::Job* job) override {
+    return Answer([&] {
+      script_.wait_requests.push_back(*request);
+      return Find(request->name(), job);
+    });
+  }
   grpc::Status WatchJob(grpc::ServerContext* context, const v1::WatchJobRequest* request,
                         grpc::ServerWriter<v1::JobEvent>* writer) override {
     std::vector<v1::JobEvent> events;

@@ -40,6 +40,7 @@ struct FakeScript {
   std::vector<v1::CompressModelRequest> compress_requests;
   std::vector<v1::EvaluateRequest> evaluate_requests;
   std::vector<v1::ListJobsRequest> list_requests;
+  std::vector<v1::WaitJobRequest> wait_requests;
   std::vector<int64_t> watched_after;  // after_sequence of each stream
 };
 

@@ -1,8 +1,10 @@
 #include "queue/sqlite/rows.h"
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "base/utf8.h"
 #include "metrics/metrics.h"
@@ -91,6 +93,26 @@ absl::Status LoadAttempts(SqliteDb& db, JobRow& row) {
   return query.status();
 }
 
+// From one row to the next, so that a page costs one walk through the queue's index.
+absl::Status LoadQueuePositions(SqliteDb& db, std::span<JobRow> rows) {
+  std::vector<JobRow*> queued;
+  for (JobRow& row : rows) {
+    if (row.job.state == JobState::kQueued) queued.push_back(&row);
+  }
+  std::sort(queued.begin(), queued.end(),
+            [](const JobRow* a, const JobRow* b) { return a->seq < b->seq; });
+  int64_t seq = 0, position = 0;
+  for (JobRow* row : queued) {
+    Query count(db, "SELECT count(*) FROM jobs WHERE state = ? AND seq > ? AND seq <= ?",
+                static_cast<int>(JobState::kQueued), seq, row->seq);
+    if (count.Next()) position += count.Int(0);
+    RETURN_IF_ERROR(count.status());
+    row->job.queue_position = position;
+    seq = row->seq;
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<JobRow> FindJob(SqliteDb& db, const std::string& id) {
   std::optional<JobRow> row;
   {
@@ -104,6 +126,7 @@ absl::StatusOr<JobRow> FindJob(SqliteDb& db, const std::string& id) {
         "jobs/" + id);
   }
   RETURN_IF_ERROR(LoadLabels(db, *row));
+  RETURN_IF_ERROR(LoadQueuePositions(db, {&*row, 1}));
   return std::move(*row);
 }
 
@@ -135,6 +158,7 @@ absl::Status SetState(SqliteDb& db, JobRow& row, int64_t now_ms, JobState state,
   job.state = state;
   job.update_ms = now_ms;
   if (IsTerminal(state)) job.end_ms = now_ms;
+  if (state != JobState::kQueued) job.queue_position = 0;
   if (state != JobState::kRunning && state != JobState::kCancelling) {
     row.lease_token = 0;
     job.publishing = false;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -23,8 +24,11 @@ extern const char kJobColumns[];
 JobRow ReadJobRow(const Query& query);
 absl::Status LoadLabels(SqliteDb& db, JobRow& row);
 absl::Status LoadAttempts(SqliteDb& db, JobRow& row);
+// Of the rows that are QUEUED.
+absl::Status LoadQueuePositions(SqliteDb& db, std::span<JobRow> rows);
 
-// Returns the row with its labels, without its attempts. NOT_FOUND with JOB_NOT_FOUND.
+// Returns the row with its labels and its place in the queue, without its attempts. NOT_FOUND with
+// JOB_NOT_FOUND.
 absl::StatusOr<JobRow> FindJob(SqliteDb& db, const std::string& id);
 // Returns the row whose current lease this is. ABORTED with LEASE_LOST where there is none.
 absl::StatusOr<JobRow> FindLeased(SqliteDb& db, const Lease& lease);

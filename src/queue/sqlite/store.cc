@@ -76,17 +76,19 @@ std::string FilterDigest(const ListQuery& query) {
   for (const auto& [key, value] : query.labels) {
     text += "|" + std::to_string(key.size()) + ":" + key + "=" + value;
   }
+  if (query.oldest_first) text += "|oldest first";
   return Sha256(text).substr(0, 12);
 }
 
+// The last job of the page before; one in front of all jobs where there is no token.
 absl::StatusOr<int64_t> ParsePageToken(const ListQuery& query) {
-  if (query.page_token.empty()) return INT64_MAX;
+  if (query.page_token.empty()) return query.oldest_first ? 0 : INT64_MAX;
   const size_t dash = query.page_token.find('-');
   const std::string number = query.page_token.substr(0, dash);
   if (dash == std::string::npos || query.page_token.substr(dash + 1) != FilterDigest(query) ||
       number.empty() || number.size() > 18 ||
       number.find_first_not_of("0123456789") != std::string::npos) {
-    return InvalidField("page_token: not one of a list with these filters");
+    return InvalidField("page_token: not one of a list with these filters and this order");
   }
   return std::stoll(number);
 }
@@ -209,18 +211,18 @@ absl::StatusOr<Job> SqliteJobStore::Get(const std::string& id) {
 }
 
 absl::StatusOr<ListPage> SqliteJobStore::List(const ListQuery& list) {
-  ASSIGN_OR_RETURN(const int64_t before, ParsePageToken(list));
-  std::string sql = JobColumnsWhere("seq < ?");
+  ASSIGN_OR_RETURN(const int64_t last, ParsePageToken(list));
+  std::string sql = JobColumnsWhere(list.oldest_first ? "seq > ?" : "seq < ?");
   sql += AnyOf("state", list.states) + AnyOf("kind", list.kinds);
   for (size_t i = 0; i < list.labels.size(); ++i) {
     sql += " AND EXISTS(SELECT 1 FROM labels WHERE job = seq AND key = ? AND value = ?)";
   }
-  sql += " ORDER BY seq DESC LIMIT ?";
+  sql += list.oldest_first ? " ORDER BY seq LIMIT ?" : " ORDER BY seq DESC LIMIT ?";
 
   std::lock_guard<std::mutex> lock(read_.mutex);
   std::vector<JobRow> rows;
   {
-    Query query(*read_.db, sql, before);
+    Query query(*read_.db, sql, last);
     for (const auto& [key, value] : list.labels) {
       query.Bind(key);
       query.Bind(value);
@@ -234,6 +236,7 @@ absl::StatusOr<ListPage> SqliteJobStore::List(const ListQuery& list) {
     rows.resize(static_cast<size_t>(list.page_size));
     page.next_page_token = std::to_string(rows.back().seq) + "-" + FilterDigest(list);
   }
+  RETURN_IF_ERROR(LoadQueuePositions(*read_.db, rows));
   for (JobRow& row : rows) {
     RETURN_IF_ERROR(LoadLabels(*read_.db, row));
     page.jobs.push_back(std::move(row.job));

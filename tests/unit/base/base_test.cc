@@ -26,6 +26,21 @@ absl::StatusOr<int> Quarter(int x) {
   return Half(half);
 }
 
+TEST(LoggingTest, NumbersAreNumbersAndTextsAreTexts) {
+  ::testing::internal::CaptureStderr();
+  const int attempt = 2;
+  const int64_t bytes = int64_t{1} << 40;
+  Log(LogLevel::kInfo, "said \"x\"",
+      {{"attempt", attempt}, {"bytes", bytes}, {"text", "7"}, {"odd", std::string("\xff\n")}});
+  const auto line = nlohmann::json::parse(::testing::internal::GetCapturedStderr());
+  EXPECT_EQ(line["message"], "said \"x\"");
+  EXPECT_EQ(line["attempt"], 2);
+  EXPECT_TRUE(line["attempt"].is_number());
+  EXPECT_EQ(line["bytes"], bytes);
+  EXPECT_EQ(line["text"], "7");
+  EXPECT_EQ(line["odd"], "\ufffd\n");
+}
+
 TEST(StatusTest, MacrosReturnTheError) {
   EXPECT_EQ(*Quarter(8), 2);
   EXPECT_EQ(Quarter(6).status().code(), absl::StatusCode::kInvalidArgument);

@@ -270,6 +270,41 @@ TEST_F(ClientTest, WatchOfNoJobIsAnError) {
   EXPECT_EQ(RpcErrorDetailsOf(status).reason, "JOB_NOT_FOUND");
 }
 
+TEST_F(ClientTest, WaitAsksUntilTheJobHasEnded) {
+  server_.script().jobs[kName].set_state(v1::JOB_STATE_RUNNING);
+  server_.script().delay_ms = 20;
+  server_.script().unavailable_calls = 1;  // a server that drains
+  Client client(server_.address(), Impatient());
+  std::jthread end([&] {
+    while (true) {
+      std::this_thread::sleep_for(milliseconds(5));
+      std::lock_guard lock(server_.script().mutex);
+      if (server_.script().wait_requests.size() < 3) continue;
+      server_.script().jobs[kName].set_state(v1::JOB_STATE_FAILED);
+      return;
+    }
+  });
+  const auto job = client.Wait(kName, milliseconds(20'000));
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_EQ(job->state(), v1::JOB_STATE_FAILED);
+  EXPECT_GE(server_.script().wait_requests.size(), 3u);
+  EXPECT_LE(server_.script().wait_requests[0].timeout().seconds(), 20);
+}
+
+TEST_F(ClientTest, WaitEndsWithItsTime) {
+  server_.script().jobs[kName].set_state(v1::JOB_STATE_QUEUED);
+  server_.script().delay_ms = 20;
+  Client client(server_.address(), Impatient());
+  const auto job = client.Wait(kName, milliseconds(100));
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_EQ(job->state(), v1::JOB_STATE_QUEUED);
+  EXPECT_FALSE(HasEnded(*job));
+  server_.Stop();
+  EXPECT_TRUE(absl::IsUnavailable(client.Wait(kName, milliseconds(100)).status()));
+  stop_.request_stop();
+  EXPECT_TRUE(absl::IsCancelled(client.Wait(kName, milliseconds(100)).status()));
+}
+
 TEST_F(ClientTest, AddressWithoutAPortGetsOurs) {
   EXPECT_EQ(Client("host").address(), "host:7070");
   EXPECT_EQ(Client("host:1").address(), "host:1");

@@ -127,6 +127,54 @@ TEST_F(CommandTest, WatchShowsTheHistoryAndTheResult) {
   EXPECT_EQ(Run({"jobs", "get", "0a"}).exit_status, kExitOk);  // it was found
 }
 
+TEST_F(CommandTest, WatchSaysWhereInTheQueueAJobStands) {
+  script().events[kName].resize(1);  // QUEUED
+  job().set_state(v1::JOB_STATE_QUEUED);
+  job().set_queue_position(3);
+  EXPECT_EQ(Run({"jobs", "watch", "0a"}).err, "QUEUED\nnumber 3 in the queue\n");
+}
+
+TEST_F(CommandTest, WaitEndsWithTheJobOrWithItsTime) {
+  const Ran ended = Run({"jobs", "wait", "0a"});
+  EXPECT_EQ(ended.exit_status, kExitOk);
+  EXPECT_THAT(ended.out, HasSubstr("jobs/0a succeeded"));
+  EXPECT_EQ(script().wait_requests.at(0).timeout().seconds(), 60) << "a call at a time";
+  job().set_state(v1::JOB_STATE_FAILED);
+  EXPECT_EQ(Run({"jobs", "wait", "0a"}).exit_status, kExitJobFailed);
+  job().mutable_error()->set_reason("REGRESSED");
+  EXPECT_EQ(Run({"jobs", "wait", "0a"}).exit_status, kExitRegressed);
+  job().clear_error();
+  job().set_state(v1::JOB_STATE_RUNNING);
+  const Ran running = Run({"jobs", "wait", "0a", "--timeout=5ms"});
+  EXPECT_EQ(running.exit_status, kExitNotEnded);
+  EXPECT_THAT(running.out, HasSubstr("jobs/0a is RUNNING"));
+}
+
+TEST_F(CommandTest, RetrySubmitsTheRequestOfAnEndedJob) {
+  v1::CompressModelRequest& request = *job().mutable_compress_model_request();
+  request.set_model("file:///m");
+  request.set_request_id("old");
+  request.set_output_uri("file:///artifacts/0a");
+  ASSERT_EQ(Run({"jobs", "retry", "0a", "--detach"}).exit_status, kExitOk);
+  v1::CompressModelRequest sent = script().compress_requests.at(0);
+  EXPECT_EQ(sent.model(), "file:///m");
+  EXPECT_EQ(sent.request_id().size(), 36u);
+  EXPECT_EQ(sent.output_uri(), "") << "it was named after the job";
+  job().mutable_compress_model_request()->set_output_uri("file:///artifacts/mine");
+  job().set_state(v1::JOB_STATE_FAILED);
+  ASSERT_EQ(Run({"jobs", "retry", "0a", "--detach", "--request_id=new"}).exit_status, kExitOk);
+  EXPECT_EQ(script().compress_requests.at(1).output_uri(), "file:///artifacts/mine");
+  EXPECT_EQ(script().compress_requests.at(1).request_id(), "new");
+  job().set_state(v1::JOB_STATE_RUNNING);
+  const Ran running = Run({"jobs", "retry", "0a"});
+  EXPECT_EQ(running.exit_status, kExitRefused);
+  EXPECT_THAT(running.err, HasSubstr("jobs/0a has not ended: it is RUNNING (JOB_STATE)"));
+  job().set_state(v1::JOB_STATE_CANCELLED);
+  job().mutable_evaluate_request()->set_model("file:///e");
+  ASSERT_EQ(Run({"jobs", "retry", "0a", "--detach", "--output=o"}).exit_status, kExitOk);
+  EXPECT_EQ(script().evaluate_requests.at(0).output_uri(), "o");
+}
+
 TEST_F(CommandTest, ListPassesFiltersAndPages) {
   for (int i = 0; i < 450; ++i) {
     const std::string name = "jobs/" + std::to_string(1000 + i);
@@ -143,6 +191,9 @@ TEST_F(CommandTest, ListPassesFiltersAndPages) {
   EXPECT_EQ(request.states(2), v1::JOB_STATE_CANCELLED);
   EXPECT_EQ(request.kinds(0), v1::JOB_KIND_EVALUATE);
   EXPECT_EQ(request.labels().at("a"), "b");
+  EXPECT_EQ(request.order_by(), "");
+  Run({"jobs", "list", "--oldest_first"});
+  EXPECT_EQ(script().list_requests.at(1).order_by(), "create_time");
   EXPECT_EQ(count(Run({"jobs", "list", "--format=json", "--limit=230"})), 230u);
   const Ran all = Run({"jobs", "list", "--format=json", "--limit=0"});
   EXPECT_EQ(count(all), 451u);
@@ -156,12 +207,13 @@ TEST_F(CommandTest, NamesFromTheServerDoNotReachTheTerminalAsCommands) {
   job().mutable_compress_model_request()->set_model(evil);
   for (const std::vector<std::string>& asked :
        std::vector<std::vector<std::string>>{{"jobs", "list"}, {"jobs", "get", "0a"}}) {
-    EXPECT_THAT(Run(asked).out, HasSubstr("/m?]0;x? ?2J\n"));
+    EXPECT_THAT(Run(asked).out, HasSubstr("/m\\x1b]0;x\\x07\\n\\u009b2J\n"));
   }
   EXPECT_EQ(Run({"jobs", "get", "0a", "--format=json"}).Json()["compressModelRequest"]["model"],
             evil);
+  EXPECT_THAT(Run({"jobs", "get", "0a", "--format=json"}).out, testing::Not(HasSubstr("\u009b")));
   script().refusal = Refusal(5, "JOB_NOT_FOUND", "no \x1b[1m");
-  EXPECT_THAT(Run({"jobs", "get", "0a"}).err, HasSubstr("no ?[1m"));
+  EXPECT_THAT(Run({"jobs", "get", "0a"}).err, HasSubstr("no \\x1b[1m"));
 }
 
 TEST_F(CommandTest, ALostConnectionIsToldOnce) {

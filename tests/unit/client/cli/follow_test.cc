@@ -121,7 +121,7 @@ TEST(ProgressViewTest, MessagesStandAboveTheBar) {
   log.mutable_log()->set_level("warning");
   log.mutable_log()->set_text("dead channel\x1b[2J");
   view.Show(log);
-  EXPECT_EQ(out.str(), "\r\x1b[Kwarning: dead channel?[2J\n" + bar);
+  EXPECT_EQ(out.str(), "\r\x1b[Kwarning: dead channel\\x1b[2J\n" + bar);
 }
 
 TEST(ProgressViewTest, TellsOfAttemptsErrorsAndArtifacts) {

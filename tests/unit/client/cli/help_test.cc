@@ -61,7 +61,7 @@ TEST_F(HelpTest, EveryCommandSaysHowItIsUsedAndHowItEnds) {
     const std::string help = HelpOf(command.name);
     EXPECT_THAT(help, StartsWith("Usage: svdllm " + command.name + " "));
     for (const char* status :
-         {"Exit status: 0 ", "; 1 ", "; 2 ", "; 3 ", "; 4 ", "; 5 ", "; 130 "}) {
+         {"Exit status: 0 ", "; 1 ", "; 2 ", "; 3 ", "; 4 ", "; 5 ", "; 6 ", "; 130 "}) {
       std::string line = help;
       std::replace(line.begin(), line.end(), '\n', ' ');
       EXPECT_THAT(line, HasSubstr(status));

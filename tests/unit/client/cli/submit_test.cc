@@ -263,15 +263,28 @@ TEST_F(SubmitTest, AnInterruptedSubmissionTellsItsRequestId) {
 
 TEST_F(SubmitTest, UnknownPathsSayWhoseTheyAre) {
   directory_ = SourceDir();
-  script().refusal = Refusal(5, "MODEL_NOT_FOUND", "no such directory");
+  const std::string model = SourceDir() + "/client", text = SourceDir() + "/README.md";
+  script().refusal = Refusal(5, "MODEL_NOT_FOUND", model + ": no such directory");
   // It exists here, so the server must be looking elsewhere.
-  Ran ran = Run({"compress", "--model=client", "--keep_ratio=0.8", "--calibration=/no/such"});
+  const std::vector<std::string> asked = {"compress", "--model=client", "--keep_ratio=0.8",
+                                          "--calibration=README.md"};
+  Ran ran = Run(asked);
   EXPECT_EQ(ran.exit_status, kExitRefused);
   EXPECT_THAT(ran.err, HasSubstr("no such directory (MODEL_NOT_FOUND)"));
   EXPECT_THAT(ran.err, HasSubstr("looked up by the server"));
-  EXPECT_THAT(ran.err, HasSubstr(SourceDir() + "/client"));
-  EXPECT_THAT(ran.err, Not(HasSubstr("/no/such")));
+  EXPECT_THAT(ran.err, HasSubstr("readable: " + model + "\n"));
+  script().refusal = Refusal(5, "CALIBRATION_INVALID", "open " + text + ": No such file");
+  EXPECT_THAT(Run(asked).err, HasSubstr("readable: " + text + "\n"));
+  script().refusal = Refusal(5, "CALIBRATION_INVALID", "file://" + model + "/x.txt: no such file");
+  EXPECT_THAT(Run(asked).err, Not(HasSubstr("looked up")))
+      << "another path begins with the model's";
+  // What is wrong is not where it lies.
+  script().refusal = Refusal(3, "CALIBRATION_INVALID", text + ": line 1: no field 'text'");
+  EXPECT_THAT(Run(asked).err, Not(HasSubstr("looked up")));
+  script().refusal = Refusal(3, "INVALID_FIELD", "calibration.text.uri: " + text);
+  EXPECT_THAT(Run(asked).err, Not(HasSubstr("looked up")));
   // It exists nowhere: the server's word is enough.
+  script().refusal = Refusal(5, "MODEL_NOT_FOUND", "/m: no such directory");
   EXPECT_THAT(Run(kCompress).err, Not(HasSubstr("looked up")));
 }
 

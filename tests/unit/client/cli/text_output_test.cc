@@ -43,9 +43,26 @@ TEST(FormatTest, WrapKeepsLinesShortAndWordsWhole) {
 }
 
 TEST(FormatTest, ControlCharactersDoNotReachTheTerminal) {
-  EXPECT_EQ(Printable("a\x1b[1m\tb\n"), "a?[1m\tb\n");
-  EXPECT_EQ(Printable("\u009b2J \u0080 \u00a0\u00e9\u2192 \x7f"), "?2J ? \u00a0\u00e9\u2192 ?");
-  EXPECT_EQ(Printable("\xc2"), "\xc2") << "what is cut off is left to the terminal";
+  EXPECT_EQ(Printable("a\x1b[1m\tb\n"), "a\\x1b[1m\tb\n");
+  EXPECT_EQ(Printable("\u009b2J \u0080 \u00a0\u00e9\u2192 \x7f"),
+            "\\u009b2J \\u0080 \u00a0\u00e9\u2192 \\x7f");
+  EXPECT_EQ(Printable("a\u202eb\u2066"), "a\\u202eb\\u2066");
+  EXPECT_EQ(Printable("\xc2"), "\ufffd");
+}
+
+TEST(FormatTest, EveryTextOfAMessageIsMadePrintable) {
+  v1::Job job;
+  job.set_name("jobs/\x1b]0;x");
+  (*job.mutable_labels())["a\nb"] = "\u009b";
+  job.mutable_error()->set_message("one\n\ttwo");
+  job.add_artifact_uris("\r");
+  job.mutable_compress_model_request()->mutable_evaluation()->add_tasks()->set_label("\x07");
+  const v1::Job printable = PrintableMessage(job);
+  EXPECT_EQ(printable.name(), "jobs/\\x1b]0;x");
+  EXPECT_EQ(printable.labels().at("a\\nb"), "\\u009b");
+  EXPECT_EQ(printable.error().message(), "one\\n\\ttwo");
+  EXPECT_EQ(printable.artifact_uris(0), "\\x0d");
+  EXPECT_EQ(printable.compress_model_request().evaluation().tasks(0).label(), "\\x07");
 }
 
 constexpr char kCompressed[] = R"(
@@ -235,12 +252,12 @@ TEST(TextOutputTest, DetailsOfAJobThatRuns) {
   EXPECT_THAT(text, HasSubstr("progress  40% evaluate, layer 4/10, ETA 30s\n"));
 }
 
-TEST(TextOutputTest, ListsJobsOrSaysThatThereAreNone) {
-  EXPECT_EQ(JobList({}), "no jobs\n");
-  v1::ListJobsResponse list;
-  *list.add_jobs() = Parse<v1::Job>(kCompressed);
-  EXPECT_THAT(JobList(list), HasSubstr("SVD_LLM"));
-  EXPECT_THAT(JobList(list), HasSubstr("0.8,0.6"));
+TEST(TextOutputTest, QueuedJobsSayWhereTheyStand) {
+  const std::string text = JobDetails(Parse<v1::Job>(R"(
+      name: 'jobs/7' state: JOB_STATE_QUEUED queue_position: 3 display_name: 'nightly'
+      evaluate_request { model: 'file:///m' })"));
+  EXPECT_THAT(text, HasSubstr("state    QUEUED, number 3 in the queue\n"));
+  EXPECT_THAT(text, HasSubstr("called   nightly\n"));
 }
 
 TEST(TextOutputTest, PlanIsAbridgedToKindsOfMatrices) {
@@ -287,6 +304,11 @@ TEST(TextOutputTest, ServerInfoNamesDevicesAndWhatJobsMayUseOfThem) {
                 memory_limit_bytes: 8000000000 })"));
   EXPECT_THAT(text, HasSubstr("cuda:0: NVIDIA H100, 80.0 GB, of which jobs may use 16.0 GB\n"));
   EXPECT_THAT(text, HasSubstr("cpu: a processor, 8.00 GB\n"));
+}
+
+TEST(JsonOutputTest, ErrorsHaveNoControlCharacters) {
+  EXPECT_THAT(ErrorToJson(absl::InternalError("\u009b2J\x7f\x1b")),
+              HasSubstr("\"\\u009b2J\\u007f\\u001b\""));
 }
 
 TEST(JsonOutputTest, ErrorsWithInvalidTextAreJsonStill) {

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "client/cli/suggest.h"
+#include "base/suggest.h"
 #include "svdllm/v1/compression.pb.h"
 
 namespace svdllm::cli {

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-namespace svdllm::cli {
+namespace svdllm {
 
 // The candidate that name is a beginning of or a few typing errors away from; empty where none is
 // close.
@@ -14,4 +14,4 @@ std::string Closest(std::string_view name, const std::vector<std::string>& candi
 std::string DidYouMean(std::string_view name, const std::vector<std::string>& candidates,
                        std::string_view prefix = "");
 
-}  // namespace svdllm::cli
+}  // namespace svdllm

@@ -1,10 +1,10 @@
-#include "client/cli/suggest.h"
+#include "base/suggest.h"
 
 #include <algorithm>
 #include <cctype>
 #include <numeric>
 
-namespace svdllm::cli {
+namespace svdllm {
 namespace {
 
 char Lower(char c) { return static_cast<char>(std::tolower(static_cast<unsigned char>(c))); }
@@ -48,4 +48,4 @@ std::string DidYouMean(std::string_view name, const std::vector<std::string>& ca
   return ", did you mean " + std::string(prefix) + closest + "?";
 }
 
-}  // namespace svdllm::cli
+}  // namespace svdllm
