@@ -309,7 +309,7 @@ grpc::ServerUnaryReactor* CompressionService::WaitJob(grpc::CallbackServerContex
   absl::Status valid = CheckKnown(*request);
   valid.Update(id.status());
   valid.Update(timeout_ms.status());
-  if (!valid.ok()) return Unary("WaitJob", context, [&] { return valid; });
+  if (!valid.ok()) return Unary(reads_, "WaitJob", context, [valid] { return valid; });
   const auto call =
       std::make_shared<WaitCall>(store_, metrics_.Start("unary", "WaitJob"), *id, response);
   call->Start(hub_, std::chrono::milliseconds(*timeout_ms));
