@@ -252,7 +252,7 @@ CommandAction DefineCompress(FlagSet& flags) {
                "calibration leaves of its own texts, too.");
   AddThroughputFlags(flags, "Speed, before and after", &given->measure);
   flags.Group("Gate");
-  AddThresholdFlags(flags, "the model before", request->mutable_threshold());
+  AddThresholdFlags(flags, request->mutable_threshold());
   flags.Switch("keep_rejected", &given->keep_rejected,
                "Publishes the artifacts even where one loses more than that allows, to be looked "
                "at. Without it, none of the job's is published then. Default: off.");

@@ -21,7 +21,7 @@ void AddComparisonFlags(FlagSet& flags, EvaluateFlags* given) {
              "A second checkpoint, measured in the same job: the model before compression, say. "
              "Default: none."},
             TextValue(&given->baseline));
-  AddThresholdFlags(flags, "the baseline", given->request.mutable_threshold());
+  AddThresholdFlags(flags, given->request.mutable_threshold());
 }
 
 absl::StatusOr<v1::EvaluateRequest> RequestOf(const EvaluateFlags& given,

@@ -134,14 +134,12 @@ void AddThroughputFlags(FlagSet& flags, const std::string& title, MeasureFlags* 
   }
 }
 
-void AddThresholdFlags(FlagSet& flags, const std::string& against,
-                       v1::AcceptanceThreshold* threshold) {
-  flags.Add(
-      {"max_accuracy_drop", "D",
-       absl::StrCat("Asks for a verdict against ", against,
-                    ": each task's accuracy may fall by this much; 0.02 lets 0.40 become "
-                    "0.38. Where it fell by more, the exit status is 5. Default: no verdict.")},
-      RealValue([=](double drop) { threshold->set_max_accuracy_drop(drop); }));
+void AddThresholdFlags(FlagSet& flags, v1::AcceptanceThreshold* threshold) {
+  flags.Add({"max_accuracy_drop", "D",
+             "Asks for a verdict, against the baseline or, of a compression, against the model "
+             "before: each task's accuracy may fall by this much; 0.02 lets 0.40 become 0.38. "
+             "Where it fell by more, the exit status is 5. Default: no verdict."},
+            RealValue([=](double drop) { threshold->set_max_accuracy_drop(drop); }));
   flags.Add({"max_perplexity_increase", "R",
              "Likewise: each perplexity may rise by this share; 0.1 lets 10 become 11. Default: no "
              "verdict."},

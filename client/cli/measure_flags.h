@@ -33,10 +33,8 @@ void AddTextAndTaskFlags(FlagSet& flags, const std::string& title, MeasureFlags*
 void AddThroughputFlags(FlagSet& flags, const std::string& title, MeasureFlags* given);
 // The names of all of them.
 std::vector<std::string> MeasureFlagNames();
-// --max_accuracy_drop and --max_perplexity_increase, in the group that is open; against: "the
-// baseline".
-void AddThresholdFlags(FlagSet& flags, const std::string& against,
-                       v1::AcceptanceThreshold* threshold);
+// --max_accuracy_drop and --max_perplexity_increase, in the group that is open.
+void AddThresholdFlags(FlagSet& flags, v1::AcceptanceThreshold* threshold);
 
 // A task on one file, with what --seq_len and the like say of it.
 v1::EvaluationTask MakeTask(const MeasureFlags& given, const std::string& directory,

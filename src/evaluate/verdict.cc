@@ -24,11 +24,12 @@ double Excess(const Comparison& c) {
 
 // Empty where the limit is well above what chance makes of it.
 std::string Doubt(const Comparison& c) {
-  const std::string what = c.name + ": " + c.metric;
+  const std::string what = c.name == c.metric ? c.name : c.name + ": " + c.metric;
   if (!(c.std_error >= 0)) {
     return what + ": how far chance alone moves its change is not known from these measurements";
   }
   if (*c.limit >= 2 * c.std_error) return "";
+  if (LossOf(c) - *c.limit > 2 * c.std_error) return "";  // broken, and not by chance
   const double scale = c.is_perplexity() ? 100 : 1;
   const char* const unit = c.is_perplexity() ? " %" : "";
   return fmt::format(

@@ -12,7 +12,7 @@ namespace svdllm {
 // Returns whether the model keeps to the threshold beside its baseline, and sets limit and accepted
 // of what the threshold looks at: every perplexity, and the first metric of each task, all of whose
 // comparisons stand together. A figure that is not finite does not keep to it. Limits below two
-// standard errors are warned about.
+// standard errors are warned about, but for those that are broken by more than that.
 Verdict Judge(const AcceptanceThreshold& threshold, std::vector<Comparison>& comparisons);
 
 // Returns what has to be said of the figures whether or not there is a threshold: which of them are

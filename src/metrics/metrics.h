@@ -84,6 +84,9 @@ inline constexpr std::string_view kReasons[] = {"INVALID_FIELD",
                                                 "WORKER_DIED",
                                                 "ATTEMPTS_EXHAUSTED",
                                                 "REGRESSED",
+                                                "PLAN_TIMEOUT",
+                                                "PLANNER_DIED",
+                                                "SERVER_BUSY",
                                                 "INTERNAL"};
 
 // Returns the key of a counter's row.

@@ -118,7 +118,7 @@ std::string DotAxis(double low, double high, const std::function<std::string(dou
 
 std::string SizeQualityCurve(std::vector<CurvePoint> points, const std::string& y_label,
                              bool logarithmic) {
-  constexpr double kLeft = 64, kTop = 28, kWide = 550, kHigh = 190;
+  constexpr double kLeft = 92, kTop = 44, kWide = 522, kHigh = 190;
   std::sort(points.begin(), points.end(),
             [](const CurvePoint& a, const CurvePoint& b) { return a.percent < b.percent; });
   double low = INFINITY, high = -INFINITY;
@@ -136,9 +136,9 @@ std::string SizeQualityCurve(std::vector<CurvePoint> points, const std::string& 
   const auto x = [&](double percent) { return kLeft + kWide * (percent - left) / (right - left); };
   const auto y = [&](double place) { return kTop + kHigh * (high - place) / (high - low); };
   std::string curve = fmt::format(
-      "<svg class=\"curve\" role=\"img\" aria-label=\"{}\" viewBox=\"0 0 640 270\">"
-      "<text x=\"{}\" y=\"14\">{}</text>",
-      Escape(label), kLeft, Escape(y_label));
+      "<svg class=\"curve\" role=\"img\" aria-label=\"{}\" viewBox=\"0 0 640 290\">"
+      "<text x=\"0\" y=\"16\">{}</text>",
+      Escape(label), Escape(y_label));
   for (const double part : {0.0, 0.5, 1.0}) {
     const double place = low + part * (high - low), percent = left + part * (right - left);
     curve += fmt::format(

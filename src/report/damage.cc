@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "base/format.h"
 
@@ -54,12 +56,15 @@ const Comparison* Headline(const std::vector<Comparison>& comparisons) {
     const double lost = c.is_perplexity() ? c.change : -c.change;
     return std::isfinite(lost) ? lost : INFINITY;
   };
+  const auto rank = [&](const Comparison& c) {
+    return std::tuple(DamageOf(c), c.is_perplexity(), loss(c));
+  };
   const std::string* task = nullptr;
   for (const Comparison& c : comparisons) {
     const bool first = task == nullptr || *task != c.name;
     task = &c.name;
-    if (!c.is_perplexity() && (!first || (worst != nullptr && worst->is_perplexity()))) continue;
-    if (worst == nullptr || loss(c) > loss(*worst)) worst = &c;
+    if (!c.is_perplexity() && !first) continue;
+    if (worst == nullptr || rank(c) > rank(*worst)) worst = &c;
   }
   return worst;
 }
@@ -98,10 +103,8 @@ std::string Conclusion(int64_t bytes_before, int64_t bytes_after,
   if (headline == nullptr) {
     return size + (size.empty() ? "" : "; ") + "nothing was measured that tells what it costs";
   }
-  const std::string what =
-      headline->is_perplexity() ? headline->name : headline->name + " " + headline->metric;
-  return fmt::format("{}{}{} {}: {}", size, size.empty() ? "" : ", ", what, ChangeText(*headline),
-                     DamageWords(DamageOf(*headline)));
+  return fmt::format("{}{}{} {} ({}): {}", size, size.empty() ? "" : ", ", headline->metric,
+                     ChangeText(*headline), headline->name, DamageWords(DamageOf(*headline)));
 }
 
 }  // namespace svdllm

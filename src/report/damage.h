@@ -18,8 +18,9 @@ std::string_view DamageWords(Damage damage);
 // The class of assets/report.css: "damage-0" to "damage-4".
 std::string DamageClass(Damage damage);
 
-// The figure that speaks for all: the perplexity that grew most, else the first metric that fell
-// most. nullptr where nothing was compared.
+// The figure that speaks for all: that of the worst damage, of perplexities and of each task's
+// first metric; of several of these a perplexity, and the one that lost most. nullptr where nothing
+// was compared.
 const Comparison* Headline(const std::vector<Comparison>& comparisons);
 
 const Comparison* FindComparison(const std::vector<Comparison>& comparisons,
@@ -31,7 +32,7 @@ std::string ChangeText(const Comparison& comparison);
 // "17.32 ± 0.25", of which the error is that of the logarithm times the perplexity.
 std::string WithError(const PerplexityResult& perplexity);
 
-// "16.0 % smaller, wikitext × 1.184 ± 0.012: a small loss".
+// "16.0 % smaller, perplexity × 1.184 ± 0.012 (wikitext): a small loss".
 std::string Conclusion(int64_t bytes_before, int64_t bytes_after,
                        const std::vector<Comparison>& comparisons);
 

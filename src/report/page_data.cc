@@ -26,7 +26,7 @@ Data HeadlineData(const std::vector<Comparison>& comparisons) {
   const auto text = [c](double value) {
     return c->is_perplexity() ? Number(value) : fmt::format("{:.4f}", value);
   };
-  return DataObject{{"name", c->is_perplexity() ? c->name : c->name + ", " + c->metric},
+  return DataObject{{"name", c->metric + ", " + c->name},
                     {"before", text(c->baseline)},
                     {"after", text(c->value)},
                     {"change", ChangeText(*c)},

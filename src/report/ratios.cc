@@ -62,8 +62,8 @@ Data Curve(const CompressResult& job, const ArtifactResult& artifact) {
   }
   if (points.size() < 3) return Nothing();
   const bool logarithmic = headline->is_perplexity();
-  return Data(SizeQualityCurve(points, Title(*headline) + (logarithmic ? ", logarithmic" : ""),
-                               logarithmic));
+  const std::string title = logarithmic ? "perplexity, " + headline->name : Title(*headline);
+  return Data(SizeQualityCurve(points, title + (logarithmic ? ", logarithmic" : ""), logarithmic));
 }
 
 }  // namespace

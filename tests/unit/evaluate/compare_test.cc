@@ -173,6 +173,8 @@ TEST(Judge, WarnsOfLimitsThatChanceDecides) {
                                     "errors of the change, 5.1 % each"),
                           HasSubstr("piqa: acc: the limit of 0.02 is less than two standard errors "
                                     "of the change, 0.018 each")));
+  comparisons = {Perplexity(10, 300, 3)};
+  EXPECT_THAT(Judge(threshold, comparisons).warnings, IsEmpty()) << "chance did not break it";
   comparisons = {Perplexity(10, 10, -1)};
   EXPECT_THAT(Judge(threshold, comparisons).warnings, ElementsAre(HasSubstr("is not known")));
 }

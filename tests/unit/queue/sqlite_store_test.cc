@@ -55,7 +55,9 @@ TEST_F(SqliteStoreTest, UpgradesAFileOfVersionOne) {
     auto store = OpenSqliteJobStore(options_);
     ASSERT_TRUE((*store)->Create(waiting, 10).ok());
   }
-  Sql("DROP TABLE outputs; DROP TABLE timings; PRAGMA user_version = 1");
+  Sql("DROP TABLE outputs; DROP TABLE timings; ALTER TABLE jobs DROP COLUMN used_ms;"
+      "ALTER TABLE jobs DROP COLUMN attempt_ms; DELETE FROM meta WHERE name = 'boot';"
+      "PRAGMA user_version = 1");
   auto store = OpenSqliteJobStore(options_);
   ASSERT_TRUE(store.ok()) << store.status();
   EXPECT_TRUE((*store)->CheckOutputs({"file:///o"}).ok());

@@ -47,8 +47,8 @@ TEST(CompressionHtml, ShowsWhatWasMeasured) {
         "226.0 MB",
         "12.25 ± 0.18",
         "14.5 ± 0.29",
-        "<p class=\"conclusion damage-1\">16.0 % smaller, wikitext × 1.184 ± "
-        "0.012: a small loss.</p>",
+        "<p class=\"conclusion damage-2\">16.0 % smaller, acc -0.0700 ± 0.0090 (piqa): a clear "
+        "loss.</p>",
         "<span class=\"damage-2\">-0.0700 ± 0.0090</span>",
         "2026-01-31 12:34 UTC",
         "wiki.test.txt (1.29 MB, SHA-256 aaaaaaaaaaaa…): 4 windows of up to 2048 "
@@ -98,7 +98,8 @@ TEST(CompressionHtml, ShowsAllRatiosOfTheJob) {
   for (const char* shown :
        {"All ratios of this job", "50 % of its", "<tr class=\"own\">", "× 2.5 ± 0.012",
         "<span class=\"damage-4\">× 4000 ± 0.012</span>", "class=\"curve\"",
-        "wikitext, logarithmic by size of the weights: 0.2 4.9e+04 at 39.4 %; 0.5 30.62 at 61.7 %; "
+        "perplexity, wikitext, logarithmic by size of the weights: 0.2 4.9e+04 at 39.4 %; 0.5 "
+        "30.62 at 61.7 %; "
         "0.8 14.5 at 84.0 %; before 12.25 at 100.0 %;",
         "a heavy loss"}) {
     EXPECT_THAT(html, HasSubstr(shown));
@@ -115,9 +116,10 @@ TEST(CompressionHtml, CallsADestroyedModelSo) {
   artifact.comparisons[0].accepted = false;
   const std::string html = CompressionHtml(Spec(), job, artifact);
   EXPECT_EQ(XmlError(html), "");
-  for (const char* shown : {"<p class=\"conclusion damage-4\">", "4000 ± 0.012: destroyed.",
-                            "destroyed: wikitext:", "1 of 1 figures lost more",
-                            "<li>wikitext: too much</li>", "piqa: doubtful"}) {
+  for (const char* shown :
+       {"<p class=\"conclusion damage-4\">", "4000 ± 0.012 (wikitext): destroyed.",
+        "destroyed: wikitext:", "1 of 1 compared figures lost more", "<li>wikitext: too much</li>",
+        "piqa: doubtful"}) {
     EXPECT_THAT(html, HasSubstr(shown));
   }
 }
@@ -219,12 +221,13 @@ TEST(EvaluationHtml, ShowsModelAndVerdict) {
   html = EvaluationHtml(spec, result);
   EXPECT_EQ(XmlError(html), "");
   for (const char* shown :
-       {"Evaluation of small against large", "✗ Rejected", "1 of 3 figures lost more",
+       {"Evaluation of small against large", "✗ Rejected", "1 of 3 compared figures lost more",
         "more than 0.020 lower", "0.6800 ± 0.0110", "file:///models/large"}) {
     EXPECT_THAT(html, HasSubstr(shown));
   }
   result.verdict = {true, {}};
-  EXPECT_THAT(EvaluationHtml(spec, result), HasSubstr("✓ Accepted</strong>: all 3 figures"));
+  EXPECT_THAT(EvaluationHtml(spec, result),
+              HasSubstr("✓ Accepted</strong>: 3 of 3 compared figures"));
 }
 
 class PublishedReport : public JobFixture {};
@@ -299,11 +302,12 @@ TEST(DamageOf, GoesByTheLossAndItsError) {
 }
 
 TEST(Conclusion, IsOneSentence) {
-  const std::vector<Comparison> comparisons = Artifact(1).comparisons;
+  std::vector<Comparison> comparisons = Artifact(1).comparisons;
+  EXPECT_EQ(Conclusion(200, 200, comparisons),
+            "as large as before, acc -0.0700 ± 0.0090 (piqa): a clear loss");
+  comparisons[1].change = 0.01;
   EXPECT_EQ(Conclusion(200, 100, comparisons),
-            "50.0 % smaller, wikitext × 1.184 ± 0.012: a small loss");
-  EXPECT_EQ(Conclusion(200, 200, {comparisons[1]}),
-            "as large as before, piqa acc -0.0700 ± 0.0090: a clear loss");
+            "50.0 % smaller, perplexity × 1.184 ± 0.012 (wikitext): a small loss");
   EXPECT_EQ(Conclusion(200, 220, {}),
             "10.0 % larger; nothing was measured that tells what it costs");
 }

@@ -158,10 +158,10 @@ TEST(TextOutputTest, AnEvaluationBesideItsBaseline) {
                               "warning: destroyed: wiki\n\n"
                               "800 parameters"));
   EXPECT_THAT(text,
-              HasSubstr("figure  metric      baseline  after  change ± error    limit\n"
-                        "wiki    perplexity     20.00  30.00  +50 % ± 1.2 %     +60 %\n"
-                        "obqa    acc            0.190  0.150  -0.040 ± 0.016    -0.02  REJECTED\n"
-                        "obqa    acc_norm       0.320  0.300  -0.020            -\n"));
+              HasSubstr("figure  metric      baseline  after  change ± error  limit\n"
+                        "wiki    perplexity     20.00  30.00  +50 % ± 1.2 %   +60 %\n"
+                        "obqa    acc            0.190  0.150  -0.040 ± 0.016  -0.02  REJECTED\n"
+                        "obqa    acc_norm       0.320  0.300  -0.020          -\n"));
   EXPECT_THAT(text, HasSubstr("800 parameters, 1.60 kB (baseline: 1,000 parameters, 2.00 kB)\n"));
   EXPECT_THAT(text, HasSubstr("wiki  baseline       20.00"));
   EXPECT_THAT(text, HasSubstr("wiki  this           30.00"));
@@ -205,19 +205,19 @@ TEST(TextOutputTest, SpeedStandsBesideTheBaselines) {
       JobSummary(Parse<v1::Job>(own + "baseline { " + SpeedOf(1000, 222) + " } }"));
   EXPECT_THAT(beside, HasSubstr("(on the device 1.50 GB)"));
   for (const char* shown :
-       {"1000 (990 to 1010)", "1200 (1188 to 1212)    × 1.2", "40 (39.6 to 40.4)",
-        "alike: × 0.98 to × 1.02", "333 (166 to 666)   unsteady: × 0.375 to × 6",
+       {"1000 (990 to 1010)", "1200 (1188 to 1212)  × 1.2  ", "40 (39.6 to 40.4)",
+        "alike: × 0.98 to × 1.02", "333 (166 to 666)  unsteady: × 0.375 to × 6",
         "(prompts of 512 tokens, 32 new ones each; medians of 3 rounds, with the least and the "
         "largest)\n"}) {
     EXPECT_THAT(beside, HasSubstr(shown));
   }
   const std::string alone = JobSummary(Parse<v1::Job>(own + "}"));
-  EXPECT_THAT(alone, HasSubstr("batch  prefill tokens/s     decode tokens/s    peak memory\n"));
+  EXPECT_THAT(alone, HasSubstr("batch     prefill tokens/s    decode tokens/s  peak memory\n"));
   EXPECT_THAT(alone, Not(HasSubstr("×")));
   const std::string compressed = JobSummary(Parse<v1::Job>(
       "name: 'jobs/8' state: JOB_STATE_SUCCEEDED compress_model_result { " + SpeedOf(1000, 222) +
       " artifacts { keep_ratio: 0.8 " + SpeedOf(1300, 0.25) + "} }"));
-  EXPECT_THAT(compressed, HasSubstr("1300 (1287 to 1313)    × 1.3"));
+  EXPECT_THAT(compressed, HasSubstr("1300 (1287 to 1313)  × 1.3"));
 }
 
 TEST(TextOutputTest, ChangesOfACompressionHaveTheirErrors) {
