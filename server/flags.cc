@@ -85,7 +85,7 @@ constexpr const char* kFlags[] = {
     "log_level",     "max_request_bytes",   "worker_id",      "insecure_allow_remote"};
 
 // Not for people, and not in the environment.
-constexpr char kSupervisorFlag[] = "supervisor_pid";
+constexpr const char* kChildFlags[] = {"parent_pid", "heartbeat_fd", "planner_fd"};
 
 absl::Status Invalid(const std::string& flag, const std::string& why) {
   return absl::InvalidArgumentError("--" + flag + ": " + why);
@@ -145,8 +145,10 @@ absl::Status ApplyEnvironment() {
 // Of the flags above, not of Abseil's own. "nolog" is no name; "noexact_products" means a flag.
 absl::CommandLineFlag* FindFlag(std::string name, bool& negated) {
   const auto find = [](const std::string& known) -> absl::CommandLineFlag* {
-    const bool ours = known == kSupervisorFlag ||
-                      std::find(std::begin(kFlags), std::end(kFlags), known) != std::end(kFlags);
+    const auto is_among = [&known](const auto& flags) {
+      return std::find(std::begin(flags), std::end(flags), known) != std::end(flags);
+    };
+    const bool ours = is_among(kFlags) || is_among(kChildFlags);
     return ours ? absl::FindCommandLineFlag(known) : nullptr;
   };
   negated = false;
