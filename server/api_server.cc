@@ -20,6 +20,7 @@
 
 #include "base/logging.h"
 #include "metrics/device_collector.h"
+#include "metrics/families.h"
 #include "metrics/host_collector.h"
 #include "metrics/metrics.h"
 #include "metrics/store_collector.h"
@@ -95,10 +96,6 @@ class ApiServerImpl final : public ApiServer {
                      .Help("Open WatchJob streams and WaitJob calls.")
                      .Register(registry_)
                      .Add({});
-    restarts_ = &prometheus::BuildCounter()
-                     .Name(kWorkerRestarts)
-                     .Help("Times a worker process was started again.")
-                     .Register(registry_);
     prometheus::Labels build = {{"version", SVDLLM_VERSION}};
     if (*SVDLLM_COMMIT != '\0') build["commit"] = SVDLLM_COMMIT;
     prometheus::BuildGauge()
@@ -139,7 +136,6 @@ class ApiServerImpl final : public ApiServer {
   HostCollector host_collector_;
   prometheus::Family<prometheus::Gauge>* memory_ = nullptr;
   prometheus::Gauge* watchers_ = nullptr;
-  prometheus::Family<prometheus::Counter>* restarts_ = nullptr;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<HttpServer> http_;
   int port_ = 0;
@@ -243,17 +239,22 @@ bool ApiServerImpl::Sample(StoreSample& sample) {
 
 std::string ApiServerImpl::Metrics() {
   memory_->Add({{"process", "api"}}).Set(ResidentBytes("self"));
+  // Made afresh: two scrapes at a time would both add what is new to a counter.
+  prometheus::MetricFamily restarts =
+      MakeFamily(kWorkerRestarts, "Times a worker process was started again.",
+                 prometheus::MetricType::Counter);
   if (options_.workers) {
     double bytes = 0;
     for (const WorkerProcess& worker : options_.workers()) {
       if (worker.pid != 0) bytes += ResidentBytes(std::to_string(worker.pid));
-      prometheus::Counter& restarts = restarts_->Add({{"device", worker.device}});
-      restarts.Increment(static_cast<double>(worker.restarts) - restarts.Value());
+      AddCounter(restarts, static_cast<double>(worker.restarts),
+                 {MakeLabel("device", worker.device)});
     }
     memory_->Add({{"process", "worker"}}).Set(bytes);
   }
   watchers_->Set(static_cast<double>(hub_.size()));
   auto families = registry_.Collect();
+  if (!restarts.metric.empty()) families.push_back(std::move(restarts));
   for (const prometheus::Collectable* more : std::initializer_list<const prometheus::Collectable*>{
            &collector_, &device_collector_, &host_collector_}) {
     for (auto& family : more->Collect()) families.push_back(std::move(family));

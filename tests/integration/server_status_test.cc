@@ -241,7 +241,8 @@ TEST_F(ServerTest, MetricsTellWhatHappened) {
         "svdllm_volume_free_bytes{volume=\"artifact_root\"} ",
         "process_open_fds ",
         "svdllm_host_memory_bytes{process=\"api\"}",
-        "svdllm_build_info{version=\"" SVDLLM_VERSION "\"} 1"}) {
+        "svdllm_build_info{",
+        "version=\"" SVDLLM_VERSION "\"} 1"}) {
     EXPECT_THAT(text, HasSubstr(line));
   }
 }
