@@ -213,7 +213,7 @@ class PagesTest(unittest.TestCase):
 
 
 # Of programs of others.
-FOREIGN_FLAGS = {"--build-arg", "--trust-remote-code", "--gpus", "--tensor-parallel-size"}
+FOREIGN_FLAGS = {"--trust-remote-code", "--gpus", "--tensor-parallel-size", "--build-arg"}
 
 
 class ReasonsTest(unittest.TestCase):
