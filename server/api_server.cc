@@ -64,7 +64,7 @@ class ApiServerImpl final : public ApiServer {
         store_(store),
         api_(store, artifacts, engine,
              {options.queue_limit, options.lease_ms, options.max_request_bytes,
-              options.artifact_root}),
+              options.artifact_root, options.model_roots}),
         hub_(store),
         rpc_metrics_(registry_),
         service_(api_, store, hub_, rpc_metrics_),

@@ -20,6 +20,7 @@ struct ApiServerOptions {
   std::string listen = "127.0.0.1:0";
   std::string http_listen = "127.0.0.1:0";  // empty: none
   std::string artifact_root;
+  std::vector<std::string> model_roots;
   int64_t queue_limit = 1000;
   int64_t lease_ms = 30000;
   int64_t max_request_bytes = 4 << 20;

@@ -187,6 +187,7 @@ absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv) {
   const std::string role = absl::GetFlag(FLAGS_role);
   if (role == "api") {
     options.role = Role::kApi;
+    options.devices.jobs_run_here = false;
   } else if (role == "worker") {
     options.role = Role::kWorker;
   } else if (role != "all") {

@@ -8,10 +8,12 @@
 #include <utility>
 
 #include "base/digest.h"
+#include "pipeline/estimate.h"
 #include "pipeline/supported.h"
 #include "server/enum_rows.h"
 #include "server/job_proto.h"
 #include "server/known_parts.h"
+#include "server/run_job.h"
 #include "server/spec_proto.h"
 #include "server/status_proto.h"
 #include "tasks/text_tasks.h"
@@ -21,6 +23,8 @@ namespace {
 
 constexpr int kDefaultPageSize = 50;
 constexpr int kMaxPageSize = 200;
+// Every client takes a message of 4 MiB. A job in a list has a tag and a length beside itself.
+constexpr size_t kMaxListBytes = size_t{3} << 20, kJobOverhead = 8;
 
 // The same for equal messages: maps are written in the order of their keys.
 std::string SerializeDeterministic(const google::protobuf::MessageLite& message) {
@@ -51,11 +55,20 @@ absl::Status Resolve(const ArtifactStore& artifacts, const std::string& id, Requ
   return ResolveRequest(artifacts, output, request);
 }
 
-// Staging is what tells whether an output can be written, short of writing it.
-absl::Status CheckOutput(ArtifactStore& artifacts, const std::string& id, const std::string& uri) {
-  ASSIGN_OR_RETURN(const std::string staging, artifacts.Stage(uri, "check-" + id + ".0"));
-  artifacts.Discard(staging);
-  return absl::OkStatus();
+std::string BaselineOf(const v1::CompressModelRequest&) { return ""; }
+std::string BaselineOf(const v1::EvaluateRequest& request) { return request.baseline(); }
+
+// An error that is about a model, with the model's name.
+template <typename Request>
+absl::Status NameModel(const absl::Status& status, const Request& request) {
+  const std::string reason = ErrorReason(status);
+  for (const std::string_view about :
+       {kModelNotFound, kModelCorrupt, kUnsupportedArchitecture, kUnsupportedTokenizer}) {
+    if (reason != about) continue;
+    const bool second = std::string(status.message()).starts_with("baseline");
+    return WithOffender(status, "model", second ? BaselineOf(request) : request.model());
+  }
+  return status;
 }
 
 // What lengths of 0 mean for the model. The plan has one for each text of the specification, which
@@ -107,30 +120,46 @@ void AddValues(std::span<const Row> rows, google::protobuf::RepeatedField<int>& 
 JobApi::JobApi(JobStore& store, ArtifactStore& artifacts, const Engine& engine, ApiOptions options)
     : store_(store), artifacts_(artifacts), engine_(engine), options_(std::move(options)) {}
 
-absl::Status JobApi::Check(v1::CompressModelRequest& request, const std::string& id,
-                           v1::Job& preview) {
+absl::Status JobApi::CheckOutputs(const NewJob& job) {
+  for (const std::string& uri : job.outputs) {
+    // Staging is what tells whether an output can be written, short of writing it.
+    const auto staging = artifacts_.Stage(uri, "check-" + job.id + ".0");
+    if (!staging.ok()) return WithOffender(staging.status(), "output", uri);
+    artifacts_.Discard(*staging);
+  }
+  return store_.CheckOutputs(job.outputs);
+}
+
+absl::Status JobApi::Check(v1::CompressModelRequest& request, NewJob& job, v1::Job& preview) {
   ASSIGN_OR_RETURN(CompressSpec spec, ToSpec(request, artifacts_, ""));
-  spec.job_id = id;
-  ASSIGN_OR_RETURN(const CompressPlan plan, engine_.plan_compress(spec));
+  spec.job_id = job.id;
+  ASSIGN_OR_RETURN(CompressPlan plan, engine_.plan_compress(spec));
   SetSeqLens(plan, request);
-  const std::vector<std::string> uris = OutputUris(spec);
-  for (const std::string& uri : uris) RETURN_IF_ERROR(CheckOutput(artifacts_, id, uri));
+  job.outputs = OutputUris(spec);
+  RETURN_IF_ERROR(CheckOutputs(job));
+  std::vector<std::string> like;
+  for (const DeviceInfo& device : engine_.devices) like.push_back(JobsLike(spec, device));
+  ASSIGN_OR_RETURN(const std::vector<Timing> timings, store_.Timings(like));
+  std::vector<FinishedWork> finished;
+  for (const Timing& timing : timings) finished.push_back({timing.work, timing.seconds});
+  CorrectTime(finished, plan);
   *preview.mutable_plan() = ToProto(plan);
-  ASSIGN_OR_RETURN(const std::string default_output, DefaultOutput(artifacts_, id));
+  ASSIGN_OR_RETURN(const std::string default_output, DefaultOutput(artifacts_, job.id));
   if (request.output_uri() == default_output) return absl::OkStatus();
-  const int count = std::min(preview.plan().artifacts_size(), static_cast<int>(uris.size()));
+  const int count = std::min(preview.plan().artifacts_size(), static_cast<int>(job.outputs.size()));
   for (int i = 0; i < count; ++i) {
-    preview.mutable_plan()->mutable_artifacts(i)->set_uri(uris[static_cast<size_t>(i)]);
+    preview.mutable_plan()->mutable_artifacts(i)->set_uri(job.outputs[static_cast<size_t>(i)]);
   }
   return absl::OkStatus();
 }
 
-absl::Status JobApi::Check(v1::EvaluateRequest& request, const std::string& id, v1::Job& preview) {
+absl::Status JobApi::Check(v1::EvaluateRequest& request, NewJob& job, v1::Job& preview) {
   ASSIGN_OR_RETURN(EvaluateSpec spec, ToSpec(request, artifacts_, ""));
-  spec.job_id = id;
+  spec.job_id = job.id;
   ASSIGN_OR_RETURN(const EvaluatePlan plan, engine_.plan_evaluate(spec));
   *preview.mutable_evaluation_plan() = ToProto(plan);
-  return CheckOutput(artifacts_, id, request.output_uri());
+  job.outputs = {request.output_uri()};
+  return CheckOutputs(job);
 }
 
 template <typename Request>
@@ -149,7 +178,7 @@ absl::StatusOr<v1::Job> JobApi::Submit(JobKind kind, const Request& request) {
   resolved.clear_validate_only();
   RETURN_IF_ERROR(Resolve(artifacts_, job.id, resolved));
   v1::Job preview;
-  RETURN_IF_ERROR(Check(resolved, job.id, preview));
+  RETURN_IF_ERROR(NameModel(Check(resolved, job, preview), resolved));
   if (request.validate_only()) {
     preview.set_kind(static_cast<v1::JobKind>(kind));
     *preview.mutable_labels() = request.labels();
@@ -194,11 +223,22 @@ absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const v1::ListJobsRequest&
   }
   query.labels.insert(request.labels().begin(), request.labels().end());
   if (!violations.empty()) return InvalidFields(violations);
-  ASSIGN_OR_RETURN(const ListPage page, store_.List(query));
-  v1::ListJobsResponse response;
-  for (const Job& job : page.jobs) *response.add_jobs() = ToProto(job, JobView::kListed);
-  response.set_next_page_token(page.next_page_token);
-  return response;
+  while (true) {
+    ASSIGN_OR_RETURN(const ListPage page, store_.List(query));
+    v1::ListJobsResponse response;
+    size_t bytes = 0;
+    for (const Job& job : page.jobs) {
+      v1::Job message = ToProto(job, JobView::kListed);
+      bytes += message.ByteSizeLong() + kJobOverhead;
+      if (bytes > kMaxListBytes && response.jobs_size() > 0) break;
+      *response.add_jobs() = std::move(message);
+    }
+    if (response.jobs_size() == static_cast<int>(page.jobs.size())) {
+      response.set_next_page_token(page.next_page_token);
+      return response;
+    }
+    query.page_size = response.jobs_size();  // again, for the token that goes on behind them
+  }
 }
 
 absl::StatusOr<v1::Job> JobApi::CancelJob(const v1::CancelJobRequest& request) {
@@ -242,7 +282,9 @@ v1::ServerInfo JobApi::GetServerInfo() const {
   AddValues<v1::Encoding>(Encodings(), *info.mutable_encodings());
   AddValues<v1::OutputFormat>(OutputFormats(), *info.mutable_output_formats());
   for (const std::string& name : SupportedTasks()) info.add_tasks(name);
+  for (const TextTask& task : TextTasks()) info.add_text_tasks(std::string(task.name));
   info.set_artifact_root(options_.artifact_root);
+  for (const std::string& root : options_.model_roots) info.add_model_roots(root);
   return info;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "queue/job_store.h"
@@ -15,7 +16,8 @@ struct ApiOptions {
   int64_t max_queued = 1000;
   int64_t lease_ms = 30000;
   int64_t max_request_bytes = 4 << 20;
-  std::string artifact_root;  // for GetServerInfo
+  std::string artifact_root;             // for GetServerInfo
+  std::vector<std::string> model_roots;  // for GetServerInfo
 };
 
 class JobApi {
@@ -32,9 +34,12 @@ class JobApi {
   v1::ServerInfo GetServerInfo() const;
 
  private:
-  // Checks a resolved request against the world. For compressions, adds the plan to preview.
-  absl::Status Check(v1::CompressModelRequest& request, const std::string& id, v1::Job& preview);
-  absl::Status Check(v1::EvaluateRequest& request, const std::string& id, v1::Job& preview);
+  // Checks a resolved request against the world. Adds the plan to preview, and to the job what it
+  // will publish.
+  absl::Status Check(v1::CompressModelRequest& request, NewJob& job, v1::Job& preview);
+  absl::Status Check(v1::EvaluateRequest& request, NewJob& job, v1::Job& preview);
+  // Whether the job's outputs can be written and are no other job's.
+  absl::Status CheckOutputs(const NewJob& job);
   template <typename Request>
   absl::StatusOr<v1::Job> Submit(JobKind kind, const Request& request);
 

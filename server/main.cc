@@ -14,6 +14,7 @@
 #include "base/files.h"
 #include "base/logging.h"
 #include "base/machine.h"
+#include "pipeline/estimate.h"
 #include "queue/job_store.h"
 #include "queue/worker.h"
 #include "server/api_server.h"
@@ -131,11 +132,13 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
   World world;
   RETURN_IF_ERROR(OpenWorld(options, world));
   LogDevices(world.engine);
+  MeasureRate();  // for plans, before a worker computes: the machine is hardly idler later
   std::vector<std::unique_ptr<Supervisor>> supervisors;  // one a device
   ApiServerOptions api;
   api.listen = options.listen;
   api.http_listen = options.http_listen;
   api.artifact_root = options.artifact_root;
+  api.model_roots = options.model_roots;
   api.queue_limit = options.queue_limit;
   api.lease_ms = options.lease_ms;
   api.max_request_bytes = options.max_request_bytes;

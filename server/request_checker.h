@@ -14,7 +14,7 @@ namespace svdllm {
 
 inline constexpr int64_t kMaxSeqLen = 1 << 20;
 inline constexpr size_t kMaxUriBytes = 4096;
-inline constexpr size_t kMaxNameBytes = 256;  // of a task's name and label, and of a text_field
+inline constexpr size_t kMaxNameBytes = 256;  // of names and of a text_field
 
 class Checker {
  public:
@@ -39,12 +39,13 @@ class Checker {
   void Output(const std::string& field, std::string& uri);
   void Text(const std::string& field, v1::TextSource& text);
 
-  // What both kinds of request have: request_id, labels, timeout.
+  // What both kinds of request have: request_id, labels, timeout, display_name.
   template <typename Request>
   void Common(const Request& request) {
     CheckRequestId(request.request_id());
     CheckLabels(request.labels());
     CheckTimeout(request.timeout());
+    Bounded("display_name", request.display_name(), kMaxNameBytes);
   }
 
   // OK, or one error of all violations.

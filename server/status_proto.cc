@@ -13,16 +13,7 @@ constexpr int64_t kRetrySeconds = 10;
 constexpr size_t kMaxFieldBytes = 128;
 constexpr size_t kMaxDescriptionBytes = 512;
 constexpr size_t kMoreBytes = 32;  // "; and 12345 more"
-
-// The text as valid UTF-8 of at most so many bytes.
-std::string Shortened(const std::string& text, size_t most) {
-  constexpr std::string_view kDots = "…";
-  std::string valid = ToValidUtf8(text.substr(0, most + 1));
-  if (valid.size() <= most) return valid;
-  size_t end = most - kDots.size();
-  while (end > 0 && (static_cast<unsigned char>(valid[end]) & 0xc0) == 0x80) --end;
-  return valid.substr(0, end).append(kDots);
-}
+constexpr size_t kMaxOffenderBytes = 512;
 
 // A check below the API says "calibration.seq_len: why": the field is what stands before the colon.
 void AddViolationFromMessage(const std::string& message, google::rpc::BadRequest& bad_request) {
@@ -74,6 +65,9 @@ std::string ErrorDetails(const absl::Status& status) {
   const std::string reason = ErrorReason(status);
   info.set_reason(reason.empty() ? std::string(kInternal) : reason);
   info.set_domain(kErrorDomain);
+  for (const auto& [key, name] : OffendersOf(status)) {
+    (*info.mutable_metadata())[key] = Shortened(name, kMaxOffenderBytes);
+  }
   google::rpc::BadRequest bad_request;
   if (const auto payload = status.GetPayload(kViolationsUrl); payload.has_value()) {
     bad_request.ParseFromString(std::string(*payload));
