@@ -77,7 +77,7 @@ class ApiServerImpl final : public ApiServer {
         artifacts_(artifacts),
         api_(store, engine, options.checker.value_or(CheckHere(engine, artifacts)),
              {options.queue_limit, options.lease_ms, options.max_request_bytes,
-              options.artifact_root}),
+              options.artifact_root, options.model_roots}),
         hub_(store),
         rpc_metrics_(registry_),
         service_(api_, store, hub_, rpc_metrics_),
@@ -177,8 +177,7 @@ absl::Status ApiServerImpl::Listen() {
                  return HttpResponse{200, "text/plain; charset=utf-8", kPaths};
                },
                /*may_wait=*/false}},
-             {"/metrics",
-              {[this] {
+             {"/metrics", {[this] {
                 return HttpResponse{200, "text/plain; version=0.0.4; charset=utf-8", Metrics()};
               }}},
              {"/livez",

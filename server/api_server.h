@@ -25,6 +25,7 @@ struct ApiServerOptions {
   std::string artifact_root;
   std::string data_dir;   // for metrics of the room that is left; empty: not measured
   std::string work_root;  // where attempts have their work directories; empty: not on this machine
+  std::vector<std::string> model_roots;
   int64_t queue_limit = 1000;
   int64_t lease_ms = 30000;
   int64_t max_request_bytes = 4 << 20;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "server/job_proto.h"
+#include "server/run_job.h"
 #include "server/spec_proto.h"
 #include "tasks/text_tasks.h"
 
@@ -20,10 +21,14 @@ absl::Status Resolve(const ArtifactStore& artifacts, const std::string& id, Requ
   return ResolveRequest(artifacts, output, request);
 }
 
-// Staging is what tells whether an output can be written, short of writing it.
-absl::Status CheckOutput(ArtifactStore& artifacts, const std::string& id, const std::string& uri) {
-  ASSIGN_OR_RETURN(const std::string staging, artifacts.Stage(uri, "check-" + id + ".0"));
-  artifacts.Discard(staging);
+absl::Status CheckOutputs(ArtifactStore& artifacts, const std::string& id,
+                          const std::vector<std::string>& outputs) {
+  for (const std::string& uri : outputs) {
+    // Staging is what tells whether an output can be written, short of writing it.
+    const auto staging = artifacts.Stage(uri, "check-" + id + ".0");
+    if (!staging.ok()) return WithOffender(staging.status(), "output", uri);
+    artifacts.Discard(*staging);
+  }
   return absl::OkStatus();
 }
 
@@ -43,39 +48,46 @@ void SetSeqLens(const CompressPlan& plan, v1::CompressModelRequest& request) {
 }
 
 absl::Status Check(const Engine& engine, ArtifactStore& artifacts, const std::string& id,
-                   v1::CompressModelRequest& request, v1::Job& preview) {
+                   v1::CompressModelRequest& request, CheckedSubmission& checked) {
   RETURN_IF_ERROR(Resolve(artifacts, id, request));
   ASSIGN_OR_RETURN(CompressSpec spec, ToSpec(request, artifacts, ""));
   spec.job_id = id;
   ASSIGN_OR_RETURN(const CompressPlan plan, engine.plan_compress(spec));
   SetSeqLens(plan, request);
-  const std::vector<std::string> uris = OutputUris(spec);
-  for (const std::string& uri : uris) RETURN_IF_ERROR(CheckOutput(artifacts, id, uri));
-  *preview.mutable_plan() = ToProto(plan);
+  checked.outputs = OutputUris(spec);
+  RETURN_IF_ERROR(CheckOutputs(artifacts, id, checked.outputs));
+  for (const DeviceInfo& device : engine.devices) {
+    checked.jobs_like.push_back(JobsLike(spec, device));
+  }
+  checked.work = plan.work;
+  v1::CompressionPlan& shown = *checked.preview.mutable_plan();
+  shown = ToProto(plan);
   ASSIGN_OR_RETURN(const std::string default_output, DefaultOutput(artifacts, id));
   if (request.output_uri() == default_output) return absl::OkStatus();
-  const int count = std::min(preview.plan().artifacts_size(), static_cast<int>(uris.size()));
+  const int count = std::min(shown.artifacts_size(), static_cast<int>(checked.outputs.size()));
   for (int i = 0; i < count; ++i) {
-    preview.mutable_plan()->mutable_artifacts(i)->set_uri(uris[static_cast<size_t>(i)]);
+    shown.mutable_artifacts(i)->set_uri(checked.outputs[static_cast<size_t>(i)]);
   }
   return absl::OkStatus();
 }
 
 absl::Status Check(const Engine& engine, ArtifactStore& artifacts, const std::string& id,
-                   v1::EvaluateRequest& request, v1::Job& preview) {
+                   v1::EvaluateRequest& request, CheckedSubmission& checked) {
   RETURN_IF_ERROR(Resolve(artifacts, id, request));
   ASSIGN_OR_RETURN(EvaluateSpec spec, ToSpec(request, artifacts, ""));
   spec.job_id = id;
   ASSIGN_OR_RETURN(const EvaluatePlan plan, engine.plan_evaluate(spec));
-  *preview.mutable_evaluation_plan() = ToProto(plan);
-  return CheckOutput(artifacts, id, request.output_uri());
+  *checked.preview.mutable_evaluation_plan() = ToProto(plan);
+  checked.outputs = {request.output_uri()};
+  return CheckOutputs(artifacts, id, checked.outputs);
 }
 
 }  // namespace
 
 SubmissionChecker CheckHere(const Engine& engine, ArtifactStore& artifacts) {
-  const auto check = [&engine, &artifacts](const std::string& id, auto& request, v1::Job& preview) {
-    return Check(engine, artifacts, id, request, preview);
+  const auto check = [&engine, &artifacts](const std::string& id, auto& request,
+                                           CheckedSubmission& checked) {
+    return Check(engine, artifacts, id, request, checked);
   };
   return {check, check};
 }

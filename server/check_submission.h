@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "server/engine.h"
@@ -13,13 +14,21 @@
 
 namespace svdllm {
 
-// On OK the request is as it will run, and preview has its plan. Any thread may call either.
+// What a check found out.
+struct CheckedSubmission {
+  v1::Job preview;                     // the plan, and nothing else
+  std::vector<std::string> outputs;    // what the job will publish
+  std::vector<std::string> jobs_like;  // JobsLike of a compression, on each of the devices
+  double work = 0;                     // of a compression, in floating-point operations
+};
+
+// On OK the request is as it will run. Any thread may call either.
 struct SubmissionChecker {
   std::function<absl::Status(const std::string& job_id, v1::CompressModelRequest& request,
-                             v1::Job& preview)>
+                             CheckedSubmission& checked)>
       compress;
   std::function<absl::Status(const std::string& job_id, v1::EvaluateRequest& request,
-                             v1::Job& preview)>
+                             CheckedSubmission& checked)>
       evaluate;
 };
 

@@ -19,6 +19,8 @@ struct DeviceSettings {
   std::vector<std::string> names = {"auto"};
   int64_t memory_limit = 0;  // bytes; where a CUDA device is named, of CUDA devices only; 0: none
   bool exact_products = false;
+  // Jobs run where this process does, so that its machine's memory tells whether they fit.
+  bool jobs_run_here = true;
 };
 
 struct DeviceInfo {

@@ -293,6 +293,7 @@ absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv) {
   const std::string role = absl::GetFlag(FLAGS_role);
   if (role == "api") {
     options.role = Role::kApi;
+    options.devices.jobs_run_here = false;
   } else if (role == "worker") {
     options.role = Role::kWorker;
   } else if (role == "planner" && absl::GetFlag(FLAGS_planner_fd) >= 0) {

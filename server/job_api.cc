@@ -9,10 +9,12 @@
 
 #include "base/digest.h"
 #include "base/logging.h"
+#include "pipeline/estimate.h"
 #include "pipeline/supported.h"
 #include "server/enum_rows.h"
 #include "server/job_proto.h"
 #include "server/known_parts.h"
+#include "server/run_job.h"
 #include "server/spec_proto.h"
 #include "server/status_proto.h"
 
@@ -24,6 +26,8 @@ constexpr int kMaxPageSize = 200;
 constexpr size_t kLoggedBytes = 64;  // of a text that may be anything yet
 constexpr char kNewestFirst[] = "create_time desc";
 constexpr char kOldestFirst[] = "create_time";
+// Every client takes a message of 4 MiB. A job in a list has a tag and a length beside itself.
+constexpr size_t kMaxListBytes = size_t{3} << 20, kJobOverhead = 8;
 
 // The same for equal messages: maps are written in the order of their keys.
 std::string SerializeDeterministic(const google::protobuf::MessageLite& message) {
@@ -42,6 +46,22 @@ template <typename Request>
 std::string PayloadDigest(JobKind kind, Request request) {
   request.clear_request_id();
   return Sha256(std::to_string(static_cast<int>(kind)) + SerializeDeterministic(request));
+}
+
+std::string BaselineOf(const v1::CompressModelRequest&) { return ""; }
+std::string BaselineOf(const v1::EvaluateRequest& request) { return request.baseline(); }
+
+// An error that is about a model, with the model's name.
+template <typename Request>
+absl::Status NameModel(const absl::Status& status, const Request& request) {
+  const std::string reason = ErrorReason(status);
+  for (const std::string_view about :
+       {kModelNotFound, kModelCorrupt, kUnsupportedArchitecture, kUnsupportedTokenizer}) {
+    if (reason != about) continue;
+    const bool second = std::string(status.message()).starts_with("baseline");
+    return WithOffender(status, "model", second ? BaselineOf(request) : request.model());
+  }
+  return status;
 }
 
 void SetRequest(const v1::CompressModelRequest& request, v1::Job& job) {
@@ -79,12 +99,27 @@ JobApi::JobApi(JobStore& store, const Engine& engine, SubmissionChecker checker,
     : store_(store), engine_(engine), checker_(std::move(checker)), options_(std::move(options)) {}
 
 absl::Status JobApi::Check(const std::string& id, v1::CompressModelRequest& request,
-                           v1::Job& preview) {
-  return checker_.compress(id, request, preview);
+                           CheckedSubmission& checked) {
+  RETURN_IF_ERROR(checker_.compress(id, request, checked));
+  return AddTimes(checked);
 }
 
-absl::Status JobApi::Check(const std::string& id, v1::EvaluateRequest& request, v1::Job& preview) {
-  return checker_.evaluate(id, request, preview);
+absl::Status JobApi::Check(const std::string& id, v1::EvaluateRequest& request,
+                           CheckedSubmission& checked) {
+  return checker_.evaluate(id, request, checked);
+}
+
+absl::Status JobApi::AddTimes(CheckedSubmission& checked) {
+  CompressPlan plan;
+  plan.work = checked.work;
+  // Measured here, where the rate of a quieter time is known; of a device only finished jobs tell.
+  if (checked.preview.plan().has_expected_time()) EstimateTime(MeasureRate(), plan);
+  ASSIGN_OR_RETURN(const std::vector<Timing> timings, store_.Timings(checked.jobs_like));
+  std::vector<FinishedWork> finished;
+  for (const Timing& timing : timings) finished.push_back({timing.work, timing.seconds});
+  CorrectTime(finished, plan);
+  SetTimes(plan, *checked.preview.mutable_plan());
+  return absl::OkStatus();
 }
 
 template <typename Request>
@@ -101,8 +136,11 @@ absl::StatusOr<v1::Job> JobApi::Submit(JobKind kind, const Request& request, boo
   }
   Request resolved = request;
   resolved.clear_validate_only();
-  v1::Job preview;
-  RETURN_IF_ERROR(Check(job.id, resolved, preview));
+  CheckedSubmission checked;
+  RETURN_IF_ERROR(NameModel(Check(job.id, resolved, checked), resolved));
+  v1::Job& preview = checked.preview;
+  job.outputs = checked.outputs;
+  RETURN_IF_ERROR(store_.CheckOutputs(job.outputs));
   if (request.validate_only()) {
     preview.set_kind(static_cast<v1::JobKind>(kind));
     *preview.mutable_labels() = request.labels();
@@ -180,11 +218,22 @@ absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const v1::ListJobsRequest&
   }
   query.labels.insert(request.labels().begin(), request.labels().end());
   if (!violations.empty()) return InvalidFields(violations);
-  ASSIGN_OR_RETURN(const ListPage page, store_.List(query));
-  v1::ListJobsResponse response;
-  for (const Job& job : page.jobs) *response.add_jobs() = ToProto(job, JobView::kListed);
-  response.set_next_page_token(page.next_page_token);
-  return response;
+  while (true) {
+    ASSIGN_OR_RETURN(const ListPage page, store_.List(query));
+    v1::ListJobsResponse response;
+    size_t bytes = 0;
+    for (const Job& job : page.jobs) {
+      v1::Job message = ToProto(job, JobView::kListed);
+      bytes += message.ByteSizeLong() + kJobOverhead;
+      if (bytes > kMaxListBytes && response.jobs_size() > 0) break;
+      *response.add_jobs() = std::move(message);
+    }
+    if (response.jobs_size() == static_cast<int>(page.jobs.size())) {
+      response.set_next_page_token(page.next_page_token);
+      return response;
+    }
+    query.page_size = response.jobs_size();  // again, for the token that goes on behind them
+  }
 }
 
 absl::StatusOr<v1::Job> JobApi::CancelJob(const v1::CancelJobRequest& request,
@@ -233,7 +282,9 @@ v1::ServerInfo JobApi::GetServerInfo() const {
   AddValues<v1::Encoding>(Encodings(), *info.mutable_encodings());
   AddValues<v1::OutputFormat>(OutputFormats(), *info.mutable_output_formats());
   for (const std::string& name : SupportedTasks()) info.add_tasks(name);
+  for (const TextTask& task : TextTasks()) info.add_text_tasks(std::string(task.name));
   info.set_artifact_root(options_.artifact_root);
+  for (const std::string& root : options_.model_roots) info.add_model_roots(root);
   return info;
 }
 

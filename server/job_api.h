@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "queue/job_store.h"
@@ -16,7 +17,8 @@ struct ApiOptions {
   int64_t max_queued = 1000;
   int64_t lease_ms = 30000;
   int64_t max_request_bytes = 4 << 20;
-  std::string artifact_root;  // for GetServerInfo
+  std::string artifact_root;             // for GetServerInfo
+  std::vector<std::string> model_roots;  // for GetServerInfo
 };
 
 class JobApi {
@@ -36,9 +38,13 @@ class JobApi {
   v1::ServerInfo GetServerInfo() const;
 
  private:
-  // The checker's function for this kind of request.
-  absl::Status Check(const std::string& id, v1::CompressModelRequest& request, v1::Job& preview);
-  absl::Status Check(const std::string& id, v1::EvaluateRequest& request, v1::Job& preview);
+  // The checker's function for this kind of request, and for a compression how long it takes.
+  absl::Status Check(const std::string& id, v1::CompressModelRequest& request,
+                     CheckedSubmission& checked);
+  absl::Status Check(const std::string& id, v1::EvaluateRequest& request,
+                     CheckedSubmission& checked);
+  // Adds times to a compression's plan: by the processor's rate, and by what jobs like it took.
+  absl::Status AddTimes(CheckedSubmission& checked);
   // created: whether it made a job, rather than to find one that was there.
   template <typename Request>
   absl::StatusOr<v1::Job> Submit(JobKind kind, const Request& request, bool& created);

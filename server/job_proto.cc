@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "base/utf8.h"
 #include "queue/job_store.h"
 #include "server/status_proto.h"
 
@@ -201,7 +202,8 @@ v1::JobError ToProto(const JobError& error) {
   v1::JobError message;
   message.set_code(static_cast<int>(error.code));
   message.set_reason(error.reason);
-  message.set_message(error.message);
+  // Stores of earlier versions have longer ones.
+  message.set_message(Shortened(error.message, kMaxRecordedBytes));
   return message;
 }
 
@@ -269,14 +271,14 @@ v1::JobEvent ToProto(const Event& event) {
 v1::Progress ToProto(const ProgressEvent& progress) {
   v1::Progress message;
   message.set_stage(progress.stage);
-  message.set_module(progress.module);
+  message.set_module(Shortened(progress.module, kMaxRecordedBytes));
   message.set_layers_done(progress.layers_done);
   message.set_layers_total(progress.layers_total);
   message.set_percent(progress.percent);
   if (progress.eta_seconds >= 0) *message.mutable_eta() = ToDuration(progress.eta_seconds);
   message.set_peak_host_bytes(progress.peak_host_bytes);
   message.set_peak_device_bytes(progress.peak_device_bytes);
-  message.set_message(progress.message);
+  message.set_message(Shortened(progress.message, kMaxRecordedBytes));
   return message;
 }
 
@@ -313,6 +315,26 @@ v1::EvaluateResult ToProto(const EvaluateResult& result) {
   return message;
 }
 
+// What both kinds of plan say of memory, and their warnings.
+template <typename Plan, typename Message>
+void AddNeeds(const Plan& plan, Message& message) {
+  message.set_peak_host_bytes(plan.host.anonymous + plan.host.mapped);
+  message.set_anonymous_host_bytes(plan.host.anonymous);
+  message.set_mapped_host_bytes(plan.host.mapped);
+  message.set_host_memory_bytes(plan.host.total);
+  message.set_peak_device_bytes(plan.peak_device_bytes);
+  for (const std::string& warning : plan.warnings) {
+    message.add_warnings(Shortened(warning, kMaxRecordedBytes));
+  }
+}
+
+void SetTimes(const CompressPlan& plan, v1::CompressionPlan& message) {
+  if (plan.expected_seconds <= 0) return;
+  *message.mutable_expected_time() = ToDuration(plan.expected_seconds);
+  *message.mutable_least_time() = ToDuration(plan.least_seconds);
+  *message.mutable_most_time() = ToDuration(plan.most_seconds);
+}
+
 v1::CompressionPlan ToProto(const CompressPlan& plan) {
   v1::CompressionPlan message;
   message.set_parameters(plan.parameters);
@@ -331,12 +353,9 @@ v1::CompressionPlan ToProto(const CompressPlan& plan) {
     added.set_parameters(artifact.parameters);
     added.set_weight_bytes(artifact.weight_bytes);
   }
-  message.set_peak_host_bytes(plan.peak_host_bytes);
-  message.set_peak_device_bytes(plan.peak_device_bytes);
+  AddNeeds(plan, message);
   message.set_scratch_bytes(plan.scratch_bytes);
-  if (plan.expected_seconds > 0) {
-    *message.mutable_expected_time() = ToDuration(plan.expected_seconds);
-  }
+  SetTimes(plan, message);
   message.set_ranks_are_final(plan.ranks_are_final);
   return message;
 }
@@ -347,8 +366,7 @@ v1::EvaluationPlan ToProto(const EvaluatePlan& plan) {
   message.set_weight_bytes(plan.weight_bytes);
   message.set_baseline_parameters(plan.baseline_parameters);
   message.set_baseline_weight_bytes(plan.baseline_weight_bytes);
-  message.set_peak_host_bytes(plan.peak_host_bytes);
-  message.set_peak_device_bytes(plan.peak_device_bytes);
+  AddNeeds(plan, message);
   return message;
 }
 

@@ -29,5 +29,7 @@ v1::CompressModelResult ToProto(const CompressResult& result);
 v1::EvaluateResult ToProto(const EvaluateResult& result);
 v1::CompressionPlan ToProto(const CompressPlan& plan);
 v1::EvaluationPlan ToProto(const EvaluatePlan& plan);
+// Sets the plan's times where they are known.
+void SetTimes(const CompressPlan& plan, v1::CompressionPlan& message);
 
 }  // namespace svdllm

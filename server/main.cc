@@ -15,6 +15,7 @@
 #include "base/files.h"
 #include "base/logging.h"
 #include "base/machine.h"
+#include "pipeline/estimate.h"
 #include "queue/job_store.h"
 #include "queue/worker.h"
 #include "server/api_server.h"
@@ -172,6 +173,7 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
   RETURN_IF_ERROR(OpenWorld(options, world, nullptr));
   LogDevices(world.engine);
   PlannerPool planners(arguments, PlannerOptions{.deadline_ms = options.plan_ms});
+  MeasureRate();  // for plans, before a worker computes: the machine is hardly idler later
   std::vector<std::unique_ptr<Supervisor>> supervisors;  // one a device
   ApiServerOptions api;
   api.listen = options.listen;
@@ -179,6 +181,7 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
   api.artifact_root = options.artifact_root;
   api.data_dir = options.data_dir;
   api.work_root = WorkRoot(options);
+  api.model_roots = options.model_roots;
   api.queue_limit = options.queue_limit;
   api.lease_ms = options.lease_ms;
   api.max_request_bytes = options.max_request_bytes;

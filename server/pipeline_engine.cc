@@ -209,14 +209,20 @@ absl::StatusOr<Engine> PipelineEngine(const DeviceSettings& settings) {
   const bool unlimited = cuda && numbers.front() == kCpu;
   const auto device = std::make_shared<DeviceBackend>(
       numbers.front(), unlimited ? 0 : settings.memory_limit, settings.exact_products);
-  const DeviceBudget budget = TightestBudget(engine.devices, settings);
+  // What the container has may change while the server runs.
+  const auto budget = [tightest = TightestBudget(engine.devices, settings),
+                       here = settings.jobs_run_here] {
+    DeviceBudget now = tightest;
+    if (here) now.host_memory_bytes = UsableMemoryBytes();
+    return now;
+  };
   engine.plan_compress = [budget](const CompressSpec& spec) -> absl::StatusOr<CompressPlan> {
     ASSIGN_OR_RETURN(const CompressJob job, Resolve(spec));
-    return Plan(job, budget);
+    return Plan(job, budget());
   };
   engine.plan_evaluate = [budget](const EvaluateSpec& spec) -> absl::StatusOr<EvaluatePlan> {
     ASSIGN_OR_RETURN(const EvaluateJob job, Resolve(spec));
-    return Plan(job, budget);
+    return Plan(job, budget());
   };
   engine.run_compress = [device](const CompressSpec& spec, ArtifactStore& store,
                                  const RunHooks& hooks) -> absl::StatusOr<CompressResult> {

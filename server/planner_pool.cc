@@ -112,11 +112,14 @@ template <typename Request, typename Function>
 absl::Status Check(const Function& check, const internal::CheckRequest& asked,
                    const std::string& bytes, internal::CheckReply& reply) {
   Request request;
-  v1::Job preview;
+  CheckedSubmission checked;
   if (!request.ParseFromString(bytes)) return absl::InternalError("a request cannot be read");
-  RETURN_IF_ERROR(check(asked.job_id(), request, preview));
+  RETURN_IF_ERROR(check(asked.job_id(), request, checked));
   reply.set_request(request.SerializeAsString());
-  reply.set_preview(preview.SerializeAsString());
+  reply.set_preview(checked.preview.SerializeAsString());
+  reply.mutable_outputs()->Assign(checked.outputs.begin(), checked.outputs.end());
+  reply.mutable_jobs_like()->Assign(checked.jobs_like.begin(), checked.jobs_like.end());
+  reply.set_work(checked.work);
   return absl::OkStatus();
 }
 
@@ -292,30 +295,34 @@ absl::StatusOr<std::string> PlannerPool::Ask(const std::string& message) {
 
 SubmissionChecker PlannerPool::checker() {
   const auto check = [this](const internal::CheckRequest& asked, auto& request,
-                            v1::Job& preview) -> absl::Status {
+                            CheckedSubmission& checked) -> absl::Status {
     ASSIGN_OR_RETURN(const std::string frame, Ask(asked.SerializeAsString()));
     internal::CheckReply reply;
     if (!reply.ParseFromString(frame)) return absl::InternalError("a planner's answer is broken");
     if (reply.code() != 0) return ToStatus(reply);
-    if (!request.ParseFromString(reply.request()) || !preview.ParseFromString(reply.preview())) {
+    if (!request.ParseFromString(reply.request()) ||
+        !checked.preview.ParseFromString(reply.preview())) {
       return absl::InternalError("a planner's answer is broken");
     }
+    checked.outputs.assign(reply.outputs().begin(), reply.outputs().end());
+    checked.jobs_like.assign(reply.jobs_like().begin(), reply.jobs_like().end());
+    checked.work = reply.work();
     return absl::OkStatus();
   };
   SubmissionChecker checker;
   checker.compress = [check](const std::string& id, v1::CompressModelRequest& request,
-                             v1::Job& preview) {
+                             CheckedSubmission& checked) {
     internal::CheckRequest asked;
     asked.set_job_id(id);
     asked.set_compress_model(request.SerializeAsString());
-    return check(asked, request, preview);
+    return check(asked, request, checked);
   };
   checker.evaluate = [check](const std::string& id, v1::EvaluateRequest& request,
-                             v1::Job& preview) {
+                             CheckedSubmission& checked) {
     internal::CheckRequest asked;
     asked.set_job_id(id);
     asked.set_evaluate(request.SerializeAsString());
-    return check(asked, request, preview);
+    return check(asked, request, checked);
   };
   return checker;
 }

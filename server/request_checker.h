@@ -14,8 +14,7 @@ namespace svdllm {
 
 inline constexpr int64_t kMaxSeqLen = 1 << 20;
 inline constexpr size_t kMaxUriBytes = 4096;
-inline constexpr size_t kMaxNameBytes =
-    256;  // of a task's name and label, a text_field, a display_name
+inline constexpr size_t kMaxNameBytes = 256;  // of names and of a text_field
 
 class Checker {
  public:

@@ -1,6 +1,10 @@
 #include "server/run_job.h"
 
+#include <sys/resource.h>
+
+#include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <optional>
 #include <system_error>
@@ -9,6 +13,8 @@
 #include "base/files.h"
 #include "base/format.h"
 #include "base/logging.h"
+#include "base/machine.h"
+#include "base/utf8.h"
 #include "metrics/metrics.h"
 #include "pipeline/pipeline.h"
 #include "server/job_proto.h"
@@ -85,8 +91,33 @@ absl::Status BadRecord(const Job& job) {
 NewEvent Warning(const std::string& text) {
   v1::LogMessage message;
   message.set_level("warning");
-  message.set_text(text);
+  message.set_text(Shortened(text, kMaxRecordedBytes));
   return {EventKind::kLog, message.SerializeAsString()};
+}
+
+// Of this process, all threads together.
+double ProcessorSeconds() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+// As main.cc sets them.
+int Threads() {
+  const char* const threads = std::getenv("OMP_NUM_THREADS");
+  return std::max(threads != nullptr ? std::atoi(threads) : UsableCores(), 1);
+}
+
+// What the job took of the time and of the processor, for the plans of jobs like it.
+Timing TimingOf(const CompressSpec& spec, const DeviceInfo& device, const CompressResult& result,
+                double processor_seconds) {
+  double seconds = 0;
+  for (const StageTime& stage : result.stages) seconds += stage.seconds;
+  if (device.name == "cpu") seconds = SecondsAlone(seconds, processor_seconds, Threads());
+  return {JobsLike(spec, device), result.planned_work, seconds};
 }
 
 HandlerResult ToHandlerResult(const CompressResult& result) {
@@ -142,6 +173,15 @@ HandlerResult ToHandlerResult(const EvaluateResult& result) {
 
 }  // namespace
 
+std::string JobsLike(const CompressSpec& spec, const DeviceInfo& device) {
+  return MethodName(spec.method) + " on " + device.description;
+}
+
+double SecondsAlone(double seconds, double processor_seconds, int threads) {
+  constexpr double kShort = 5, kWaiting = 1.25;
+  return seconds < kShort ? seconds : std::min(seconds, kWaiting * processor_seconds / threads);
+}
+
 JobHandler MakeJobHandler(const Engine& engine, ArtifactStore& artifacts,
                           const std::string& work_root) {
   return [&engine, &artifacts, work_root](JobContext& context) -> absl::StatusOr<HandlerResult> {
@@ -169,9 +209,14 @@ JobHandler MakeJobHandler(const Engine& engine, ArtifactStore& artifacts,
     ASSIGN_OR_RETURN(CompressSpec spec, ToSpec(request, artifacts, work_dir.path()));
     spec.job_id = job.id;
     spec.attempt = context.lease().token;  // unlike the attempt's number, never used twice
+    const double before = ProcessorSeconds();
     ASSIGN_OR_RETURN(const CompressResult result, engine.run_compress(spec, artifacts, hooks));
     sink.Flush();
-    return ToHandlerResult(result);
+    HandlerResult handled = ToHandlerResult(result);
+    if (result.planned_work > 0) {
+      handled.timing = TimingOf(spec, engine.devices.front(), result, ProcessorSeconds() - before);
+    }
+    return handled;
   };
 }
 

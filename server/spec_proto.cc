@@ -21,7 +21,8 @@ absl::StatusOr<std::string> Fetch(const ArtifactStore& store, const std::string&
                                   const std::string& what) {
   auto path = store.Fetch(uri, scratch_dir);
   if (path.ok() || !ErrorReason(path.status()).empty()) return path;
-  return MakeError(path.status().code(), reason, what + ": " + TextOf(path.status()));
+  return WithOffender(MakeError(path.status().code(), reason, what + ": " + TextOf(path.status())),
+                      "field", what);
 }
 
 // What the value of a field stands for: the member `what` of the row that it names. `to` stays as

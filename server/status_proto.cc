@@ -13,6 +13,7 @@ constexpr int64_t kRetrySeconds = 10;
 constexpr size_t kMaxFieldBytes = 128;
 constexpr size_t kMaxDescriptionBytes = 512;
 constexpr size_t kMoreBytes = 32;  // "; and 12345 more"
+constexpr size_t kMaxOffenderBytes = 512;
 
 // A check below the API says "calibration.seq_len: why": the field is what stands before the colon.
 void AddViolationFromMessage(const std::string& message, google::rpc::BadRequest& bad_request) {
@@ -64,6 +65,9 @@ std::string ErrorDetails(const absl::Status& status) {
   const std::string reason = ErrorReason(status);
   info.set_reason(reason.empty() ? std::string(kInternal) : reason);
   info.set_domain(kErrorDomain);
+  for (const auto& [key, name] : OffendersOf(status)) {
+    (*info.mutable_metadata())[key] = Shortened(name, kMaxOffenderBytes);
+  }
   google::rpc::BadRequest bad_request;
   if (const auto payload = status.GetPayload(kViolationsUrl); payload.has_value()) {
     bad_request.ParseFromString(std::string(*payload));

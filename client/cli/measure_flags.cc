@@ -12,8 +12,8 @@
 namespace svdllm::cli {
 namespace {
 
-// The tasks that read a text. The server, which has the list of tasks, refuses windows of another
-// task, and does not say which these are.
+// The tasks that read a text. The server has the list (ServerInfo.text_tasks) and refuses windows
+// of another task; that of a command line is no reason to ask it.
 bool ReadsText(const std::string& task) {
   return task == kPerplexity || task == "wikitext2" || task == "ptb" || task == "c4";
 }

@@ -58,10 +58,38 @@ std::string RankTable(const v1::CompressionPlan& plan) {
   return rows.size() > 1 ? Table(rows) : "";
 }
 
-// What it takes of a device only where there is one.
+// "about 1m30s (1m10s to 1m50s)"
+std::string TimeText(const v1::CompressionPlan& plan) {
+  if (!plan.has_expected_time()) return "unknown";
+  const std::string about = absl::StrCat("about ", Duration(plan.expected_time()));
+  if (!plan.has_least_time() || !plan.has_most_time()) return about;
+  return absl::StrCat(about, " (", Duration(plan.least_time()), " to ", Duration(plan.most_time()),
+                      ")");
+}
+
+// Each on a line of its own; nothing where there is none.
+template <typename Plan>
+std::string WarningsText(const Plan& plan) {
+  std::string text;
+  for (const std::string& warning : plan.warnings()) {
+    absl::StrAppend(&text, "warning: ", warning, "\n");
+  }
+  return text.empty() ? "" : absl::StrCat("\n", text);
+}
+
+// The host's memory, and what it consists of: an older server says the sum only. What it takes of a
+// device only where there is one.
 template <typename Plan>
 void AddMemory(const Plan& plan, Rows& costs) {
-  costs.push_back({"host memory", Bytes(plan.peak_host_bytes())});
+  const std::string peak = Bytes(plan.peak_host_bytes());
+  costs.push_back(
+      {"host memory", plan.host_memory_bytes() == 0
+                          ? peak
+                          : absl::StrCat("up to ", peak, " of ", Bytes(plan.host_memory_bytes()))});
+  if (plan.anonymous_host_bytes() > 0) {
+    costs.push_back({"  of its own", Bytes(plan.anonymous_host_bytes())});
+    costs.push_back({"  the model's files", Bytes(plan.mapped_host_bytes())});
+  }
   if (plan.peak_device_bytes() > 0)
     costs.push_back({"device memory", Bytes(plan.peak_device_bytes())});
 }
@@ -77,7 +105,7 @@ std::string EvaluationText(const v1::Job& job) {
   Rows costs;
   AddMemory(plan, costs);
   return absl::StrCat("Plan; nothing was started.\n", ModelOf(job), ": ", RequestText(job), "\n\n",
-                      Table(sizes), "\n", Table(costs));
+                      Table(sizes), "\n", Table(costs), WarningsText(plan));
 }
 
 }  // namespace
@@ -99,9 +127,7 @@ std::string PlanText(const v1::Job& job) {
                                   ChangeText(plan.weight_bytes(), artifact.weight_bytes())),
                      artifact.uri().empty() ? "(named after the job)" : artifact.uri()});
   }
-  Rows costs = {{"time", plan.has_expected_time()
-                             ? absl::StrCat("about ", Duration(plan.expected_time()))
-                             : "unknown"}};
+  Rows costs = {{"time", TimeText(plan)}};
   AddMemory(plan, costs);
   costs.push_back({"scratch disk", Bytes(plan.scratch_bytes())});
   return absl::StrCat(
@@ -111,7 +137,7 @@ std::string PlanText(const v1::Job& job) {
       plan.ranks_are_final()
           ? ""
           : "The allocation decides the ranks from the data; these are the uniform ones.\n",
-      "\n", Table(costs));
+      "\n", Table(costs), WarningsText(plan));
 }
 
 }  // namespace svdllm::cli

@@ -14,6 +14,20 @@ struct DeviceBudget {
   bool exact = false;  // all weights are held and multiplied as F32, whatever they are stored as
   bool bf16 =
       true;  // false: BF16 weights are held as F32, because the device does not multiply BF16
+  int64_t host_memory_bytes = 0;  // what the container or the machine has; 0: it is not looked at
+};
+
+// What a job takes of the host's memory.
+struct HostMemory {
+  int64_t anonymous = 0;  // of its process: it must fit
+  int64_t mapped = 0;     // of the models' files, which the system takes back where memory is short
+  int64_t total = 0;      // what there is; 0: not looked at
+};
+
+// Work that a job was planned to be, and what it took.
+struct FinishedWork {
+  double work = 0;  // floating-point operations
+  double seconds = 0;
 };
 
 struct MatrixPlan {
@@ -39,19 +53,25 @@ struct CompressPlan {
   int64_t target_parameters = 0;
   int64_t weight_bytes = 0;
   std::vector<ArtifactPlan> artifacts;
-  int64_t peak_host_bytes = 0;
+  HostMemory host;
   int64_t peak_device_bytes = 0;
   int64_t scratch_bytes = 0;
-  double expected_seconds = 0;  // 0: not known
-  bool ranks_are_final = true;  // false: the allocation decides them from the spectra
+  double work = 0;  // floating-point operations
+  // How long it takes, running alone: between least and most, with the expected time in their
+  // middle (of their logarithms). 0: not known.
+  double least_seconds = 0, expected_seconds = 0, most_seconds = 0;
+  double slowdown = 1;                // how many times slower than its best the processor is now
+  bool ranks_are_final = true;        // false: the allocation decides them from the spectra
+  std::vector<std::string> warnings;  // for people
 };
 
 // What an evaluation would take.
 struct EvaluatePlan {
   int64_t parameters = 0, weight_bytes = 0;                    // of the model
   int64_t baseline_parameters = 0, baseline_weight_bytes = 0;  // 0 where there is none
-  int64_t peak_host_bytes = 0;
+  HostMemory host;
   int64_t peak_device_bytes = 0;
+  std::vector<std::string> warnings;  // for people
 };
 
 }  // namespace svdllm

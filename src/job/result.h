@@ -156,6 +156,7 @@ struct CompressResult {
   CalibrationUse calibration;
   std::vector<ArtifactResult> artifacts;
   std::vector<StageTime> stages;
+  double planned_work = 0;  // CompressPlan::work; 0 where a part of it had been done before
   int64_t peak_host_bytes = 0;
   int64_t peak_device_bytes = 0;
   std::string device;

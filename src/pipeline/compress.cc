@@ -196,11 +196,7 @@ absl::Status Compress(const CompressJob& job, const std::map<double, ArtifactRes
                       Backend& backend, const RunHooks& hooks, Staging& staging,
                       std::vector<Output>& outputs, CompressResult& result) {
   const auto& [spec, checkpoint, linears] = job;
-  MemoryPlan memory;
-  const DeviceBudget budget = BudgetOf(backend);
-  if (budget.on_device || budget.memory_bytes > 0) {
-    ASSIGN_OR_RETURN(memory, PlanMemory(job, budget));
-  }
+  ASSIGN_OR_RETURN(const MemoryPlan memory, PlanMemory(job, BudgetOf(backend)));
   const auto seq_len = static_cast<double>(spec.calibration.seq_len);
   const Workload expected{static_cast<double>(spec.calibration.samples) * seq_len, seq_len / 2};
   Progress progress(hooks,
@@ -242,6 +238,7 @@ absl::StatusOr<CompressResult> Run(CompressJob job, Backend& backend, ArtifactSt
   result.device = backend.Name();
   const std::map<double, ArtifactResult> published = FindPublished(job, store, result);
   Staging staging(store);
+  if (published.empty()) result.planned_work = ExpectedFlops(job);
   ASSIGN_OR_RETURN(std::vector<Output> outputs, Stage(job, published, staging));
   if (outputs.empty()) {
     Progress progress(hooks, 0, job.checkpoint.config().num_layers);

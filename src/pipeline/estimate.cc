@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <mutex>
 
 #include "compress/cost.h"
 #include "compress/kl_probe.h"
@@ -45,6 +47,27 @@ std::vector<Workload> ExpectedWindows(const CompressSpec& spec) {
   return windows;
 }
 
+// Where the processor cannot be measured.
+constexpr double kUnknownRate = 1e11;
+// What is slower than the best by no more than this is as fast as it.
+constexpr double kNoise = 1.2;
+// A job's work is done at this share of a large product's rate, and what is no such work takes this
+// long: measured, docs/performance.md.
+constexpr double kShareOfRate = 0.82, kFixedSeconds = 0.5;
+// How far the time may be off in either direction, as a factor: without a finished job to compare
+// with, and at least, with one.
+constexpr double kUnprovenSpread = 1.5, kProvenSpread = 1.25;
+// Jobs whose work differs by more than the factor are not compared with; of the others the nearest.
+constexpr double kFarWork = 16;
+constexpr size_t kNearJobs = 5;
+
+// seconds: on an idle machine.
+void SetTime(double seconds, double spread, CompressPlan& plan) {
+  plan.least_seconds = seconds / spread;
+  plan.most_seconds = seconds * spread * plan.slowdown;
+  plan.expected_seconds = std::sqrt(plan.least_seconds * plan.most_seconds);
+}
+
 }  // namespace
 
 double CompressFlops(const CompressSpec& spec, const Checkpoint& checkpoint,
@@ -77,24 +100,66 @@ double ExpectedFlops(const CompressJob& job) {
          models * ThroughputFlops(checkpoint, spec.measure.throughput);
 }
 
-// Single-precision products on this machine, FLOP/s; measured once, in milliseconds.
-double MeasuredRate() {
-  static const double rate = [] {
-    const std::unique_ptr<Backend> backend = NewCpuBackend();
-    constexpr int64_t kOrder = 512;
-    const absl::StatusOr<Matrix> a = backend->New(kOrder, kOrder, DType::kF32),
-                                 c = backend->New(kOrder, kOrder, DType::kF32);
-    if (!a.ok() || !c.ok()) return 1e11;
-    double best = 1e9;
-    for (int i = 0; i < 4; ++i) {
-      const auto start = std::chrono::steady_clock::now();
-      backend->Gemm(false, true, 1, *a, *a, 0, *c).IgnoreError();
-      best = std::min(
-          best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-    }
-    return 2.0 * kOrder * kOrder * kOrder / best;
-  }();
+ProcessorRate MeasureRate() {
+  using Clock = std::chrono::steady_clock;
+  constexpr auto kFresh = std::chrono::seconds(5);
+  constexpr int64_t kOrder = 512;
+  constexpr int kProducts = 12;
+  static std::mutex mutex;
+  static ProcessorRate rate;
+  static Clock::time_point measured_at;
+  std::lock_guard<std::mutex> lock(mutex);
+  if (rate.best > 0 && Clock::now() - measured_at < kFresh) return rate;
+  const std::unique_ptr<Backend> backend = NewCpuBackend();
+  const absl::StatusOr<Matrix> a = backend->New(kOrder, kOrder, DType::kF32),
+                               c = backend->New(kOrder, kOrder, DType::kF32);
+  if (!a.ok() || !c.ok()) return {kUnknownRate, kUnknownRate};
+  const auto multiply = [&] {
+    const auto start = Clock::now();
+    backend->Gemm(false, true, 1, *a, *a, 0, *c).IgnoreError();
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  };
+  const double flops = 2.0 * kOrder * kOrder * kOrder;
+  multiply();  // wakes the threads
+  double seconds = 0;
+  for (int i = 0; i < kProducts; ++i) {
+    const double one = std::max(multiply(), 1e-9);
+    rate.best = std::max(rate.best, flops / one);
+    seconds += one;
+  }
+  rate.now = kProducts * flops / seconds;
+  measured_at = Clock::now();
   return rate;
+}
+
+void EstimateTime(const ProcessorRate& rate, CompressPlan& plan) {
+  const double slowdown = rate.best / std::max(rate.now, 1.0);
+  plan.slowdown = slowdown > kNoise ? slowdown : 1;
+  SetTime(kFixedSeconds + plan.work / (kShareOfRate * rate.best), kUnprovenSpread, plan);
+}
+
+void CorrectTime(std::span<const FinishedWork> finished, CompressPlan& plan) {
+  if (plan.work <= 0) return;
+  const auto distance = [&plan](const FinishedWork& job) {
+    return std::abs(std::log(job.work / plan.work));
+  };
+  std::vector<FinishedWork> near;
+  for (const FinishedWork& job : finished) {
+    if (job.work <= 0 || job.seconds <= 0 || distance(job) > std::log(kFarWork)) continue;
+    near.push_back(job);
+  }
+  if (near.empty()) return;
+  // Of equals, the later ones, which come first.
+  std::stable_sort(near.begin(), near.end(), [&](const FinishedWork& a, const FinishedWork& b) {
+    return distance(a) < distance(b);
+  });
+  near.resize(std::min(near.size(), kNearJobs));
+  std::vector<double> paces;  // seconds per operation
+  for (const FinishedWork& job : near) paces.push_back(job.seconds / job.work);
+  std::sort(paces.begin(), paces.end());
+  const double middle = paces[paces.size() / 2];
+  const double spread = std::max(paces.back() / middle, middle / paces.front());
+  SetTime(plan.work * middle, std::max(spread, kProvenSpread), plan);
 }
 
 }  // namespace svdllm

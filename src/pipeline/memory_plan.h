@@ -13,6 +13,7 @@ struct MemoryPlan {
   Placement placement;
   int64_t peak_bytes = 0;    // of the backend's memory
   int64_t stream_bytes = 0;  // of the residual streams, wherever they lie
+  HostMemory host;
 };
 
 // Returns the peak of one placement. An allocation that needs spectra is taken to give the uniform
@@ -20,15 +21,17 @@ struct MemoryPlan {
 absl::StatusOr<int64_t> CountPeak(const CompressJob& job, const Placement& placement,
                                   const CountingOptions& options);
 
-// Returns the fastest placement that fits. Where none does, it is RESOURCE_EXHAUSTED with
-// DEVICE_OUT_OF_MEMORY (or HOST_OUT_OF_MEMORY), and the message says how much the least demanding
-// one takes.
+// Returns the fastest placement that fits the device's memory and the host's. Where none does, it
+// is RESOURCE_EXHAUSTED with DEVICE_OUT_OF_MEMORY (or HOST_OUT_OF_MEMORY), and the message says how
+// much the least demanding one takes.
 absl::StatusOr<MemoryPlan> PlanMemory(const CompressJob& job, const DeviceBudget& budget);
 
-// Returns the larger peak of an evaluation's model and baseline, with the same errors.
-absl::StatusOr<int64_t> PlanMemory(const EvaluateJob& job, const DeviceBudget& budget);
+// Returns the larger peak of an evaluation's model and baseline, with the same errors. There is
+// nothing to place.
+absl::StatusOr<MemoryPlan> PlanMemory(const EvaluateJob& job, const DeviceBudget& budget);
 
-// The bytes that a job's process takes beside what its backend counts.
-int64_t HostBytes(int64_t weight_bytes, bool on_device);
+// Says in words that memory is tight: where the files' pages do not fit beside what must fit, or
+// little is left. Returns nothing where there is plenty, or nobody looked.
+std::vector<std::string> MemoryWarnings(const HostMemory& host);
 
 }  // namespace svdllm

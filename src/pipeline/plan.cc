@@ -31,6 +31,13 @@ absl::StatusOr<ArtifactPlan> PlanArtifact(const CompressJob& job, double keep_ra
   return artifact;
 }
 
+template <typename Plan>
+void AddMemory(const MemoryPlan& memory, Plan& plan) {
+  plan.host = memory.host;
+  const std::vector<std::string> warnings = MemoryWarnings(memory.host);
+  plan.warnings.insert(plan.warnings.end(), warnings.begin(), warnings.end());
+}
+
 }  // namespace
 
 absl::StatusOr<CompressPlan> MakePlan(const CompressJob& job) {
@@ -52,27 +59,19 @@ absl::StatusOr<CompressPlan> MakePlan(const CompressJob& job) {
                      PlanArtifact(job, job.spec.keep_ratios[r], ranks[r], plan.scratch_bytes));
     plan.artifacts.push_back(std::move(artifact));
   }
-  plan.expected_seconds = ExpectedFlops(job) / MeasuredRate();
+  plan.work = ExpectedFlops(job);
   return plan;
 }
 
 absl::StatusOr<CompressPlan> Plan(const CompressJob& job, const DeviceBudget& budget) {
   ASSIGN_OR_RETURN(CompressPlan plan, MakePlan(job));
-  MemoryPlan memory;
-  // A host without a bound has nothing that must fit.
-  if (budget.on_device || budget.memory_bytes > 0) {
-    ASSIGN_OR_RETURN(memory, PlanMemory(job, budget));
+  ASSIGN_OR_RETURN(const MemoryPlan memory, PlanMemory(job, budget));
+  AddMemory(memory, plan);
+  if (budget.on_device) {
+    plan.peak_device_bytes = memory.peak_bytes;
+  } else {
+    EstimateTime(MeasureRate(), plan);  // of a device only finished jobs tell
   }
-  plan.peak_host_bytes = HostBytes(plan.weight_bytes, budget.on_device);
-  if (!budget.on_device) {
-    ASSIGN_OR_RETURN(const int64_t peak,
-                     CountPeak(job, memory.placement, {.on_device = false, .host_scratch = true}));
-    plan.peak_host_bytes += peak;
-    return plan;
-  }
-  plan.peak_device_bytes = memory.peak_bytes;
-  if (memory.placement.host_streams) plan.peak_host_bytes += memory.stream_bytes;
-  plan.expected_seconds = 0;  // nobody has measured how fast the device is
   return plan;
 }
 
@@ -84,10 +83,9 @@ absl::StatusOr<EvaluatePlan> Plan(const EvaluateJob& job, const DeviceBudget& bu
     plan.baseline_parameters = job.baseline()->checkpoint.parameters();
     plan.baseline_weight_bytes = job.baseline()->checkpoint.weight_bytes();
   }
-  ASSIGN_OR_RETURN(const int64_t peak, PlanMemory(job, budget));
-  plan.peak_host_bytes =
-      HostBytes(std::max(plan.weight_bytes, plan.baseline_weight_bytes), budget.on_device);
-  (budget.on_device ? plan.peak_device_bytes : plan.peak_host_bytes) += peak;
+  ASSIGN_OR_RETURN(const MemoryPlan memory, PlanMemory(job, budget));
+  AddMemory(memory, plan);
+  if (budget.on_device) plan.peak_device_bytes = memory.peak_bytes;
   return plan;
 }
 

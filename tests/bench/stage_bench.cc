@@ -316,7 +316,8 @@ int Main(int argc, char** argv) {
   fmt::print("{:<12}{:>10.2f}   (with reading, sampling and tokenising)\n", "total", total);
   const bool on_device = backend->OnDevice();  // otherwise of the whole process
   const int64_t peak = on_device ? device_peak : result->peak_host_bytes;
-  const int64_t planned = on_device ? plan->peak_device_bytes : plan->peak_host_bytes;
+  const int64_t planned =
+      on_device ? plan->peak_device_bytes : plan->host.anonymous + plan->host.mapped;
   fmt::print("{:<12}{:>10.3f} GB, planned {:.3f} GB, ratio {:.2f}\n", "peak memory",
              static_cast<double>(peak) / 1e9, static_cast<double>(planned) / 1e9,
              static_cast<double>(peak) / static_cast<double>(std::max<int64_t>(planned, 1)));

@@ -86,7 +86,11 @@ absl::StatusOr<CompressPlan> Plan(const CompressSpec& spec) {
   plan.calibration_seq_len = spec.calibration.seq_len > 0 ? spec.calibration.seq_len : 1;
   plan.text_seq_lens.assign(spec.measure.texts.size(), 7);
   plan.parameters = 1000;
+  plan.least_seconds = 1;
   plan.expected_seconds = 1.5;
+  plan.most_seconds = 2.25;
+  plan.host = {700, 300, 5000};
+  plan.warnings = {"pretended"};
   for (const double ratio : spec.keep_ratios) {
     plan.artifacts.push_back({ratio, {{"model.layers.0.q_proj", 8, 8, 3}}, 900, 1800});
   }
@@ -139,7 +143,11 @@ Engine FakeEngine() {
   engine.plan_compress = Plan;
   engine.plan_evaluate = [](const EvaluateSpec& spec) -> absl::StatusOr<EvaluatePlan> {
     RETURN_IF_ERROR(CheckModel(spec.model_dir));
-    return EvaluatePlan{1000, 2000, 0, 0, 3000};
+    EvaluatePlan plan;
+    plan.parameters = 1000;
+    plan.weight_bytes = 2000;
+    plan.host = {1000, 2000, 5000};
+    return plan;
   };
   engine.run_compress = Compress;
   engine.run_evaluate = Evaluate;

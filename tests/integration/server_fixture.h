@@ -56,6 +56,7 @@ class ServerTest : public ::testing::Test {
     server_.reset();
     ApiServerOptions options;
     options.artifact_root = directory_ + "/artifacts";
+    options.model_roots = {directory_};
     options.queue_limit = queue_limit_;
     options.nvml_library = nvml_library_;
     auto server = ApiServer::Start(options, *store_, *artifacts_, engine_);

@@ -13,6 +13,7 @@
 namespace svdllm {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::UnorderedElementsAre;
 
@@ -57,6 +58,13 @@ TEST_F(ServerTest, ValidateOnlyPlansAndStoresNothing) {
   EXPECT_EQ(plan.plan().parameters(), 1000);
   EXPECT_EQ(plan.plan().artifacts(0).matrices(0).rank(), 3);
   EXPECT_EQ(plan.plan().expected_time().nanos(), 500000000);
+  EXPECT_EQ(plan.plan().least_time().seconds(), 1);
+  EXPECT_EQ(plan.plan().most_time().nanos(), 250000000);
+  EXPECT_EQ(plan.plan().peak_host_bytes(), 1000);
+  EXPECT_EQ(plan.plan().anonymous_host_bytes(), 700);
+  EXPECT_EQ(plan.plan().mapped_host_bytes(), 300);
+  EXPECT_EQ(plan.plan().host_memory_bytes(), 5000);
+  EXPECT_THAT(plan.plan().warnings(), ElementsAre("pretended"));
   EXPECT_EQ(plan.plan().artifacts(0).uri(), "");
   EXPECT_EQ(plan.compress_model_request().calibration().seq_len(), 1) << "the model's";
   request.set_output_uri("mine");

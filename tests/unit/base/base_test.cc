@@ -54,6 +54,16 @@ TEST(StatusTest, ReasonSurvivesAnnotation) {
   EXPECT_TRUE(Annotate(absl::OkStatus(), "x").ok());
 }
 
+TEST(StatusTest, OffendersKeepTheirNames) {
+  absl::Status status = MakeError(absl::StatusCode::kNotFound, kJobNotFound, "x");
+  EXPECT_TRUE(OffendersOf(status).empty()) << "the reason is none";
+  status = WithOffender(WithOffender(status, "job", "jobs/a"), "field", "name");
+  const std::map<std::string, std::string> expected = {{"field", "name"}, {"job", "jobs/a"}};
+  EXPECT_EQ(OffendersOf(Annotate(status, "asked for")), expected);
+  EXPECT_EQ(ErrorReason(status), kJobNotFound);
+  EXPECT_TRUE(WithOffender(absl::OkStatus(), "job", "jobs/a").ok());
+}
+
 TEST(DigestTest, KnownAnswers) {
   EXPECT_EQ(Sha256(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
   EXPECT_EQ(Sha256("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");

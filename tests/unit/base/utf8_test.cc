@@ -55,6 +55,16 @@ TEST(Utf8Test, FindsInvalidUtf8) {
   EXPECT_EQ(FirstInvalidUtf8("\xf4\x90\x80\x80"), 0u);  // beyond Unicode
 }
 
+TEST(Utf8Test, ShortensBetweenCharacters) {
+  EXPECT_EQ(Shortened("short", 5), "short");
+  EXPECT_EQ(Shortened("longer", 5), "lo…");
+  EXPECT_EQ(Shortened("ééé", 5), "é…");
+  EXPECT_EQ(Shortened("😀😀", 7), "😀…");
+  EXPECT_EQ(Shortened("😀😀", 6), "…");
+  EXPECT_EQ(Shortened("a\xff", 4), "a\xef\xbf\xbd");
+  EXPECT_EQ(Shortened("", 3), "");
+}
+
 TEST(Utf8Test, ReplacesOnceFromTheLeft) {
   EXPECT_EQ(ReplaceAll("a    b", "  ", " "), "a  b");
   EXPECT_EQ(ReplaceAll("aaa", "aa", "b"), "ba");

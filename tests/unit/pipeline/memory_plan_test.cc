@@ -1,10 +1,13 @@
 // The plan's memory against the run's, and what a shortage of it changes (nothing but the time).
 #include "pipeline/memory_plan.h"
 
+#include <gmock/gmock.h>
+
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "artifact/writer.h"
+#include "base/format.h"
 #include "compress/allocate.h"
 #include "compress/layers.h"
 #include "corpus/calibration.h"
@@ -128,7 +131,9 @@ TEST_F(MemoryPlanTest, CountsAnEvaluation) {
     const auto plan = testing::PlanEvaluate(spec);
     ASSERT_OK(plan);
     // A backend with as much as that is enough, and a little less is not.
-    const int64_t counted = plan->peak_host_bytes - HostBytes(plan->baseline_weight_bytes, false);
+    const int64_t counted = PlanMemory(*Resolve(spec), {})->peak_bytes;
+    EXPECT_GT(plan->host.anonymous, counted);
+    EXPECT_EQ(plan->host.mapped, plan->weight_bytes + plan->baseline_weight_bytes);
     backend_ = NewCpuBackend(1, counted);
     ASSERT_OK(testing::RunEvaluate(spec, *backend_, *store_, {}));
     EXPECT_NEAR(static_cast<double>(counted), static_cast<double>(backend_->Memory().peak),
@@ -160,7 +165,7 @@ TEST_F(MemoryPlanTest, ACompressedTextIsPlannedForWhatItHolds) {
   const auto compressed = testing::PlanEvaluate(spec);
   ASSERT_OK(plain);
   ASSERT_OK(compressed);
-  EXPECT_GE(compressed->peak_host_bytes, plain->peak_host_bytes);
+  EXPECT_GE(compressed->host.anonymous, plain->host.anonymous);
 }
 
 TEST_F(MemoryPlanTest, ManyTokensAreNotGoneThrough) {
@@ -216,6 +221,60 @@ TEST_F(MemoryPlanTest, FitsALimitOrSaysWhatItTakes) {
   ASSERT_OK(plan);
   EXPECT_GT(plan->peak_device_bytes, roomy);
   EXPECT_EQ(testing::PlanCompress(refused)->peak_device_bytes, 0);
+}
+
+TEST_F(MemoryPlanTest, WhatMustFitIsComparedWithTheHost) {
+  const CompressSpec spec = Spec("host");
+  const auto on_host = [&spec](int64_t bytes) {
+    return testing::PlanCompress(spec, {.host_memory_bytes = bytes});
+  };
+  const auto unbounded = on_host(0);
+  ASSERT_OK(unbounded);
+  EXPECT_EQ(unbounded->host.total, 0);
+  EXPECT_TRUE(unbounded->warnings.empty()) << "nobody looked";
+  const auto roomy = on_host(64 * kGiB);
+  ASSERT_OK(roomy);
+  EXPECT_EQ(roomy->host.total, 64 * kGiB);
+  EXPECT_EQ(roomy->host.anonymous, unbounded->host.anonymous);
+  EXPECT_TRUE(roomy->warnings.empty());
+  // Beside the server's own there is no more than the job takes.
+  EXPECT_OK(on_host(unbounded->host.anonymous + (int64_t{48} << 20)));
+  const auto refused = on_host(unbounded->host.anonymous / 2);
+  EXPECT_STATUS(
+      refused, kResourceExhausted, kHostOutOfMemory,
+      {model_, "of its own of the host's memory", GiB(unbounded->host.anonymous / 2).c_str()});
+  EvaluateSpec evaluation;
+  evaluation.model_dir = evaluation.model_uri = model_;
+  evaluation.measure.texts = {{"text", {text_}}};
+  EXPECT_OK(testing::PlanEvaluate(evaluation, {.host_memory_bytes = kGiB}));
+  EXPECT_STATUS(testing::PlanEvaluate(evaluation, {.host_memory_bytes = 1 << 20}),
+                kResourceExhausted, kHostOutOfMemory, {model_, "this evaluation"});
+  // Of a device's job, what stays on the host must fit too.
+  EXPECT_STATUS(testing::PlanCompress(spec, {.on_device = true, .host_memory_bytes = 1 << 20}),
+                kResourceExhausted, kHostOutOfMemory, {model_});
+}
+
+// A frugal placement is taken where only that fits the host.
+TEST_F(MemoryPlanTest, TheHostsMemoryDecidesThePlacementToo) {
+  const CompressJob job = *Resolve(Spec("frugal"));
+  const MemoryPlan roomy = *PlanMemory(job, {});
+  EXPECT_FALSE(roomy.placement.one_matrix);
+  const auto frugal =
+      PlanMemory(job, {.host_memory_bytes = roomy.host.anonymous + (int64_t{48} << 20) - 1});
+  ASSERT_OK(frugal);
+  EXPECT_TRUE(frugal->placement.one_matrix);
+  EXPECT_LT(frugal->host.anonymous, roomy.host.anonymous);
+}
+
+TEST(MemoryWarnings, AreGivenWhereItIsTight) {
+  EXPECT_TRUE(MemoryWarnings({100, 900, 0}).empty());
+  EXPECT_TRUE(MemoryWarnings({100, 900, 1000}).empty());
+  EXPECT_EQ(MemoryWarnings({100, 901, 1000}).size(), 1u);  // pages do not fit beside it
+  EXPECT_TRUE(MemoryWarnings({800, 0, 1000}).empty());
+  EXPECT_EQ(MemoryWarnings({801, 0, 1000}).size(), 1u);
+  const std::string text = MemoryWarnings({24'000'000'000, 13'500'000'000, 25'300'000'000}).front();
+  EXPECT_THAT(text, ::testing::HasSubstr("37.5 GB of 25.3 GB"));
+  EXPECT_THAT(text, ::testing::HasSubstr("24.0 GB of the job's own and 13.5 GB"));
 }
 
 // A checkpoint of a published shape whose weights are a hole in a file.

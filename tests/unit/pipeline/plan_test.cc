@@ -1,5 +1,8 @@
 #include "pipeline/plan.h"
 
+#include <cmath>
+
+#include "pipeline/estimate.h"
 #include "tests/support/job_fixture.h"
 
 namespace svdllm {
@@ -24,8 +27,12 @@ TEST_F(PlanTest, PredictsWhatTheRunDoes) {
       EXPECT_EQ(plan->artifacts[i].matrices[m].rank, result->artifacts[i].matrices[m].rank);
     }
   }
-  EXPECT_GT(plan->peak_host_bytes, 0);
-  EXPECT_GT(plan->expected_seconds, 0);
+  EXPECT_GT(plan->host.anonymous, 0);
+  EXPECT_GE(plan->host.mapped, plan->weight_bytes);
+  EXPECT_GT(plan->least_seconds, 0);
+  EXPECT_GT(plan->expected_seconds, plan->least_seconds);
+  EXPECT_GT(plan->most_seconds, plan->expected_seconds);
+  EXPECT_EQ(plan->work, result->planned_work) << "what later plans are corrected by";
   EXPECT_TRUE(plan->ranks_are_final);
 }
 
@@ -92,9 +99,61 @@ TEST_F(PlanTest, DefaultsFollowTheModel) {
 TEST_F(PlanTest, TheModelsOwnSamplesCost) {
   CompressSpec spec = Spec("s");
   spec.calibration.samples = 1000;
-  const double without = testing::PlanCompress(spec)->expected_seconds;
+  const double without = testing::PlanCompress(spec)->work;
   spec.calibration.sources = {{{}, true}};
-  EXPECT_GT(testing::PlanCompress(spec)->expected_seconds, 1.2 * without);
+  EXPECT_GT(testing::PlanCompress(spec)->work, 1.2 * without);
+}
+
+TEST(EstimateTime, ABusyProcessorWidensTheRangeUpwards) {
+  CompressPlan idle;
+  idle.work = 1e12;
+  CompressPlan busy = idle, noisy = idle;
+  EstimateTime({2e11, 2e11}, idle);
+  EstimateTime({2e11, 1.9e11}, noisy);
+  EstimateTime({2e11, 0.5e11}, busy);
+  EXPECT_NEAR(idle.expected_seconds, 0.5 + 5 / 0.82, 1e-9);
+  EXPECT_NEAR(idle.most_seconds / idle.expected_seconds, 1.5, 1e-9);
+  EXPECT_NEAR(idle.expected_seconds / idle.least_seconds, 1.5, 1e-9);
+  EXPECT_EQ(noisy.most_seconds, idle.most_seconds);
+  EXPECT_EQ(busy.least_seconds, idle.least_seconds);
+  EXPECT_NEAR(busy.most_seconds, 4 * idle.most_seconds, 1e-9);
+  EXPECT_NEAR(busy.expected_seconds, std::sqrt(busy.least_seconds * busy.most_seconds), 1e-9);
+}
+
+TEST(EstimateTime, FinishedJobsOfTheSameSizeSayMoreThanTheProcessor) {
+  CompressPlan plan;
+  plan.work = 1e12;
+  EstimateTime({2e11, 2e11}, plan);
+  const CompressPlan measured = plan;
+  CorrectTime({}, plan);
+  EXPECT_EQ(plan.expected_seconds, measured.expected_seconds);
+  // A job of a thousandth of the work says nothing, and neither does one that took no time.
+  CorrectTime(std::vector<FinishedWork>{{1e9, 100}, {1e12, 0}, {0, 1}}, plan);
+  EXPECT_EQ(plan.expected_seconds, measured.expected_seconds);
+  CorrectTime(std::vector<FinishedWork>{{1e9, 100}, {2e12, 18}}, plan);
+  EXPECT_NEAR(plan.expected_seconds, 9, 1e-9);
+  EXPECT_NEAR(plan.most_seconds / plan.least_seconds, 1.25 * 1.25, 1e-9);
+  // Where jobs differ, the range does; the middle one is what is expected.
+  CorrectTime(std::vector<FinishedWork>{{1e12, 8}, {1e12, 10}, {1e12, 40}}, plan);
+  EXPECT_NEAR(plan.expected_seconds, 10, 1e-9);
+  EXPECT_NEAR(plan.most_seconds, 40, 1e-9);
+  // The nearest five count, and of equals the latest, which come first.
+  std::vector<FinishedWork> many(5, {1e12, 5});
+  many.resize(20, {1e12, 500});
+  CorrectTime(many, plan);
+  EXPECT_NEAR(plan.expected_seconds, 5, 1e-9);
+  // Nothing but finished jobs tells how fast a device is.
+  CompressPlan device;
+  device.work = 1e12;
+  CorrectTime(many, device);
+  EXPECT_NEAR(device.expected_seconds, 5, 1e-9);
+}
+
+TEST(MeasureRate, IsRememberedAndNeverFasterThanItsBest) {
+  const ProcessorRate rate = MeasureRate();
+  EXPECT_GT(rate.now, 1e8);
+  EXPECT_GE(rate.best, rate.now);
+  EXPECT_EQ(MeasureRate().now, rate.now) << "within seconds it is not measured again";
 }
 
 TEST_F(PlanTest, AnArtifactIsNotCompressedAgain) {

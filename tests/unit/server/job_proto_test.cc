@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "queue/job_store.h"
+#include "server/run_job.h"
 
 namespace svdllm {
 namespace {
@@ -106,6 +107,13 @@ TEST(JobProtoTest, UnreadableBytesInTheStoreAreNoCrash) {
   job.state = JobState::kSucceeded;
   job.request = job.result = job.progress = "\xff\xff\xff";
   EXPECT_EQ(ToProto(job).name(), "jobs/a");
+}
+
+TEST(SecondsAlone, LeavesOutWhatOthersTook) {
+  EXPECT_EQ(SecondsAlone(28, 49, 2), 28) << "it had the processor";
+  EXPECT_NEAR(SecondsAlone(220, 49, 2), 30.6, 0.1) << "others had most of it";
+  EXPECT_EQ(SecondsAlone(28, 25, 1), 28);
+  EXPECT_EQ(SecondsAlone(2, 0.1, 2), 2) << "reading and starting, mostly";
 }
 
 }  // namespace

@@ -265,7 +265,10 @@ TEST(TextOutputTest, PlanIsAbridgedToKindsOfMatrices) {
       compress_model_request { model: 'file:///m' }
       plan {
         parameters: 1000 target_parameters: 900 weight_bytes: 2000 scratch_bytes: 5000
-        expected_time { seconds: 90 } ranks_are_final: false
+        expected_time { seconds: 90 } least_time { seconds: 70 } most_time { seconds: 115 }
+        peak_host_bytes: 37500000000 anonymous_host_bytes: 24000000000
+        mapped_host_bytes: 13500000000 host_memory_bytes: 25300000000
+        warnings: 'memory is tight' warnings: 'so is time' ranks_are_final: false
         artifacts { keep_ratio: 0.8 parameters: 830 weight_bytes: 1660 uri: 'file:///o/keep-0.80'
           matrices { name: 'model.layers.0.mlp.up_proj' rows: 96 cols: 64 rank: 30 }
           matrices { name: 'model.layers.1.mlp.up_proj' rows: 96 cols: 64 rank: 28 }
@@ -279,7 +282,11 @@ TEST(TextOutputTest, PlanIsAbridgedToKindsOfMatrices) {
   EXPECT_THAT(text, HasSubstr("mlp.small         1        4 × 4        dense            -\n"));
   EXPECT_THAT(text, HasSubstr("lm_head           1        9 × 9            -            2\n"));
   EXPECT_THAT(text, HasSubstr("(named after the job)"));
-  EXPECT_THAT(text, HasSubstr("about 1m30s"));
+  EXPECT_THAT(text, HasSubstr("about 1m30s (1m10s to 1m55s)\n"));
+  EXPECT_THAT(text, HasSubstr("host memory          up to 37.5 GB of 25.3 GB\n"));
+  EXPECT_THAT(text, HasSubstr("  of its own         24.0 GB\n"));
+  EXPECT_THAT(text, HasSubstr("  the model's files  13.5 GB\n"));
+  EXPECT_THAT(text, HasSubstr("\nwarning: memory is tight\nwarning: so is time\n"));
   EXPECT_THAT(text, HasSubstr("the uniform ones"));
 }
 
