@@ -111,7 +111,7 @@ std::string PlanText(const v1::Job& job) {
       plan.ranks_are_final()
           ? ""
           : "The allocation decides the ranks from the data; these are the uniform ones.\n",
-      "\n", Table(costs));
+      "\n", Table(costs), WarningText(plan.warnings()));
 }
 
 }  // namespace svdllm::cli
