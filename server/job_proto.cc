@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "queue/job_store.h"
+#include "server/enum_rows.h"
 #include "server/status_proto.h"
 
 namespace svdllm {
@@ -20,6 +21,11 @@ google::protobuf::Duration ToDuration(double seconds) {
   return TimeUtil::MillisecondsToDuration(static_cast<int64_t>(std::llround(seconds * 1000)));
 }
 
+v1::WindowStart ToProto(const std::optional<WindowStart>& window_start) {
+  return window_start ? ValueNamed<v1::WindowStart>(WindowStartName(*window_start))
+                      : v1::WINDOW_START_UNSPECIFIED;
+}
+
 v1::PerplexityResult ToProto(const PerplexityResult& result) {
   v1::PerplexityResult message;
   message.set_name(result.name);
@@ -30,6 +36,8 @@ v1::PerplexityResult ToProto(const PerplexityResult& result) {
   message.set_seconds(result.seconds);
   message.set_tokens_per_second(result.tokens_per_second);
   message.set_held_out(result.held_out);
+  message.set_seq_len(result.seq_len);
+  message.set_window_start(ToProto(result.window_start));
   return message;
 }
 
@@ -106,6 +114,21 @@ v1::ArtifactResult ToProto(const ArtifactResult& artifact) {
     added.set_rounding_excess(matrix.rounding_excess);
   }
   AddFigures(artifact.figures, message);
+  return message;
+}
+
+v1::CalibrationResult ToProto(const CalibrationUse& calibration) {
+  v1::CalibrationResult message;
+  message.set_sequences(calibration.sequences);
+  message.set_tokens(calibration.tokens);
+  for (const DataFile& file : calibration.data) {
+    v1::DataFile& added = *message.add_data();
+    added.set_uri(file.uri);
+    added.set_sha256(file.sha256);
+    added.set_bytes(file.bytes);
+  }
+  for (const std::string& warning : calibration.warnings) message.add_warnings(warning);
+  message.set_window_start(ToProto(calibration.window_start));
   return message;
 }
 
@@ -240,6 +263,7 @@ v1::CompressModelResult ToProto(const CompressResult& result) {
   for (const ArtifactResult& artifact : result.artifacts) {
     *message.add_artifacts() = ToProto(artifact);
   }
+  *message.mutable_calibration() = ToProto(result.calibration);
   for (const StageTime& stage : result.stages) {
     v1::StageTime& added = *message.add_stages();
     added.set_stage(stage.stage);
@@ -294,6 +318,8 @@ v1::CompressionPlan ToProto(const CompressPlan& plan) {
     *message.mutable_expected_time() = ToDuration(plan.expected_seconds);
   }
   message.set_ranks_are_final(plan.ranks_are_final);
+  message.set_calibration_sequences(plan.calibration_sequences);
+  for (const std::string& warning : plan.warnings) message.add_warnings(warning);
   return message;
 }
 

@@ -2,10 +2,19 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "job/spec.h"
+
 namespace svdllm {
+
+// What a text's settings that were left open mean for the model.
+struct TextPlan {
+  int64_t seq_len = 0;
+  std::optional<WindowStart> window_start = {};  // absent: of documents
+};
 
 // What a worker computes on.
 struct DeviceBudget {
@@ -31,10 +40,12 @@ struct ArtifactPlan {
 
 // What a compression would do, without doing it.
 struct CompressPlan {
-  int64_t calibration_seq_len = 0;  // what a seq_len of 0 means for this model
-  // The same for the texts, one number per text of the spec: text_seq_lens[1] is that of texts[1].
-  std::vector<int64_t> text_seq_lens;
-  int64_t prompt_tokens = 0;  // what 0 prompt tokens of the throughput mean
+  TextPlan calibration;
+  // What the calibration texts give, of the samples that were asked for. A large text is not read
+  // to its end, and the number is then expected.
+  int64_t calibration_sequences = 0;
+  std::vector<TextPlan> texts = {};  // of the spec's texts: texts[1] is that of measure.texts[1]
+  int64_t prompt_tokens = 0;         // what 0 prompt tokens of the throughput mean
   int64_t parameters = 0;
   int64_t target_parameters = 0;
   int64_t weight_bytes = 0;
@@ -42,8 +53,9 @@ struct CompressPlan {
   int64_t peak_host_bytes = 0;
   int64_t peak_device_bytes = 0;
   int64_t scratch_bytes = 0;
-  double expected_seconds = 0;  // 0: not known
-  bool ranks_are_final = true;  // false: the allocation decides them from the spectra
+  double expected_seconds = 0;             // 0: not known
+  bool ranks_are_final = true;             // false: the allocation decides them from the spectra
+  std::vector<std::string> warnings = {};  // for people
 };
 
 // What an evaluation would take.
@@ -52,6 +64,8 @@ struct EvaluatePlan {
   int64_t baseline_parameters = 0, baseline_weight_bytes = 0;  // 0 where there is none
   int64_t peak_host_bytes = 0;
   int64_t peak_device_bytes = 0;
+  std::vector<TextPlan> texts = {};  // as in CompressPlan, for both models
+  int64_t prompt_tokens = 0;         // likewise
 };
 
 }  // namespace svdllm

@@ -1,6 +1,7 @@
 #include "evaluate/measure.h"
 #include "evaluate/predictions.h"
 #include "evaluate/verdict.h"
+#include "pipeline/memory_plan.h"
 #include "pipeline/pipeline.h"
 #include "report/evaluation_json.h"
 #include "storage/staging.h"
@@ -44,7 +45,7 @@ absl::StatusOr<ModelResult> MeasureOne(const Prepared& prepared, const std::stri
 absl::StatusOr<EvaluateResult> Run(EvaluateJob job, Backend& backend, ArtifactStore& store,
                                    const RunHooks& hooks) {
   const EvaluateSpec& spec = job.spec;
-  RETURN_IF_ERROR(Plan(job, BudgetOf(backend)).status());  // it must fit
+  RETURN_IF_ERROR(PlanMemory(job, BudgetOf(backend)).status());  // it must fit
   Staging staging(store);
   std::string dir;
   if (!spec.output_uri.empty()) {

@@ -10,14 +10,17 @@ using Json = nlohmann::ordered_json;
 Json PerplexitiesJson(const std::vector<PerplexityResult>& perplexities) {
   Json list = Json::array();
   for (const PerplexityResult& p : perplexities) {
-    list.push_back({{"name", p.name},
-                    {"perplexity", p.perplexity},
-                    {"predicted_tokens", p.predicted_tokens},
-                    {"windows", p.windows},
-                    {"leftover_tokens", p.leftover_tokens},
-                    {"seconds", p.seconds},
-                    {"prefill_tokens_per_second", p.tokens_per_second},
-                    {"held_out", p.held_out}});
+    Json entry = {{"name", p.name},
+                  {"perplexity", p.perplexity},
+                  {"predicted_tokens", p.predicted_tokens},
+                  {"windows", p.windows},
+                  {"leftover_tokens", p.leftover_tokens},
+                  {"seconds", p.seconds},
+                  {"prefill_tokens_per_second", p.tokens_per_second},
+                  {"held_out", p.held_out},
+                  {"seq_len", p.seq_len}};
+    if (p.window_start) entry["window_start"] = WindowStartName(*p.window_start);
+    list.push_back(std::move(entry));
   }
   return list;
 }
@@ -27,7 +30,8 @@ std::vector<PerplexityResult> PerplexitiesFrom(const Json& list) {
   for (const Json& p : list) {
     perplexities.push_back({p.at("name"), p.at("perplexity"), p.at("predicted_tokens"),
                             p.at("windows"), p.at("leftover_tokens"), p.at("seconds"),
-                            p.at("prefill_tokens_per_second"), p.value("held_out", false)});
+                            p.at("prefill_tokens_per_second"), p.value("held_out", false),
+                            p.value("seq_len", int64_t{0}), WindowStartFrom(p)});
   }
   return perplexities;
 }
@@ -100,6 +104,14 @@ std::vector<ThroughputResult> ThroughputsFrom(const Json& list) {
 }
 
 }  // namespace
+
+std::optional<WindowStart> WindowStartFrom(const Json& json) {
+  const std::string name = json.value("window_start", std::string());
+  for (const WindowStartRow& row : WindowStarts()) {
+    if (row.name == name) return row.window_start;
+  }
+  return std::nullopt;
+}
 
 Json FiguresJson(const Figures& figures) {
   return {{"perplexities", PerplexitiesJson(figures.perplexities)},

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 
 #include "job/result.h"
 
@@ -11,5 +12,7 @@ namespace svdllm {
 nlohmann::ordered_json FiguresJson(const Figures& figures);
 // From an object with these members; the last two may be absent.
 Figures FiguresFrom(const nlohmann::ordered_json& json);
+// The member "window_start" of an object; absent where that is.
+std::optional<WindowStart> WindowStartFrom(const nlohmann::ordered_json& json);
 
 }  // namespace svdllm

@@ -76,8 +76,9 @@ absl::Status RunSteps(const std::string& model_dir, int64_t steps, int64_t step_
 absl::StatusOr<CompressPlan> Plan(const CompressSpec& spec) {
   RETURN_IF_ERROR(CheckModel(spec.model_dir));
   CompressPlan plan;
-  plan.calibration_seq_len = spec.calibration.seq_len > 0 ? spec.calibration.seq_len : 1;
-  plan.text_seq_lens.assign(spec.measure.texts.size(), 7);
+  plan.calibration = {spec.calibration.seq_len > 0 ? spec.calibration.seq_len : 1,
+                      spec.calibration.window_start};
+  plan.texts.assign(spec.measure.texts.size(), {7});
   plan.parameters = 1000;
   plan.expected_seconds = 1.5;
   for (const double ratio : spec.keep_ratios) {
@@ -132,7 +133,11 @@ Engine FakeEngine() {
   engine.plan_compress = Plan;
   engine.plan_evaluate = [](const EvaluateSpec& spec) -> absl::StatusOr<EvaluatePlan> {
     RETURN_IF_ERROR(CheckModel(spec.model_dir));
-    return EvaluatePlan{1000, 2000, 0, 0, 3000};
+    EvaluatePlan plan{1000, 2000, 0, 0, 3000};
+    for (const PerplexitySpec& text : spec.measure.texts) {
+      plan.texts.push_back({text.seq_len, text.window_start});
+    }
+    return plan;
   };
   engine.run_compress = Compress;
   engine.run_evaluate = Evaluate;
