@@ -107,7 +107,7 @@ absl::Status TakeDocuments(const Part& part, const CalibrationSpec& spec, int64_
   if (use.sequences < part.samples && spec.needed) {
     drawn.warnings.push_back(part.file() + ": it has " + About(part) + Grouped(use.sequences) +
                              " documents of two tokens or more" + behind + ", fewer than the " +
-                             Grouped(part.samples) + " sequences asked for: so many are used");
+                             Grouped(part.samples) + " asked for: so many sequences are used");
   }
   const bool rest_may_do = !part.whole() && use.sequences == part.samples;
   if (!rest_may_do) WarnOfNoneHeldOut(part, held_out, drawn.held_out.count(), drawn);

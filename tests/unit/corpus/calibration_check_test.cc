@@ -100,7 +100,7 @@ TEST_F(CalibrationCheckTest, FewerDocumentsThanSamplesAreSaid) {
   CalibrationData data = Draw();
   EXPECT_THAT(data.warnings,
               ElementsAre("calibration: a.jsonl: it has 3 documents of two tokens or more, fewer "
-                          "than the 8 sequences asked for: so many are used",
+                          "than the 8 asked for: so many sequences are used",
                           HasSubstr("nothing of it is left over")));
   EXPECT_EQ(data.sources[0].documents, 4);
   EXPECT_EQ(data.sources[0].sequences, 3);
