@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "server/enum_rows.h"
 #include "server/job_proto.h"
 #include "server/run_job.h"
 #include "server/spec_proto.h"
@@ -32,18 +33,25 @@ absl::Status CheckOutputs(ArtifactStore& artifacts, const std::string& id,
   return absl::OkStatus();
 }
 
-// What lengths of 0 mean for the model. The plan has one for each text of the specification, which
-// are the tasks that read a text, in their order.
-void SetSeqLens(const CompressPlan& plan, v1::CompressModelRequest& request) {
-  request.mutable_calibration()->set_seq_len(plan.calibration_seq_len);
-  v1::ReportEvaluation& evaluation = *request.mutable_evaluation();
-  auto seq_len = plan.text_seq_lens.begin();
-  const auto end = plan.text_seq_lens.end();
-  for (v1::EvaluationTask& task : *evaluation.mutable_tasks()) {
-    if (FindTextTask(task.name()) != nullptr && seq_len != end) task.set_seq_len(*seq_len++);
+// What was left open of windows, of calibration or of a task.
+template <typename Message>
+void SetWindows(const TextPlan& plan, Message& message) {
+  message.set_seq_len(plan.seq_len);
+  message.set_window_start(plan.window_start
+                               ? ValueNamed<v1::WindowStart>(WindowStartName(*plan.window_start))
+                               : v1::WINDOW_START_UNSPECIFIED);
+}
+
+// What of a request's measurements was left open, and means something only for the model. The plan
+// has one for each text of the specification, which are the tasks that read a text, in their order.
+template <typename Plan, typename Measurements>
+void SetMeasured(const Plan& plan, Measurements& measurements) {
+  auto text = plan.texts.begin();
+  for (v1::EvaluationTask& task : *measurements.mutable_tasks()) {
+    if (FindTextTask(task.name()) != nullptr && text != plan.texts.end()) SetWindows(*text++, task);
   }
-  if (evaluation.has_throughput()) {
-    evaluation.mutable_throughput()->set_prompt_tokens(plan.prompt_tokens);
+  if (measurements.has_throughput()) {
+    measurements.mutable_throughput()->set_prompt_tokens(plan.prompt_tokens);
   }
 }
 
@@ -53,7 +61,8 @@ absl::Status Check(const Engine& engine, ArtifactStore& artifacts, const std::st
   ASSIGN_OR_RETURN(CompressSpec spec, ToSpec(request, artifacts, ""));
   spec.job_id = id;
   ASSIGN_OR_RETURN(const CompressPlan plan, engine.plan_compress(spec));
-  SetSeqLens(plan, request);
+  if (request.has_calibration()) SetWindows(plan.calibration, *request.mutable_calibration());
+  SetMeasured(plan, *request.mutable_evaluation());
   checked.outputs = OutputUris(spec);
   RETURN_IF_ERROR(CheckOutputs(artifacts, id, checked.outputs));
   for (const DeviceInfo& device : engine.devices) {
@@ -77,6 +86,7 @@ absl::Status Check(const Engine& engine, ArtifactStore& artifacts, const std::st
   ASSIGN_OR_RETURN(EvaluateSpec spec, ToSpec(request, artifacts, ""));
   spec.job_id = id;
   ASSIGN_OR_RETURN(const EvaluatePlan plan, engine.plan_evaluate(spec));
+  SetMeasured(plan, request);
   *checked.preview.mutable_evaluation_plan() = ToProto(plan);
   checked.outputs = {request.output_uri()};
   return CheckOutputs(artifacts, id, checked.outputs);

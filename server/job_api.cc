@@ -17,6 +17,7 @@
 #include "server/run_job.h"
 #include "server/spec_proto.h"
 #include "server/status_proto.h"
+#include "tasks/text_tasks.h"
 
 namespace svdllm {
 namespace {
@@ -110,10 +111,12 @@ absl::Status JobApi::Check(const std::string& id, v1::EvaluateRequest& request,
 }
 
 absl::Status JobApi::AddTimes(CheckedSubmission& checked) {
+  if (checked.work <= 0) return absl::OkStatus();
   CompressPlan plan;
   plan.work = checked.work;
-  // Measured here, where the rate of a quieter time is known; of a device only finished jobs tell.
-  if (checked.preview.plan().has_expected_time()) EstimateTime(MeasureRate(), plan);
+  const bool on_cpu = std::all_of(engine_.devices.begin(), engine_.devices.end(),
+                                  [](const DeviceInfo& device) { return device.name == "cpu"; });
+  if (on_cpu) EstimateTime(MeasureRate(), plan);  // of a device only finished jobs tell
   ASSIGN_OR_RETURN(const std::vector<Timing> timings, store_.Timings(checked.jobs_like));
   std::vector<FinishedWork> finished;
   for (const Timing& timing : timings) finished.push_back({timing.work, timing.seconds});

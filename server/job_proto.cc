@@ -6,6 +6,7 @@
 
 #include "base/utf8.h"
 #include "queue/job_store.h"
+#include "server/enum_rows.h"
 #include "server/status_proto.h"
 
 namespace svdllm {
@@ -29,6 +30,11 @@ v1::DataFile ToProto(const DataFile& file) {
   return message;
 }
 
+v1::WindowStart ToProto(const std::optional<WindowStart>& window_start) {
+  return window_start ? ValueNamed<v1::WindowStart>(WindowStartName(*window_start))
+                      : v1::WINDOW_START_UNSPECIFIED;
+}
+
 v1::PerplexityResult ToProto(const PerplexityResult& result) {
   v1::PerplexityResult message;
   message.set_name(result.name);
@@ -42,6 +48,7 @@ v1::PerplexityResult ToProto(const PerplexityResult& result) {
   message.set_seq_len(result.seq_len);
   *message.mutable_data() = ToProto(result.data);
   if (result.log_std_error >= 0) message.set_log_std_error(result.log_std_error);
+  message.set_window_start(ToProto(result.window_start));
   return message;
 }
 
@@ -151,6 +158,21 @@ v1::ArtifactResult ToProto(const ArtifactResult& artifact) {
   }
   AddFigures(artifact.figures, message);
   AddJudgement(artifact, message);
+  return message;
+}
+
+v1::CalibrationResult ToProto(const CalibrationUse& calibration) {
+  v1::CalibrationResult message;
+  message.set_sequences(calibration.sequences);
+  message.set_tokens(calibration.tokens);
+  for (const DataFile& file : calibration.data) {
+    v1::DataFile& added = *message.add_data();
+    added.set_uri(file.uri);
+    added.set_sha256(file.sha256);
+    added.set_bytes(file.bytes);
+  }
+  for (const std::string& warning : calibration.warnings) message.add_warnings(warning);
+  message.set_window_start(ToProto(calibration.window_start));
   return message;
 }
 
@@ -291,6 +313,7 @@ v1::CompressModelResult ToProto(const CompressResult& result) {
   for (const ArtifactResult& artifact : result.artifacts) {
     *message.add_artifacts() = ToProto(artifact);
   }
+  *message.mutable_calibration() = ToProto(result.calibration);
   for (const StageTime& stage : result.stages) {
     v1::StageTime& added = *message.add_stages();
     added.set_stage(stage.stage);
@@ -357,6 +380,7 @@ v1::CompressionPlan ToProto(const CompressPlan& plan) {
   message.set_scratch_bytes(plan.scratch_bytes);
   SetTimes(plan, message);
   message.set_ranks_are_final(plan.ranks_are_final);
+  message.set_calibration_sequences(plan.calibration_sequences);
   return message;
 }
 

@@ -107,7 +107,7 @@ constexpr int64_t kPlannerBytes = int64_t{4} << 30;
 absl::Status RunPlanner(const ServerOptions& options) {
   SetLogContext({{"role", "planner"}});
   RETURN_IF_ERROR(TieToServer(options));
-  const auto bytes = static_cast<rlim_t>(std::min(kPlannerBytes, UsableMemoryBytes() / 2));
+  const auto bytes = static_cast<rlim_t>(std::min(kPlannerBytes, UsableMemoryBytes()));
   const rlimit limit{bytes, bytes};
   setrlimit(RLIMIT_DATA, &limit);
   World world;

@@ -21,8 +21,9 @@ void AddText(const std::string& label, const v1::TextSource& text, int64_t seq_l
 }  // namespace
 
 TaskPaths PathsOfTask(const std::string& task) {
-  return {task + ".name",  task + ".label",      task + ".dataset",     task + ".seq_len",
-          task + ".limit", task + ".labels_uri", task + ".fewshot_uri", task + ".num_fewshot"};
+  return {task + ".name",       task + ".label",        task + ".dataset",
+          task + ".seq_len",    task + ".window_start", task + ".limit",
+          task + ".labels_uri", task + ".fewshot_uri",  task + ".num_fewshot"};
 }
 
 std::vector<TaskPaths> PathsOfTasks(const std::string& list, int size) {

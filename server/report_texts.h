@@ -15,7 +15,8 @@ inline constexpr char kTextName[] = "perplexity";
 
 // Where a request says what of a task: paths of fields, for errors in the words of the caller.
 struct TaskPaths {
-  std::string name, label, dataset, seq_len, limit, labels_uri, fewshot_uri, num_fewshot;
+  std::string name, label, dataset, seq_len, window_start, limit, labels_uri, fewshot_uri,
+      num_fewshot;
 };
 
 // Of the task at this path, "tasks[2]": "tasks[2].label" and so on.

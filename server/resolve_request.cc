@@ -17,6 +17,8 @@ namespace {
 
 constexpr int64_t kMaxSamples = 1 << 20;
 constexpr int kMaxRankMultiple = 1024;
+constexpr char kNoWindows[] =
+    "belongs to texts of PACKING_CONCATENATED; documents begin with the tokenizer's tokens anyway";
 
 // How a request compresses. nullptr: with something that this program does not know.
 struct How {
@@ -138,14 +140,45 @@ void ResolveSource(Checker& check, const std::string& field, v1::CalibrationSour
                 "must be above 0 and at most 1000000");
 }
 
-void ResolveCalibration(Checker& check, v1::Calibration& calibration) {
+// Whether a text is cut into windows, so that one can ask how they begin.
+bool HasWindows(const v1::Calibration& calibration) {
+  const auto joined = [](const v1::TextSource& text) {
+    return text.packing() == v1::PACKING_CONCATENATED;
+  };
+  const auto& sources = calibration.sources();
+  return (calibration.has_text() && joined(calibration.text())) ||
+         std::any_of(sources.begin(), sources.end(), [&](const v1::CalibrationSource& source) {
+           return source.has_text() && joined(source.text());
+         });
+}
+
+// "is required by METHOD_ANCHORED"; empty where nothing is read of what goes into the layers.
+std::string WhyCalibrated(const How& how) {
+  const std::string required = "is required by ";
+  if (how.method == nullptr || how.allocation == nullptr) return "";  // refused for that
+  if (!ReadsInputs(*how.method, *how.allocation)) return "";
+  if (how.method->statistic == Statistic::kNone) {
+    return required + v1::Allocation_Name(ValueNamed<v1::Allocation>(how.allocation->name));
+  }
+  return required + v1::Method_Name(ValueNamed<v1::Method>(how.method->name));
+}
+
+void ResolveCalibration(Checker& check, const How& how, v1::CompressModelRequest& request) {
+  v1::Calibration& calibration = *request.mutable_calibration();
   if (calibration.has_text()) {
     check.Text("calibration.text", *calibration.mutable_text());
     check.Require(calibration.sources().empty(), "calibration.sources",
                   "excludes calibration.text, which stands for one source");
-  } else {
-    check.Require(!calibration.sources().empty(), "calibration.text",
-                  "is required, or calibration.sources instead");
+  } else if (calibration.sources().empty()) {
+    const std::string why = WhyCalibrated(how);
+    if (!why.empty()) {
+      check.Fail("calibration.text", why + ", or calibration.sources instead");
+    } else if (calibration.ByteSizeLong() > 0) {
+      check.Fail("calibration.text",
+                 "is absent, and then nothing else of calibration has an effect");
+    } else {
+      return request.clear_calibration();
+    }
   }
   if (check.Bounded("calibration.sources", calibration.sources_size(), kMaxSources)) {
     for (int i = 0; i < calibration.sources_size(); ++i) {
@@ -160,6 +193,8 @@ void ResolveCalibration(Checker& check, v1::Calibration& calibration) {
   if (!calibration.has_seed()) calibration.set_seed(CalibrationSpec().seed);
   check.Require(calibration.first_document() >= 0, "calibration.first_document",
                 "must not be negative");
+  check.Require(calibration.window_start() == 0 || HasWindows(calibration),
+                "calibration.window_start", kNoWindows);
 }
 
 // Of a task that asks questions.
@@ -196,12 +231,16 @@ void ResolveTask(Checker& check, const TaskPaths& paths, const std::string& rese
   check.Limit(paths.limit, task.limit());
   if (FindTextTask(task.name()) != nullptr) {
     check.SeqLen(paths.seq_len, task.seq_len());
+    check.Require(task.window_start() == 0 || task.dataset().packing() == v1::PACKING_CONCATENATED,
+                  paths.window_start, kNoWindows);
     check.Require(task.labels_uri().empty(), paths.labels_uri, "a text has no labels");
     check.Require(task.fewshot_uri().empty() && task.num_fewshot() == 0, paths.fewshot_uri,
                   "a text has no examples");
     return;
   }
   check.Require(!known || task.seq_len() == 0, paths.seq_len, "belongs to tasks that read a text");
+  check.Require(!known || task.window_start() == 0, paths.window_start,
+                "belongs to tasks that read a text");
   ResolveQuestions(check, paths, task);
 }
 
@@ -341,7 +380,7 @@ absl::Status ResolveRequest(const ArtifactStore& store, const std::string& defau
   ResolveSettings(check, how.method, request);
   ResolveFloor(check, how.allocation, request);
   ResolveRankMultiple(check, request);
-  ResolveCalibration(check, *request.mutable_calibration());
+  ResolveCalibration(check, how, request);
   ResolveEvaluation(check, *request.mutable_evaluation());
   ResolveThreshold(check, request);
   ResolveOutput(check, default_output, request);

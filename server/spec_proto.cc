@@ -27,8 +27,8 @@ absl::StatusOr<std::string> Fetch(const ArtifactStore& store, const std::string&
 
 // What the value of a field stands for: the member `what` of the row that it names. `to` stays as
 // it is where the field names none.
-template <typename Enum, typename Row, typename T>
-absl::Status Read(const char* field, Enum value, std::span<const Row> rows, T Row::*what, T& to) {
+template <typename Enum, typename Row, typename T, typename To>
+absl::Status Read(const char* field, Enum value, std::span<const Row> rows, T Row::*what, To& to) {
   if (static_cast<int>(value) == 0) return absl::OkStatus();
   const Row* const row = FindRow(rows, value);
   if (row == nullptr) {
@@ -43,6 +43,7 @@ absl::StatusOr<TextSource> FetchText(const ArtifactStore& store, const v1::TextS
                                      const std::string& what) {
   TextSource source;
   ASSIGN_OR_RETURN(source.path, Fetch(store, text.uri(), scratch_dir, reason, what));
+  source.uri = text.uri();
   source.text_field = text.text_field();
   RETURN_IF_ERROR(
       Read("packing", text.packing(), Packings(), &PackingRow::packing, source.packing));
@@ -70,6 +71,8 @@ absl::StatusOr<CalibrationSpec> ToSpec(const v1::Calibration& calibration,
   spec.seq_len = calibration.seq_len();
   spec.seed = calibration.seed();
   spec.first_document = calibration.first_document();
+  RETURN_IF_ERROR(Read("calibration.window_start", calibration.window_start(), WindowStarts(),
+                       &WindowStartRow::window_start, spec.window_start));
   return spec;
 }
 
@@ -102,6 +105,8 @@ absl::StatusOr<PerplexitySpec> ToTextSpec(const v1::EvaluationTask& task, const 
   spec.text.max_documents = text_task.max_documents;
   spec.seq_len = task.seq_len();
   spec.limit = task.limit();
+  RETURN_IF_ERROR(Read("window_start", task.window_start(), WindowStarts(),
+                       &WindowStartRow::window_start, spec.window_start));
   return spec;
 }
 

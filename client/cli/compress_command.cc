@@ -86,9 +86,9 @@ void AddCalibrationFlags(FlagSet& flags, CompressFlags* given) {
        "The text to calibrate on: plain text, .jsonl (a document a line) or .json (an array). "
        "Read by the server, like --model. Several give sequences in proportion to their weights, "
        "1 where none is given: --calibration=3:wiki.txt --calibration=c4.jsonl. MODEL_SAMPLES "
-       "stands for text that the model itself writes."},
+       "stands for text that the model itself writes. Default: none, which is for --method=svd; "
+       "others need one, and so does --allocation=kl_probe."},
       TextValue(&given->calibration));
-  flags.Require("calibration");
   flags.Add({"calibration_samples", "N", "Sequences, of all texts together. Default: 256."},
             IntegerValue(1, [=](int64_t samples) { calibration->set_samples(samples); }));
   flags.Add(
@@ -104,6 +104,11 @@ void AddCalibrationFlags(FlagSet& flags, CompressFlags* given) {
       "and then cut, or each document one sequence, cut at --calibration_seq_len. Default: "
       "concatenated.",
       [given](v1::Packing packing) { given->calibration_packing = packing; });
+  flags.AddEnum<v1::WindowStart>(
+      "calibration_window_start",
+      "As --window_start, of the sequences and of what is left for measuring. Default: as the "
+      "model's family needs it, window for Gemma and text for others.",
+      [=](v1::WindowStart start) { calibration->set_window_start(start); });
   flags.Add({"first_document", "N",
              "With --calibration_packing=documents: documents before this one are passed over. "
              "Default: 0."},
@@ -230,6 +235,7 @@ absl::StatusOr<v1::CompressModelRequest> RequestOf(const CompressFlags& given,
   v1::CompressModelRequest request = given.request;
   FillJob(given.job, directory, &request);
   RETURN_IF_ERROR(FillSources(given, directory, request.mutable_calibration()));
+  if (request.calibration().ByteSizeLong() == 0) request.clear_calibration();
   RETURN_IF_ERROR(FillEvaluation(given, directory, &request));
   if (request.threshold().ByteSizeLong() == 0) request.clear_threshold();
   if (given.keep_rejected) request.set_keep_rejected(true);

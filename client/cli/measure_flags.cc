@@ -93,6 +93,13 @@ void AddTextAndTaskFlags(FlagSet& flags, const std::string& title, MeasureFlags*
       "How a --dataset's text becomes windows: its documents joined, tokenised as one text and "
       "then cut, or each document one window, cut at --seq_len. Default: concatenated.",
       [given](v1::Packing packing) { given->packing = packing; });
+  flags.AddEnum<v1::WindowStart>("window_start",
+                                 "With a --dataset's text of concatenated documents: whether the "
+                                 "tokens that the tokenizer puts "
+                                 "in front of a text stand in front of all of it, or in front of "
+                                 "every window. Default: as the "
+                                 "model's family needs it, window for Gemma and text for others.",
+                                 [given](v1::WindowStart start) { given->window_start = start; });
   flags.Add({"text_field", "NAME",
              "The member that holds the text where the documents of a text, any of the command's, "
              "are JSON objects. Default: text."},
@@ -147,8 +154,9 @@ void AddThresholdFlags(FlagSet& flags, v1::AcceptanceThreshold* threshold) {
 }
 
 std::vector<std::string> MeasureFlagNames() {
-  return {"tasks",           "dataset",    "answers",       "fewshot",    "seq_len",    "limit",
-          "dataset_packing", "throughput", "prompt_tokens", "new_tokens", "repetitions"};
+  return {"tasks",      "dataset",       "answers",         "fewshot",
+          "seq_len",    "limit",         "dataset_packing", "window_start",
+          "throughput", "prompt_tokens", "new_tokens",      "repetitions"};
 }
 
 void ChangeTasks(const MeasureFlags& given, std::vector<v1::EvaluationTask>* tasks) {
@@ -158,6 +166,7 @@ void ChangeTasks(const MeasureFlags& given, std::vector<v1::EvaluationTask>* tas
     if (given.seq_len) task.set_seq_len(*given.seq_len);
     if (given.text_field) task.mutable_dataset()->set_text_field(*given.text_field);
     if (given.packing) task.mutable_dataset()->set_packing(*given.packing);
+    if (given.window_start) task.set_window_start(*given.window_start);
   }
 }
 
@@ -225,6 +234,7 @@ absl::Status CheckNoTextFlags(const MeasureFlags& given, bool other_texts) {
   if (given.limit) names.push_back("--limit");
   if (given.seq_len) names.push_back("--seq_len");
   if (given.packing) names.push_back("--dataset_packing");
+  if (given.window_start) names.push_back("--window_start");
   if (given.text_field && !other_texts) names.push_back("--text_field");
   if (names.empty()) return absl::OkStatus();
   return UsageError(absl::StrCat(absl::StrJoin(names, ", "),

@@ -22,6 +22,7 @@ struct MeasureFlags {
   std::optional<int64_t> seq_len;
   std::optional<int64_t> limit;
   std::optional<v1::Packing> packing;
+  std::optional<v1::WindowStart> window_start;
   std::optional<std::string> text_field;
   bool wants_throughput = false;
   v1::Throughput throughput;

@@ -67,16 +67,6 @@ std::string TimeText(const v1::CompressionPlan& plan) {
                       ")");
 }
 
-// Each on a line of its own; nothing where there is none.
-template <typename Plan>
-std::string WarningsText(const Plan& plan) {
-  std::string text;
-  for (const std::string& warning : plan.warnings()) {
-    absl::StrAppend(&text, "warning: ", warning, "\n");
-  }
-  return text.empty() ? "" : absl::StrCat("\n", text);
-}
-
 // The host's memory, and what it consists of: an older server says the sum only. What it takes of a
 // device only where there is one.
 template <typename Plan>
@@ -105,7 +95,7 @@ std::string EvaluationText(const v1::Job& job) {
   Rows costs;
   AddMemory(plan, costs);
   return absl::StrCat("Plan; nothing was started.\n", ModelOf(job), ": ", RequestText(job), "\n\n",
-                      Table(sizes), "\n", Table(costs), WarningsText(plan));
+                      Table(sizes), "\n", Table(costs), WarningText(plan.warnings()));
 }
 
 }  // namespace
@@ -137,7 +127,7 @@ std::string PlanText(const v1::Job& job) {
       plan.ranks_are_final()
           ? ""
           : "The allocation decides the ranks from the data; these are the uniform ones.\n",
-      "\n", Table(costs), WarningsText(plan));
+      "\n", Table(costs), WarningText(plan.warnings()));
 }
 
 }  // namespace svdllm::cli

@@ -113,7 +113,8 @@ std::string CompressionTable(const v1::CompressModelResult& result) {
     row.push_back(artifact.uri());
   }
   return absl::StrCat(JudgementText(result), Table(rows), CompressionChanges(result),
-                      TaskTable(measured), SpeedTable(speeds));
+                      TaskTable(measured), SpeedTable(speeds),
+                      WarningText(result.calibration().warnings()));
 }
 
 // "17.32 ± 0.25": the error of the logarithm times the perplexity.
@@ -233,6 +234,12 @@ std::string KeepRatios(const v1::CompressModelRequest& request) {
 
 }  // namespace
 
+std::string WarningText(const google::protobuf::RepeatedPtrField<std::string>& warnings) {
+  std::string text = warnings.empty() ? "" : "\n";
+  for (const std::string& warning : warnings) absl::StrAppend(&text, "warning: ", warning, "\n");
+  return text;
+}
+
 std::string ModelOf(const v1::Job& job) {
   return job.has_evaluate_request() ? job.evaluate_request().model()
                                     : job.compress_model_request().model();
@@ -241,10 +248,13 @@ std::string ModelOf(const v1::Job& job) {
 std::string RequestText(const v1::Job& job) {
   if (job.has_compress_model_request()) {
     const v1::CompressModelRequest& request = job.compress_model_request();
-    return absl::StrCat(HowOf(request), ", keep ratio ", KeepRatios(request), ", ",
-                        ShortName(request.output_format()), ", calibrated on ",
-                        request.calibration().samples(), " × ", request.calibration().seq_len(),
-                        " tokens of ", CalibrationText(request.calibration()));
+    std::string text = absl::StrCat(HowOf(request), ", keep ratio ", KeepRatios(request), ", ",
+                                    ShortName(request.output_format()));
+    if (!request.has_calibration()) return text;
+    absl::StrAppend(&text, ", calibrated on ", request.calibration().samples(), " × ",
+                    request.calibration().seq_len(), " tokens of ",
+                    CalibrationText(request.calibration()));
+    return text;
   }
   std::vector<std::string> tasks;
   for (const v1::EvaluationTask& task : job.evaluate_request().tasks()) {

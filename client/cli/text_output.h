@@ -20,6 +20,9 @@ std::string QueueText(const v1::Job& job);
 std::string PlanText(const v1::Job& job);
 std::string ServerInfoText(const v1::ServerInfo& info);
 
+// A line for each, behind an empty one; empty where there are none.
+std::string WarningText(const google::protobuf::RepeatedPtrField<std::string>& warnings);
+
 std::string ModelOf(const v1::Job& job);
 // What was asked for, in one line.
 std::string RequestText(const v1::Job& job);

@@ -65,6 +65,9 @@ struct ModelConfig {
   double attention_scale = 0;    // AttentionShape::scale
   double attention_softcap = 0;  // AttentionShape::softcap
   double logit_softcap = 0;      // logits become cap · tanh(logit / cap); 0: they stay
+  // It computes badly on a sequence that does not begin with the tokens that its tokenizer puts in
+  // front of a text.
+  bool needs_start = false;
   RopeConfig rope;
   std::optional<RopeConfig> local_rope;  // that of the sliding layers, where they have another
   int64_t sliding_window = 0;            // that of the sliding layers: AttentionShape::window

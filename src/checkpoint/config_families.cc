@@ -171,6 +171,7 @@ const FamilyRow kFamilies[] = {
      .tied = true,
      .activation_key = "hidden_activation",
      .activation = kGeluTanh,
+     .needs_start = true,
      .read = Gemma2},
     {.family = "gemma3_text",
      .kv_heads = 4,
@@ -179,6 +180,7 @@ const FamilyRow kFamilies[] = {
      .tied = true,
      .activation_key = "hidden_activation",
      .activation = kGeluTanh,
+     .needs_start = true,
      .read = Gemma3},
     {.family = "phi3", .max_positions = 4096, .norm_eps = 1e-5, .read = Phi3},
 };

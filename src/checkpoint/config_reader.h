@@ -82,6 +82,7 @@ struct FamilyRow {
   const char* intermediate_key = "intermediate_size";
   const char* activation_key = "hidden_act";
   const char* activation = "silu";
+  bool needs_start = false;                         // ModelConfig::needs_start
   void (*read)(Reader& root, ModelConfig& config);  // the rest, all of the above being read
 };
 const FamilyRow& FamilyRowOf(std::string_view family);

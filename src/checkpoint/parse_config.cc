@@ -160,6 +160,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& json_text) {
   const std::string dtype = reader.String("dtype", reader.String("torch_dtype", "float32"));
   RETURN_IF_ERROR(reader.status());
   ASSIGN_OR_RETURN(config.dtype, ParseDType(dtype));
+  config.needs_start = family.needs_start;
   family.read(reader, config);
   RETURN_IF_ERROR(reader.status());
   if (FindArchitecture(config.family)->position == PositionKind::kRotary) {

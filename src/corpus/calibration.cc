@@ -24,7 +24,7 @@ struct Part {
   int64_t samples = 0;
   uint64_t seed = 0;
 
-  bool whole() const { return first.times == 1; }
+  bool whole() const { return first.whole(); }
   // A count of what was read, for the whole text.
   int64_t Extrapolate(int64_t count) const {
     return whole() ? count : std::llround(static_cast<double>(count) * first.times);
@@ -40,7 +40,8 @@ struct Drawn {
   Sequences calibration, held_out;
   SourceUse use;
   std::vector<std::string> warnings;
-  bool exact = true;  // the text was read to its end
+  std::optional<WindowStart> window_start;
+  bool known = true;  // false: what was read of the text does not tell whether it gives a sequence
 };
 
 absl::Status Invalid(const std::string& message) {
@@ -83,6 +84,7 @@ absl::Status TakeDocuments(const Part& part, const CalibrationSpec& spec, int64_
                                   part.where(), drawn.held_out)
                       .status());
   const int64_t found = drawn.calibration.count();
+  const int64_t tokens = drawn.calibration.tokens();
   const std::string behind =
       spec.first_document > 0 ? " behind document " + std::to_string(spec.first_document) : "";
   if (found == 0 && part.whole()) {
@@ -90,98 +92,136 @@ absl::Status TakeDocuments(const Part& part, const CalibrationSpec& spec, int64_
   }
   SourceUse& use = drawn.use;
   use.documents = part.first.count;
-  // Of a text whose beginning had not enough, the rest may have it.
-  const bool all_read = part.whole() || found == part.samples;
-  use.sequences = all_read ? found : std::min(part.samples, part.Extrapolate(found));
-  use.tokens = drawn.calibration.tokens();
-  if (found > 0 && !all_read) {
-    use.tokens = std::llround(static_cast<double>(use.tokens) / static_cast<double>(found) *
-                              static_cast<double>(use.sequences));
+  drawn.known = found > 0;
+  if (!drawn.known) return absl::OkStatus();
+  use.sequences = found;
+  use.tokens = use.available_tokens = tokens;
+  if (found < part.samples && !part.whole()) {  // the rest may have more, as many of its documents
+    const double share = static_cast<double>(found) /
+                         static_cast<double>(std::ssize(documents) - spec.first_document);
+    const auto rest = static_cast<double>(part.first.count - spec.first_document);
+    use.sequences = std::min<int64_t>(part.samples, std::llround(share * rest));
+    use.tokens = use.available_tokens =
+        std::llround(static_cast<double>(tokens) / static_cast<double>(found) *
+                     static_cast<double>(use.sequences));
   }
-  use.available_tokens = use.tokens;
-  if (found == 0) return absl::OkStatus();  // nothing is known of the rest
-  if (use.sequences < part.samples) {
+  if (use.sequences < part.samples && spec.needed) {
     drawn.warnings.push_back(part.file() + ": it has " + About(part) + Grouped(use.sequences) +
                              " documents of two tokens or more" + behind + ", fewer than the " +
-                             Grouped(part.samples) + " sequences asked for: so many are used");
+                             Grouped(part.samples) + " asked for: so many sequences are used");
   }
   const bool rest_may_do = !part.whole() && use.sequences == part.samples;
   if (!rest_may_do) WarnOfNoneHeldOut(part, held_out, drawn.held_out.count(), drawn);
+  if (!spec.needed) {
+    drawn.calibration = {};
+    use = {use.documents};
+  }
   return absl::OkStatus();
 }
 
 // draw: else nothing is drawn, only looked at.
 absl::Status TakeWindows(const Part& part, const CalibrationSpec& spec, int64_t held_out, bool draw,
                          const Tokenizer& tokenizer, const ModelConfig& config, Drawn& drawn) {
-  ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
-                   EncodeJoined(part.first.documents, tokenizer, config, part.where()));
-  const int64_t length = spec.seq_len;
-  const int64_t total = part.Extrapolate(static_cast<int64_t>(ids.size()));
-  if (total < length) {
-    if (!part.whole()) return absl::OkStatus();  // a document as long as what was read of it
-    return Invalid(part.where() + " has " + std::to_string(total) +
-                   " tokens, fewer than one sequence of " + std::to_string(length));
+  ASSIGN_OR_RETURN(
+      const JoinedText joined,
+      EncodeJoined(part.first.documents, spec.window_start.value_or(WindowStart::kText),
+                   spec.seq_len, tokenizer, config, part.where()));
+  drawn.window_start = joined.window_start();
+  const int64_t length = joined.length;
+  const int64_t total = part.Extrapolate(std::ssize(joined.ids));
+  drawn.known = std::ssize(joined.ids) >= length;
+  if (!drawn.known) {
+    if (!part.whole()) return absl::OkStatus();  // the rest may have more
+    return Invalid(part.where() + " has " + std::to_string(total + std::ssize(joined.start)) +
+                   " tokens, fewer than one sequence of " + std::to_string(spec.seq_len));
   }
   const int64_t windows = std::min(held_out, total / 10 / length);
   const int64_t usable = total - windows * length;
-  drawn.use = {part.first.count, part.samples, part.samples * length, usable};
-  if (drawn.use.tokens > usable) {
-    drawn.warnings.push_back(part.file() + ": " + Grouped(part.samples) + " sequences of " +
-                             Grouped(length) + " tokens are " + Grouped(drawn.use.tokens) +
-                             ", drawn from " + About(part) + Grouped(usable) +
-                             ": they overlap; a longer text or fewer samples would serve better");
+  drawn.use.documents = part.first.count;
+  if (spec.needed) {
+    drawn.use = {part.first.count, part.samples, part.samples * spec.seq_len, usable,
+                 part.samples * std::ssize(joined.start)};
+    if (part.samples * length > usable) {
+      drawn.warnings.push_back(part.file() + ": " + Grouped(part.samples) + " sequences of " +
+                               Grouped(length) + " tokens are " + Grouped(part.samples * length) +
+                               ", drawn from " + About(part) + Grouped(usable) +
+                               ": they overlap; a longer text or fewer samples would serve better");
+    }
   }
   WarnOfNoneHeldOut(part, held_out, windows, drawn);
   if (!draw) return absl::OkStatus();
-  const auto slice = [&ids, length](int64_t begin) {
-    return std::span<const int32_t>(ids).subspan(static_cast<size_t>(begin),
-                                                 static_cast<size_t>(length));
-  };
   Random random(part.seed);
-  for (int64_t i = 0; i < part.samples; ++i) {
-    drawn.calibration.Append(
-        slice(static_cast<int64_t>(random.Below(static_cast<uint64_t>(usable - length + 1)))));
+  for (int64_t i = 0; i < drawn.use.sequences; ++i) {
+    const uint64_t begin = random.Below(static_cast<uint64_t>(usable - length + 1));
+    joined.AppendWindow(static_cast<int64_t>(begin), length, drawn.calibration);
   }
-  for (int64_t i = 0; i < windows; ++i) drawn.held_out.Append(slice(usable + i * length));
+  for (int64_t i = 0; i < windows; ++i) {
+    joined.AppendWindow(usable + i * length, length, drawn.held_out);
+  }
   return absl::OkStatus();
 }
 
-// first_bytes: of the text, to look at them; 0: all of it, to draw.
-absl::StatusOr<Drawn> Take(const TextSource& text, const CalibrationSpec& spec, int64_t samples,
-                           uint64_t seed, int64_t held_out, int64_t first_bytes,
-                           const Tokenizer& tokenizer, const ModelConfig& config) {
-  Part part{text, {}, samples, seed};
-  const auto load = [&]() -> absl::Status {
-    if (first_bytes > 0) {
-      // Hardly a token has more bytes on average, and who asks for few is answered soon.
-      constexpr int64_t kTokenBytes = 16, kFewBytes = int64_t{256} << 10;
-      const int64_t enough = text.packing == Packing::kDocuments
-                                 ? first_bytes
-                                 : std::max(kFewBytes, kTokenBytes * samples * spec.seq_len);
-      ASSIGN_OR_RETURN(part.first, LoadFirstDocuments(text, std::min(first_bytes, enough)));
-    } else {
-      ASSIGN_OR_RETURN(part.first.documents, LoadDocuments(text));
-      part.first.count = static_cast<int64_t>(part.first.documents.size());
-    }
-    return absl::OkStatus();
-  };
-  if (const absl::Status loaded = load(); !loaded.ok()) {
-    return MakeError(loaded.code(), kCalibrationInvalid,
-                     "calibration: " + std::string(loaded.message()));
-  }
+absl::Status AsCalibrationError(const absl::Status& status) {
+  return MakeError(status.code(), kCalibrationInvalid,
+                   "calibration: " + std::string(status.message()));
+}
+
+// Of all that part has read.
+absl::StatusOr<Drawn> TakeRead(const Part& part, const CalibrationSpec& spec, int64_t held_out,
+                               bool draw, const Tokenizer& tokenizer, const ModelConfig& config) {
   Drawn drawn;
-  drawn.exact = part.whole();
-  if (text.packing == Packing::kDocuments) {
+  if (part.text.packing == Packing::kDocuments) {
     RETURN_IF_ERROR(TakeDocuments(part, spec, held_out, tokenizer, config, drawn));
   } else {
-    RETURN_IF_ERROR(TakeWindows(part, spec, held_out, first_bytes == 0, tokenizer, config, drawn));
+    RETURN_IF_ERROR(TakeWindows(part, spec, held_out, draw, tokenizer, config, drawn));
   }
   return drawn;
 }
 
+absl::StatusOr<Drawn> Take(Part part, const CalibrationSpec& spec, int64_t held_out,
+                           const Tokenizer& tokenizer, const ModelConfig& config) {
+  absl::StatusOr<std::vector<std::string>> documents = LoadDocuments(part.text);
+  if (!documents.ok()) return AsCalibrationError(documents.status());
+  part.first.documents = *std::move(documents);
+  part.first.count = std::ssize(part.first.documents);
+  return TakeRead(part, spec, held_out, /*draw=*/true, tokenizer, config);
+}
+
+// Of the text's beginning, draws nothing.
+absl::StatusOr<Drawn> Look(Part part, const CalibrationSpec& spec, int64_t held_out,
+                           int64_t read_bytes, const Tokenizer& tokenizer,
+                           const ModelConfig& config, bool& exact) {
+  // Hardly a token has more bytes on average, and who asks for few is answered soon.
+  constexpr int64_t kTokenBytes = 16, kFewBytes = int64_t{256} << 10;
+  int64_t kept = kCheckedBytes;
+  if (part.text.packing != Packing::kDocuments) {
+    kept = std::clamp(kTokenBytes * part.samples * spec.seq_len, kFewBytes, kCheckedBytes);
+  }
+  for (;; kept = std::min(4 * kept, read_bytes)) {
+    absl::StatusOr<FirstDocuments> first = LoadFirstDocuments(part.text, kept, read_bytes);
+    if (!first.ok()) return AsCalibrationError(first.status());
+    part.first = *std::move(first);
+    ASSIGN_OR_RETURN(Drawn drawn,
+                     TakeRead(part, spec, held_out, /*draw=*/false, tokenizer, config));
+    if (!drawn.known && kept < read_bytes) continue;  // long tokens, or a late first document
+    exact = exact && part.whole();
+    return drawn;
+  }
+}
+
+// A family that needs the token computes badly without it, and who asks for it means to have it.
+void WarnOfNoStart(const CalibrationSpec& spec, std::optional<WindowStart> used,
+                   std::vector<std::string>& warnings) {
+  if (spec.window_start != WindowStart::kWindow || used != WindowStart::kText) return;
+  warnings.push_back(
+      "calibration: the model's tokenizer puts no token in front of a text, so windows begin as "
+      "with window_start text");
+}
+
 // Of all sources together: a layer's inputs span a space that so many tokens must fill.
-void WarnOfFewTokens(const std::vector<SourceUse>& sources, const ModelConfig& config,
-                     std::vector<std::string>& warnings) {
+void WarnOfFewTokens(const CalibrationSpec& spec, const std::vector<SourceUse>& sources,
+                     const ModelConfig& config, std::vector<std::string>& warnings) {
+  if (!spec.needed) return;
   int64_t tokens = 0;
   for (const SourceUse& use : sources) {
     if (use.tokens == 0) return;  // of this one nothing is known
@@ -232,6 +272,10 @@ absl::StatusOr<CalibrationData> DrawCalibration(const CalibrationSpec& spec, int
   for (size_t i = 0; i < spec.sources.size(); ++i) {
     const CalibrationSource& source = spec.sources[i];
     const uint64_t seed = spec.seed + i;
+    if (source.model_samples && !spec.needed) {
+      data.sources.emplace_back();
+      continue;
+    }
     if (source.model_samples) {
       if (!sampler) {
         return MakeError(absl::StatusCode::kUnimplemented, kCalibrationInvalid,
@@ -243,19 +287,32 @@ absl::StatusOr<CalibrationData> DrawCalibration(const CalibrationSpec& spec, int
       continue;
     }
     const std::string name = HeldOutName(source.text, texts > 1, names);
-    ASSIGN_OR_RETURN(Drawn drawn, Take(source.text, spec, shares[i], seed, held_out,
-                                       /*first_bytes=*/0, tokenizer, config));
+    ASSIGN_OR_RETURN(Drawn drawn,
+                     Take({source.text, {}, shares[i], seed}, spec, held_out, tokenizer, config));
+    const std::string& uri = source.text.uri.empty() ? source.text.path : source.text.uri;
+    ASSIGN_OR_RETURN(data.data.emplace_back(), DataFileOf(uri, source.text.path));
     Append(drawn.calibration, data.calibration);
     if (drawn.held_out.count() > 0) {
-      ASSIGN_OR_RETURN(DataFile file, DescribeFile(source.text.path));
-      data.held_out.push_back(
-          {name, std::move(drawn.held_out), 0, true, spec.seq_len, std::move(file)});
+      data.held_out.push_back({name, std::move(drawn.held_out), 0, true, spec.seq_len,
+                               drawn.window_start, data.data.back()});
     }
+    if (drawn.window_start) data.window_start = drawn.window_start;
     data.sources.push_back(drawn.use);
     data.warnings.insert(data.warnings.end(), drawn.warnings.begin(), drawn.warnings.end());
   }
-  WarnOfFewTokens(data.sources, config, data.warnings);
+  WarnOfNoStart(spec, data.window_start, data.warnings);
+  WarnOfFewTokens(spec, data.sources, config, data.warnings);
   return data;
+}
+
+int64_t ReadBytesOf(size_t texts) {
+  return std::max(kReadBytes / std::max<int64_t>(static_cast<int64_t>(texts), 1), kCheckedBytes);
+}
+
+int64_t CalibrationCheck::sequences() const {
+  int64_t all = 0;
+  for (const SourceUse& use : sources) all += use.sequences;
+  return all;
 }
 
 absl::StatusOr<CalibrationCheck> CheckCalibration(const CalibrationSpec& spec, int64_t held_out,
@@ -263,20 +320,23 @@ absl::StatusOr<CalibrationCheck> CheckCalibration(const CalibrationSpec& spec, i
                                                   const ModelConfig& config) {
   const std::vector<int64_t> shares = SplitSamples(spec.samples, spec.sources);
   CalibrationCheck check;
+  std::optional<WindowStart> window_start;
   for (size_t i = 0; i < spec.sources.size(); ++i) {
     const CalibrationSource& source = spec.sources[i];
     if (source.model_samples) {
-      const int64_t tokens = shares[i] * spec.seq_len;
-      check.sources.push_back({0, shares[i], tokens, tokens});
+      const int64_t sequences = spec.needed ? shares[i] : 0, tokens = sequences * spec.seq_len;
+      check.sources.push_back({0, sequences, tokens, tokens});
       continue;
     }
-    ASSIGN_OR_RETURN(const Drawn drawn, Take(source.text, spec, shares[i], spec.seed + i, held_out,
-                                             kCheckedBytes, tokenizer, config));
+    ASSIGN_OR_RETURN(const Drawn drawn,
+                     Look({source.text, {}, shares[i], spec.seed + i}, spec, held_out,
+                          ReadBytesOf(spec.sources.size()), tokenizer, config, check.exact));
     check.sources.push_back(drawn.use);
     check.warnings.insert(check.warnings.end(), drawn.warnings.begin(), drawn.warnings.end());
-    check.exact = check.exact && drawn.exact;
+    if (drawn.window_start) window_start = drawn.window_start;
   }
-  WarnOfFewTokens(check.sources, config, check.warnings);
+  WarnOfNoStart(spec, window_start, check.warnings);
+  WarnOfFewTokens(spec, check.sources, config, check.warnings);
   return check;
 }
 

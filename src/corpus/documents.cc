@@ -91,6 +91,27 @@ absl::StatusOr<std::vector<std::string>> DocumentsOf(TextFile file, const TextSo
   return documents;
 }
 
+void KeepFirst(int64_t bytes, FirstDocuments& first) {
+  std::vector<std::string>& documents = first.documents;
+  double all = 0;
+  for (const std::string& document : documents) all += static_cast<double>(document.size());
+  int64_t left = bytes;
+  size_t kept = 0;
+  while (kept < documents.size() && std::ssize(documents[kept]) <= left) {
+    left -= std::ssize(documents[kept++]);
+  }
+  if (kept == documents.size()) return;
+  std::string& cut = documents[kept];
+  while (left > 0 && (static_cast<unsigned char>(cut[static_cast<size_t>(left)]) & 0xc0) == 0x80) {
+    --left;  // not inside of a character
+  }
+  cut.resize(static_cast<size_t>(left));
+  documents.resize(left > 0 ? kept + 1 : kept);
+  double held = 0;
+  for (const std::string& document : documents) held += static_cast<double>(document.size());
+  first.times *= all / std::max(held, 1.0);
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<std::string>> LoadDocuments(const TextSource& source) {
@@ -98,16 +119,18 @@ absl::StatusOr<std::vector<std::string>> LoadDocuments(const TextSource& source)
   return DocumentsOf(std::move(file), source);
 }
 
-absl::StatusOr<FirstDocuments> LoadFirstDocuments(const TextSource& source, int64_t first_bytes) {
-  ASSIGN_OR_RETURN(TextFile file, ReadTextFile(source.path, {kMaxTextBytes, first_bytes}));
+absl::StatusOr<FirstDocuments> LoadFirstDocuments(const TextSource& source, int64_t kept_bytes,
+                                                  int64_t read_bytes) {
+  ASSIGN_OR_RETURN(TextFile file, ReadTextFile(source.path, {kMaxTextBytes, read_bytes}));
   FirstDocuments first;
   if (!file.whole) first.times = file.bytes / static_cast<double>(file.text.size());
   const bool one = !HasJsonEnding(file) && source.rows == TextRows::kWhole;
   ASSIGN_OR_RETURN(first.documents, DocumentsOf(std::move(file), source));
   // What max_documents leaves out is not there.
-  const auto count = static_cast<int64_t>(first.documents.size());
+  const int64_t count = std::ssize(first.documents);
   if (source.max_documents > 0 && count == source.max_documents) first.times = 1;
   first.count = one ? 1 : std::llround(static_cast<double>(count) * first.times);
+  KeepFirst(kept_bytes, first);
   return first;
 }
 

@@ -18,13 +18,17 @@ absl::StatusOr<std::vector<std::string>> LoadDocuments(const TextSource& source)
 // The first documents of a text.
 struct FirstDocuments {
   std::vector<std::string> documents;
-  int64_t count = 0;  // of documents in the whole text, estimated as follows
-  // How many times larger the whole text is, estimated by bytes; 1 where these are all of it.
+  int64_t count = 0;  // of documents in the whole text; estimated where it was not read to its end
+  // How many times larger the whole text is, by bytes; 1 where these are all of it.
   double times = 1;
+
+  bool whole() const { return times == 1; }
 };
 
-// As far as the first bytes of the text hold them, so that a large file takes no longer than a
-// small one; what is wrong behind them is not found. first_bytes: above 0.
-absl::StatusOr<FirstDocuments> LoadFirstDocuments(const TextSource& source, int64_t first_bytes);
+// The documents of the first kept_bytes, the last one cut where it is longer than what is left. So
+// that a large file takes no longer than a small one, no more than read_bytes of the text are read:
+// what is wrong behind them is not found. Both: above 0.
+absl::StatusOr<FirstDocuments> LoadFirstDocuments(const TextSource& source, int64_t kept_bytes,
+                                                  int64_t read_bytes);
 
 }  // namespace svdllm

@@ -21,18 +21,36 @@ absl::Status CheckTokens(std::span<const int32_t> ids, const Tokenizer& tokenize
                        "another model's");
 }
 
-absl::StatusOr<std::vector<int32_t>> EncodeJoined(const std::vector<std::string>& documents,
-                                                  const Tokenizer& tokenizer,
-                                                  const ModelConfig& config,
-                                                  const std::string& where) {
+void JoinedText::AppendWindow(int64_t begin, int64_t count, Sequences& sequences) const {
+  std::vector<int32_t> window = start;
+  window.insert(window.end(), ids.begin() + begin, ids.begin() + begin + count);
+  sequences.Append(window);
+}
+
+absl::StatusOr<JoinedText> EncodeJoined(const std::vector<std::string>& documents,
+                                        WindowStart window_start, int64_t seq_len,
+                                        const Tokenizer& tokenizer, const ModelConfig& config,
+                                        const std::string& where) {
   std::string text;
   for (size_t i = 0; i < documents.size(); ++i) {
     if (i > 0) text += "\n\n";
     text += documents[i];
   }
-  std::vector<int32_t> ids = tokenizer.Encode(text, /*add_special_tokens=*/true);
-  RETURN_IF_ERROR(CheckTokens(ids, tokenizer, config, where));
-  return ids;
+  JoinedText joined;
+  joined.ids = tokenizer.Encode(text, /*add_special_tokens=*/true);
+  RETURN_IF_ERROR(CheckTokens(joined.ids, tokenizer, config, where));
+  if (window_start == WindowStart::kWindow) {
+    const std::span<const int32_t> start = tokenizer.start_ids();
+    joined.start.assign(start.begin(), start.end());
+    joined.ids.erase(joined.ids.begin(), joined.ids.begin() + std::ssize(start));
+  }
+  joined.length = seq_len - std::ssize(joined.start);
+  if (joined.length < 1) {
+    return InvalidField(where + ": seq_len " + std::to_string(seq_len) +
+                        " leaves no room behind the " + std::to_string(joined.start.size()) +
+                        " tokens that a window begins with");
+  }
+  return joined;
 }
 
 absl::StatusOr<size_t> AppendDocuments(const std::vector<std::string>& documents, size_t first,

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "checkpoint/config.h"
+#include "job/spec.h"
 #include "model/sequences.h"
 #include "tokenizer/tokenizer.h"
 
@@ -17,12 +18,27 @@ namespace svdllm {
 absl::Status CheckTokens(std::span<const int32_t> ids, const Tokenizer& tokenizer,
                          const ModelConfig& config, const std::string& where);
 
-// The documents joined by blank lines, as one list of ids (Packing::kConcatenated). The errors of
-// CheckTokens, with where in front.
-absl::StatusOr<std::vector<int32_t>> EncodeJoined(const std::vector<std::string>& documents,
-                                                  const Tokenizer& tokenizer,
-                                                  const ModelConfig& config,
-                                                  const std::string& where);
+// Documents as one text that windows are cut from (Packing::kConcatenated).
+struct JoinedText {
+  std::vector<int32_t> ids;
+  std::vector<int32_t> start;  // in front of each window's ids; empty with WindowStart::kText
+  int64_t length = 0;          // of a whole window, how many of its tokens are ids of the text
+
+  // kText too where the tokenizer puts nothing in front of a text.
+  WindowStart window_start() const {
+    return start.empty() ? WindowStart::kText : WindowStart::kWindow;
+  }
+  // Appends the window of these ids of the text.
+  void AppendWindow(int64_t begin, int64_t count, Sequences& sequences) const;
+};
+
+// The documents joined by blank lines, for windows of seq_len tokens: seq_len 8, with one token in
+// front of each, leaves 7 for the text. The errors of CheckTokens, with where in front;
+// INVALID_FIELD where nothing is left for the text.
+absl::StatusOr<JoinedText> EncodeJoined(const std::vector<std::string>& documents,
+                                        WindowStart window_start, int64_t seq_len,
+                                        const Tokenizer& tokenizer, const ModelConfig& config,
+                                        const std::string& where);
 
 // Appends documents from first on, each cut at seq_len tokens (Packing::kDocuments), until there
 // are count sequences; those of fewer than two tokens are passed over. Returns the first document

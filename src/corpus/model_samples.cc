@@ -34,6 +34,7 @@ std::optional<int32_t> FirstToken(const Checkpoint& checkpoint, const Tokenizer&
 }
 
 int64_t SampledSequences(const CalibrationSpec& calibration) {
+  if (!calibration.needed) return 0;
   const std::vector<int64_t> shares = SplitSamples(calibration.samples, calibration.sources);
   int64_t count = 0;
   for (size_t i = 0; i < shares.size(); ++i) {

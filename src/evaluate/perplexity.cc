@@ -100,6 +100,8 @@ absl::StatusOr<PerplexityResult> MeasurePerplexity(const Checkpoint& checkpoint,
   PerplexityResult result;
   result.name = data.name;
   result.held_out = data.held_out;
+  result.seq_len = data.seq_len;
+  result.window_start = data.window_start;
   result.windows = windows.count();
   result.predicted_tokens = windows.tokens() - windows.count();
   result.leftover_tokens = data.leftover_tokens;

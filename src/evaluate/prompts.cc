@@ -119,7 +119,7 @@ absl::StatusOr<TaskData> LoadTask(const TaskSpec& spec, const Tokenizer& tokeniz
   data.items = *std::move(items);
   for (const std::string* path : {&spec.path, &spec.labels_path, &spec.fewshot_path}) {
     if (path->empty()) continue;
-    ASSIGN_OR_RETURN(data.files.emplace_back(), DescribeFile(*path));
+    ASSIGN_OR_RETURN(data.files.emplace_back(), DataFileOf(*path, *path));
   }
 
   const int64_t positions = config.max_position_embeddings;

@@ -25,10 +25,20 @@ absl::StatusOr<int64_t> ResolveSeqLen(int64_t seq_len, const ModelConfig& config
   return seq_len;
 }
 
-absl::StatusOr<std::vector<PerplexitySpec>> ResolveSeqLens(std::vector<PerplexitySpec> texts,
-                                                           const ModelConfig& config) {
+std::optional<WindowStart> ResolveWindowStart(std::optional<WindowStart> asked, bool has_windows,
+                                              const ModelConfig& config) {
+  if (!has_windows) return std::nullopt;
+  return asked.value_or(config.needs_start ? WindowStart::kWindow : WindowStart::kText);
+}
+
+absl::StatusOr<std::vector<PerplexitySpec>> ResolveTexts(std::vector<PerplexitySpec> texts,
+                                                         const ModelConfig& config,
+                                                         const std::string& where) {
   for (PerplexitySpec& text : texts) {
-    ASSIGN_OR_RETURN(text.seq_len, ResolveSeqLen(text.seq_len, config, text.name + ": seq_len"));
+    ASSIGN_OR_RETURN(text.seq_len,
+                     ResolveSeqLen(text.seq_len, config, where + text.name + ": seq_len"));
+    text.window_start =
+        ResolveWindowStart(text.window_start, text.text.packing == Packing::kConcatenated, config);
   }
   return texts;
 }

@@ -1,6 +1,7 @@
-// What lengths of 0 mean for a model.
+// What is left open of windows, for a model.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,8 +15,14 @@ namespace svdllm {
 absl::StatusOr<int64_t> ResolveSeqLen(int64_t seq_len, const ModelConfig& config,
                                       const std::string& what);
 
-// Does that for every text of an evaluation.
-absl::StatusOr<std::vector<PerplexitySpec>> ResolveSeqLens(std::vector<PerplexitySpec> texts,
-                                                           const ModelConfig& config);
+// How windows begin: as asked, else as the model's family needs it. Absent where nothing is cut
+// into windows.
+std::optional<WindowStart> ResolveWindowStart(std::optional<WindowStart> asked, bool has_windows,
+                                              const ModelConfig& config);
+
+// Does both for every text; `where` stands in front of a text's name.
+absl::StatusOr<std::vector<PerplexitySpec>> ResolveTexts(std::vector<PerplexitySpec> texts,
+                                                         const ModelConfig& config,
+                                                         const std::string& where = "");
 
 }  // namespace svdllm

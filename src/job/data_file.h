@@ -1,14 +1,20 @@
-// What a job read, for its records.
+// The files that a job reads, as its records name them.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "base/status.h"
-#include "job/result.h"
 
 namespace svdllm {
 
-// Reads the file once more, to its end.
-absl::StatusOr<DataFile> DescribeFile(const std::string& path);
+struct DataFile {
+  std::string uri;     // a path or URI, as in the request
+  std::string sha256;  // of the file's bytes as they lie there, compressed ones too
+  int64_t bytes = 0;
+};
+
+// Reads the file at this local path to its end. The errors of DigestOfFile.
+absl::StatusOr<DataFile> DataFileOf(const std::string& uri, const std::string& path);
 
 }  // namespace svdllm

@@ -2,10 +2,19 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "job/spec.h"
+
 namespace svdllm {
+
+// What a text's settings that were left open mean for the model.
+struct TextPlan {
+  int64_t seq_len = 0;
+  std::optional<WindowStart> window_start = {};  // absent: of documents
+};
 
 // What a worker computes on.
 struct DeviceBudget {
@@ -45,10 +54,12 @@ struct ArtifactPlan {
 
 // What a compression would do, without doing it.
 struct CompressPlan {
-  int64_t calibration_seq_len = 0;  // what a seq_len of 0 means for this model
-  // The same for the texts, one number per text of the spec: text_seq_lens[1] is that of texts[1].
-  std::vector<int64_t> text_seq_lens;
-  int64_t prompt_tokens = 0;  // what 0 prompt tokens of the throughput mean
+  TextPlan calibration;
+  // What the calibration texts give, of the samples that were asked for. A large text is not read
+  // to its end, and the number is then expected.
+  int64_t calibration_sequences = 0;
+  std::vector<TextPlan> texts = {};  // of the spec's texts: texts[1] is that of measure.texts[1]
+  int64_t prompt_tokens = 0;         // what 0 prompt tokens of the throughput mean
   int64_t parameters = 0;
   int64_t target_parameters = 0;
   int64_t weight_bytes = 0;
@@ -58,7 +69,8 @@ struct CompressPlan {
   int64_t scratch_bytes = 0;
   double work = 0;  // floating-point operations
   // How long it takes, running alone: between least and most, with the expected time in their
-  // middle (of their logarithms). 0: not known.
+  // middle (of their logarithms). 0: not known. Who knows the processor's rate fills them in
+  // (pipeline/estimate.h).
   double least_seconds = 0, expected_seconds = 0, most_seconds = 0;
   double slowdown = 1;                // how many times slower than its best the processor is now
   bool ranks_are_final = true;        // false: the allocation decides them from the spectra
@@ -71,7 +83,9 @@ struct EvaluatePlan {
   int64_t baseline_parameters = 0, baseline_weight_bytes = 0;  // 0 where there is none
   HostMemory host;
   int64_t peak_device_bytes = 0;
-  std::vector<std::string> warnings;  // for people
+  std::vector<TextPlan> texts = {};        // as in CompressPlan, for both models
+  int64_t prompt_tokens = 0;               // likewise
+  std::vector<std::string> warnings = {};  // for people
 };
 
 }  // namespace svdllm

@@ -6,6 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "job/data_file.h"
+#include "job/spec.h"
+
 namespace svdllm {
 
 struct StageTime {
@@ -30,13 +33,6 @@ struct MatrixReport {
 };
 inline constexpr int kSpectrumPoints = 33;
 
-// A file that a job read, as it was then.
-struct DataFile {
-  std::string uri;  // its path
-  std::string sha256;
-  int64_t bytes = 0;
-};
-
 struct PerplexityResult {
   std::string name;
   double perplexity = 0;
@@ -48,8 +44,9 @@ struct PerplexityResult {
   // Whether it is in domain: measured on windows of a calibration text that calibration did not
   // use. Otherwise it is of a text that the caller chose.
   bool held_out = false;
-  int64_t seq_len = 0;  // tokens per window at most
-  DataFile data = {};   // the text that was read
+  int64_t seq_len = 0;                           // tokens per window, at most
+  std::optional<WindowStart> window_start = {};  // as it was measured; absent: of documents
+  DataFile data = {};                            // the text that was read
   // Of ln(perplexity), over the windows; negative: fewer than two windows.
   double log_std_error = -1;
 };
@@ -146,6 +143,9 @@ struct CalibrationUse {
   int64_t sequences = 0;  // of all texts; 0: none was drawn
   int64_t tokens = 0;
   std::vector<std::string> warnings;  // for people: "few.jsonl: 3 documents are fewer than …"
+  std::vector<DataFile> data = {};    // one per text, in order; none for the model's own samples
+  // As it was drawn; absent: no text was Packing::kConcatenated.
+  std::optional<WindowStart> window_start = {};
 };
 
 struct CompressResult {

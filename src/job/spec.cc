@@ -17,6 +17,11 @@ constexpr PackingRow kPackings[] = {
     {Packing::kDocuments, "documents"},
 };
 
+constexpr WindowStartRow kWindowStarts[] = {
+    {WindowStart::kText, "text"},
+    {WindowStart::kWindow, "window"},
+};
+
 constexpr MethodSetting kMethodSettings[] = {
     {"asvd_alpha", &CompressSpec::asvd_alpha},
     {"anchor_blend", &CompressSpec::anchor_blend},
@@ -41,6 +46,15 @@ std::string PackingName(Packing packing) {
     if (row.packing == packing) return std::string(row.name);
   }
   return std::string(kPackings[0].name);
+}
+
+std::span<const WindowStartRow> WindowStarts() { return kWindowStarts; }
+
+std::string WindowStartName(WindowStart window_start) {
+  for (const WindowStartRow& row : kWindowStarts) {
+    if (row.window_start == window_start) return std::string(row.name);
+  }
+  return std::string(kWindowStarts[0].name);
 }
 
 std::span<const OutputFormatRow> OutputFormats() { return kOutputFormats; }

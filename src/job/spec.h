@@ -29,6 +29,20 @@ std::span<const PackingRow> Packings();
 // "concatenated", "documents"
 std::string PackingName(Packing packing);
 
+// Where the tokens stand that the tokenizer puts in front of a text (BOS, mostly) when its
+// documents are joined. kText: once, in front of the whole text, as papers have it. kWindow: in
+// front of every window, among its seq_len tokens.
+enum class WindowStart { kText, kWindow };
+
+struct WindowStartRow {
+  WindowStart window_start;
+  // "window"; in capitals, behind WINDOW_START_, the API's value.
+  std::string_view name;
+};
+std::span<const WindowStartRow> WindowStarts();
+// "text", "window"
+std::string WindowStartName(WindowStart window_start);
+
 struct OutputFormatRow {
   OutputFormat format;
   // "factored". In capitals and behind OUTPUT_FORMAT_ it is the API's value.
@@ -52,6 +66,7 @@ struct TextSource {
   Packing packing = Packing::kConcatenated;
   TextRows rows = TextRows::kWhole;
   int64_t max_documents = 0;  // documents after these are left out; 0: none is
+  std::string uri = {};       // as the caller named it, for records; empty: as path
 };
 
 // One of the texts to calibrate on. Its share of the sequences is weight / Σ weights.
@@ -66,12 +81,18 @@ struct CalibrationSource {
 inline constexpr double kMaxSourceWeight = 1e6;
 
 struct CalibrationSpec {
-  std::vector<CalibrationSource> sources;  // at least one
-  int64_t samples = 256;                   // sequences, of all sources together
-  int64_t seq_len = 0;  // tokens; 0: 2048, or the model's positions where those are fewer
-  uint64_t seed = 3;    // draws the sequences; documents are taken in order where packing says so
+  std::vector<CalibrationSource> sources;  // may be empty where none is needed
+  // As resolved. False: the method and the allocation read nothing of what goes into the layers, so
+  // no sequence is drawn, and texts are there to be measured on.
+  bool needed = true;
+  int64_t samples = 256;  // sequences, of all sources together
+  int64_t seq_len = 0;    // tokens; 0: 2048, or the model's positions where those are fewer
+  uint64_t seed = 3;      // draws the sequences; documents are taken in order where packing says so
   // Documents of every source that are passed over (kDocuments only).
   int64_t first_document = 0;
+  // Of kConcatenated, the held-out windows too. Absent: by the model's family; after resolution,
+  // where no text is kConcatenated.
+  std::optional<WindowStart> window_start = {};
 };
 
 // Perplexity: non-overlapping windows of seq_len tokens, each predicted from its own start.
@@ -80,8 +101,9 @@ struct PerplexitySpec {
   // compression it must not begin with kHeldOutName.
   std::string name;
   TextSource text;
-  int64_t seq_len = 0;  // tokens; 0: as for calibration
-  int64_t limit = 0;    // the most windows (or documents); 0: all
+  int64_t seq_len = 0;                           // tokens; 0: as for calibration
+  int64_t limit = 0;                             // the most windows (or documents); 0: all
+  std::optional<WindowStart> window_start = {};  // as for calibration
 };
 
 // Questions with known answers, asked and scored as lm-evaluation-harness does.

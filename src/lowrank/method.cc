@@ -60,6 +60,10 @@ const MethodRow& RowOf(Method method) {
 
 std::string MethodName(Method method) { return std::string(RowOf(method).name); }
 
+bool ReadsInputs(const MethodRow& method, const AllocationRow& allocation) {
+  return method.statistic != Statistic::kNone || allocation.probes;
+}
+
 const MethodRow& DefaultMethod() { return RowOf(Method::kAnchored); }
 
 }  // namespace svdllm

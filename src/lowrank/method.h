@@ -58,6 +58,9 @@ std::span<const MethodRow> Methods();
 const MethodRow& RowOf(Method method);
 // "svd_llm"
 std::string MethodName(Method method);
+// Whether anything is read of what goes into the layers, so that there must be text to calibrate
+// on.
+bool ReadsInputs(const MethodRow& method, const AllocationRow& allocation);
 // The method that a request gets which names none.
 const MethodRow& DefaultMethod();
 

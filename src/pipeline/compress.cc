@@ -35,6 +35,15 @@ struct Inputs {
   MeasureJob measure;
 };
 
+// Of a report, which has the files' names alone, back to what the request calls them.
+void SetUris(const std::vector<CalibrationSource>& sources, std::vector<DataFile>& files) {
+  size_t file = 0;
+  for (const CalibrationSource& source : sources) {
+    if (source.model_samples || file == files.size()) continue;
+    files[file++].uri = source.text.uri.empty() ? source.text.path : source.text.uri;
+  }
+}
+
 // Artifacts that an attempt of the job left whole because it died while it published: they stand.
 // Their keep ratios leave the job; what was measured of the dense model goes to result.
 std::map<double, ArtifactResult> FindPublished(CompressJob& job, ArtifactStore& store,
@@ -48,6 +57,8 @@ std::map<double, ArtifactResult> FindPublished(CompressJob& job, ArtifactStore& 
     if (!own.ok()) continue;
     own->artifact.uri = uris[i];
     result.before = std::move(own->before);
+    result.calibration = std::move(own->calibration);
+    SetUris(job.spec.calibration.sources, result.calibration.data);
     published[job.spec.keep_ratios[i]] = std::move(own->artifact);
   }
   return published;
@@ -203,13 +214,14 @@ absl::Status Compress(const CompressJob& job, const std::map<double, ArtifactRes
                     SamplingFlops(spec, checkpoint) + CompressFlops(spec, checkpoint, expected, {}),
                     checkpoint.config().num_layers, &backend);
   ASSIGN_OR_RETURN(const Inputs inputs, Draw(job, backend, progress));
-  result.calibration = {inputs.calibration.calibration.count(),
-                        inputs.calibration.calibration.tokens(), inputs.calibration.warnings};
+  const CalibrationData& drawn = inputs.calibration;
+  result.calibration = {drawn.calibration.count(), drawn.calibration.tokens(), drawn.warnings,
+                        drawn.data, drawn.window_start};
   progress.Enter("evaluate");
   // First: a batch that does not fit is found out before the long work.
   ASSIGN_OR_RETURN(result.before.throughputs,
                    MeasureThroughput(checkpoint, inputs.measure.throughput, backend, progress));
-  const CompressRun run{spec,    checkpoint, linears,         inputs.calibration.calibration,
+  const CompressRun run{spec,    checkpoint, linears,         drawn.calibration,
                         backend, progress,   memory.placement};
   RETURN_IF_ERROR(Factorise(run, outputs));
   progress.Enter("evaluate");

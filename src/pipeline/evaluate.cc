@@ -3,6 +3,7 @@
 #include "evaluate/measure.h"
 #include "evaluate/predictions.h"
 #include "evaluate/verdict.h"
+#include "pipeline/memory_plan.h"
 #include "pipeline/pipeline.h"
 #include "report/evaluation_json.h"
 #include "storage/staging.h"
@@ -69,7 +70,7 @@ absl::StatusOr<EvaluateResult> Run(EvaluateJob job, Backend& backend, ArtifactSt
                                    const RunHooks& hooks) {
   const EvaluateSpec& spec = job.spec;
   const std::string started = UtcNow();
-  RETURN_IF_ERROR(Plan(job, BudgetOf(backend)).status());  // it must fit
+  RETURN_IF_ERROR(PlanMemory(job, BudgetOf(backend)).status());  // it must fit
   Staging staging(store);
   std::string dir;
   if (!spec.output_uri.empty()) {

@@ -21,9 +21,10 @@
 
 namespace svdllm {
 
-// Says what a job would cost on a worker with such a device. It reads headers and configuration
-// only, which takes milliseconds, and up to a second where memory is counted. A job that cannot fit
-// is DEVICE_OUT_OF_MEMORY or HOST_OUT_OF_MEMORY.
+// Says what a job would cost on a worker with such a device. It reads headers, configuration,
+// tokenizer and the beginnings of texts (check_texts.h), which takes a second or so. A job that
+// cannot fit is DEVICE_OUT_OF_MEMORY or HOST_OUT_OF_MEMORY; one whose texts or tokenizer cannot be
+// read ends as its run would.
 absl::StatusOr<CompressPlan> Plan(const CompressJob& job, const DeviceBudget& budget = {});
 absl::StatusOr<EvaluatePlan> Plan(const EvaluateJob& job, const DeviceBudget& budget = {});
 

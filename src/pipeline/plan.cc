@@ -4,6 +4,7 @@
 
 #include "artifact/layout.h"
 #include "compress/rank_rules.h"
+#include "pipeline/check_texts.h"
 #include "pipeline/estimate.h"
 #include "pipeline/memory_plan.h"
 #include "pipeline/pipeline.h"
@@ -38,14 +39,18 @@ void AddMemory(const MemoryPlan& memory, Plan& plan) {
   plan.warnings.insert(plan.warnings.end(), warnings.begin(), warnings.end());
 }
 
+std::vector<TextPlan> PlansOf(const std::vector<PerplexitySpec>& texts) {
+  std::vector<TextPlan> plans;
+  for (const PerplexitySpec& text : texts) plans.push_back({text.seq_len, text.window_start});
+  return plans;
+}
+
 }  // namespace
 
 absl::StatusOr<CompressPlan> MakePlan(const CompressJob& job) {
   CompressPlan plan;
-  plan.calibration_seq_len = job.spec.calibration.seq_len;
-  for (const PerplexitySpec& text : job.spec.measure.texts) {
-    plan.text_seq_lens.push_back(text.seq_len);
-  }
+  plan.calibration = {job.spec.calibration.seq_len, job.spec.calibration.window_start};
+  plan.texts = PlansOf(job.spec.measure.texts);
   plan.prompt_tokens = job.spec.measure.throughput.prompt_tokens;
   plan.parameters = job.checkpoint.parameters();
   plan.weight_bytes = job.checkpoint.weight_bytes();
@@ -65,18 +70,18 @@ absl::StatusOr<CompressPlan> MakePlan(const CompressJob& job) {
 
 absl::StatusOr<CompressPlan> Plan(const CompressJob& job, const DeviceBudget& budget) {
   ASSIGN_OR_RETURN(CompressPlan plan, MakePlan(job));
+  RETURN_IF_ERROR(CheckTexts(job, plan));
   ASSIGN_OR_RETURN(const MemoryPlan memory, PlanMemory(job, budget));
   AddMemory(memory, plan);
-  if (budget.on_device) {
-    plan.peak_device_bytes = memory.peak_bytes;
-  } else {
-    EstimateTime(MeasureRate(), plan);  // of a device only finished jobs tell
-  }
+  if (budget.on_device) plan.peak_device_bytes = memory.peak_bytes;
   return plan;
 }
 
 absl::StatusOr<EvaluatePlan> Plan(const EvaluateJob& job, const DeviceBudget& budget) {
+  RETURN_IF_ERROR(CheckTexts(job));
   EvaluatePlan plan;
+  plan.texts = PlansOf(job.model().measure.texts);
+  plan.prompt_tokens = job.model().measure.throughput.prompt_tokens;
   plan.parameters = job.model().checkpoint.parameters();
   plan.weight_bytes = job.model().checkpoint.weight_bytes();
   if (job.baseline() != nullptr) {

@@ -16,9 +16,6 @@ namespace svdllm {
 namespace {
 
 absl::Status CheckSources(const CalibrationSpec& calibration) {
-  if (calibration.sources.empty()) {
-    return InvalidField("calibration.sources: at least one is needed");
-  }
   if (calibration.samples < static_cast<int64_t>(calibration.sources.size())) {
     return InvalidField("calibration.samples: " + std::to_string(calibration.samples) +
                         " are fewer than the " + std::to_string(calibration.sources.size()) +
@@ -72,7 +69,21 @@ absl::Status ResolveKeepRatios(std::vector<double>& keep_ratios) {
   return absl::OkStatus();
 }
 
-absl::Status ResolveCalibration(const ModelConfig& config, CalibrationSpec& calibration) {
+absl::Status ResolveCalibration(const ModelConfig& config, CompressSpec& spec) {
+  CalibrationSpec& calibration = spec.calibration;
+  calibration.needed = ReadsInputs(RowOf(spec.method), RowOf(spec.allocation));
+  if (calibration.sources.empty()) {
+    if (calibration.needed) {
+      return InvalidField("calibration.sources: at least one is needed by the method " +
+                          MethodName(spec.method) + " with the allocation " +
+                          AllocationName(spec.allocation));
+    }
+    calibration.samples = 0;
+    spec.evaluate_held_out = false;
+    ASSIGN_OR_RETURN(calibration.seq_len, ResolveSeqLen(0, config, "calibration.seq_len"));
+    calibration.window_start.reset();
+    return absl::OkStatus();
+  }
   if (calibration.samples < 1) return InvalidField("calibration.samples: must be at least 1");
   if (calibration.first_document < 0) {
     return InvalidField("calibration.first_document: must not be negative");
@@ -80,6 +91,11 @@ absl::Status ResolveCalibration(const ModelConfig& config, CalibrationSpec& cali
   RETURN_IF_ERROR(CheckSources(calibration));
   ASSIGN_OR_RETURN(calibration.seq_len,
                    ResolveSeqLen(calibration.seq_len, config, "calibration.seq_len"));
+  const bool has_windows =
+      std::any_of(calibration.sources.begin(), calibration.sources.end(), [](const auto& source) {
+        return !source.model_samples && source.text.packing == Packing::kConcatenated;
+      });
+  calibration.window_start = ResolveWindowStart(calibration.window_start, has_windows, config);
   const bool samples = std::any_of(calibration.sources.begin(), calibration.sources.end(),
                                    [](const auto& source) { return source.model_samples; });
   if (samples && config.rope.kind == RopeKind::kDynamic &&
@@ -139,6 +155,22 @@ absl::Status ResolveMethod(const std::vector<LinearLayer>& linears, const Compre
   return CheckLeastRanks(spec, linears);
 }
 
+// Both models get the same windows: as long as the shorter of them allows, and begun as the first
+// one needs it, which is what may take the other's place.
+absl::StatusOr<std::vector<PerplexitySpec>> CommonTexts(std::vector<PerplexitySpec> texts,
+                                                        const std::vector<Subject>& models) {
+  const std::vector<PerplexitySpec> asked = texts;
+  for (size_t i = 0; i < models.size(); ++i) {
+    const auto own = ResolveTexts(asked, models[i].checkpoint.config());
+    if (!own.ok()) return i == 0 ? own.status() : Annotate(own.status(), "baseline");
+    if (i == 0) texts = *own;
+    for (size_t t = 0; t < texts.size(); ++t) {
+      texts[t].seq_len = std::min(texts[t].seq_len, (*own)[t].seq_len);
+    }
+  }
+  return texts;
+}
+
 // Both models get the same prompts: as long as the shorter of them allows.
 absl::StatusOr<ThroughputSpec> CommonThroughput(const ThroughputSpec& asked,
                                                 const std::vector<Subject>& models) {
@@ -170,13 +202,10 @@ absl::StatusOr<CompressJob> Resolve(const CompressSpec& spec) {
                          "); compress its dense original instead");
   }
   RETURN_IF_ERROR(ResolveKeepRatios(job.spec.keep_ratios));
-  RETURN_IF_ERROR(ResolveCalibration(config, job.spec.calibration));
+  RETURN_IF_ERROR(ResolveCalibration(config, job.spec));
   MeasureSpec& measure = job.spec.measure;
   RETURN_IF_ERROR(CheckNamesAndTasks(measure, "evaluation: ", kHeldOutName));
-  for (PerplexitySpec& text : measure.texts) {
-    ASSIGN_OR_RETURN(text.seq_len,
-                     ResolveSeqLen(text.seq_len, config, "evaluation: " + text.name + ": seq_len"));
-  }
+  ASSIGN_OR_RETURN(measure.texts, ResolveTexts(measure.texts, config, "evaluation: "));
   ASSIGN_OR_RETURN(measure.throughput,
                    ResolveThroughput(measure.throughput, config, "evaluation.throughput"));
   RETURN_IF_ERROR(ResolveMethod(job.linears, job.spec));
@@ -187,9 +216,7 @@ absl::StatusOr<EvaluateJob> Resolve(const EvaluateSpec& spec) {
   EvaluateJob job{spec, {}};
   const auto add = [&job, &spec](const std::string& uri, const std::string& dir) -> absl::Status {
     ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(dir));
-    MeasureSpec measure = spec.measure;
-    ASSIGN_OR_RETURN(measure.texts, ResolveSeqLens(measure.texts, checkpoint.config()));
-    job.models.push_back({uri, std::move(checkpoint), std::move(measure)});
+    job.models.push_back({uri, std::move(checkpoint), spec.measure});
     return absl::OkStatus();
   };
   RETURN_IF_ERROR(add(spec.model_uri, spec.model_dir));
@@ -200,7 +227,9 @@ absl::StatusOr<EvaluateJob> Resolve(const EvaluateSpec& spec) {
   }
   ASSIGN_OR_RETURN(const ThroughputSpec throughput,
                    CommonThroughput(spec.measure.throughput, job.models));
-  for (Subject& subject : job.models) subject.measure.throughput = throughput;
+  job.spec.measure.throughput = throughput;
+  ASSIGN_OR_RETURN(job.spec.measure.texts, CommonTexts(spec.measure.texts, job.models));
+  for (Subject& subject : job.models) subject.measure = job.spec.measure;
   RETURN_IF_ERROR(CheckNamesAndTasks(spec.measure, "", ""));
   return job;
 }

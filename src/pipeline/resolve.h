@@ -40,9 +40,9 @@ struct EvaluateJob {
   const Subject* baseline() const { return models.size() > 1 ? &models[1] : nullptr; }
 };
 
-// Every text gets the window length that each model has positions for. Both models are timed with
-// the same prompts, as long as the shorter of them allows. Errors: those above, and DATASET_INVALID
-// for a text that is not there.
+// Both models are measured on the same windows and timed with the same prompts, as long as the
+// shorter of them allows; windows begin as the model, not the baseline, needs it. Errors: those
+// above, and DATASET_INVALID for a text that is not there.
 absl::StatusOr<EvaluateJob> Resolve(const EvaluateSpec& spec);
 
 }  // namespace svdllm

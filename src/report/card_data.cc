@@ -139,10 +139,13 @@ Data SourcesData(const std::vector<CalibrationSource>& sources) {
 }
 
 Data CalibrationData(const CompressSpec& spec, const CompressResult& job) {
-  if (RowOf(spec.method).statistic == Statistic::kNone) return Nothing();
+  if (!ReadsInputs(RowOf(spec.method), RowOf(spec.allocation))) return Nothing();
+  const std::vector<std::string>& warnings = job.calibration.warnings;
   return DataObject{{"samples", fmt::to_string(UsedSamples(spec, job))},
                     {"seq_len", fmt::to_string(spec.calibration.seq_len)},
                     {"seed", fmt::to_string(spec.calibration.seed)},
+                    {"starts_windows", job.calibration.window_start == WindowStart::kWindow},
+                    {"warnings", DataList(warnings.begin(), warnings.end())},
                     {"sources", SourcesData(spec.calibration.sources)}};
 }
 

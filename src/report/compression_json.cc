@@ -20,8 +20,11 @@ Json SpectrumJson(const std::vector<float>& spectrum) {
   return list;
 }
 
-Json SourcesJson(const std::vector<CalibrationSource>& sources) {
+// files: of the texts, in the sources' order.
+Json SourcesJson(const std::vector<CalibrationSource>& sources,
+                 const std::vector<DataFile>& files) {
   Json list = Json::array();
+  size_t file = 0;
   for (const CalibrationSource& source : sources) {
     Json entry = {{"weight", source.weight}};
     if (source.model_samples) {
@@ -29,10 +32,41 @@ Json SourcesJson(const std::vector<CalibrationSource>& sources) {
     } else {
       entry["text"] = std::filesystem::path(source.text.path).filename().string();
       entry["packing"] = PackingName(source.text.packing);
+      if (file < files.size()) {
+        entry["sha256"] = files[file].sha256;
+        entry["bytes"] = files[file].bytes;
+      }
+      ++file;
     }
     list.push_back(std::move(entry));
   }
   return list;
+}
+
+Json CalibrationJson(const CalibrationSpec& spec, const CalibrationUse& use) {
+  Json calibration = {{"samples", spec.samples},
+                      {"seq_len", spec.seq_len},
+                      {"used_samples", use.sequences},
+                      {"used_tokens", use.tokens},
+                      {"warnings", use.warnings},
+                      {"seed", spec.seed},
+                      {"sources", SourcesJson(spec.sources, use.data)}};
+  if (use.window_start) calibration["window_start"] = WindowStartName(*use.window_start);
+  return calibration;
+}
+
+// Reports of earlier versions have less.
+CalibrationUse CalibrationFrom(const Json& json) {
+  CalibrationUse use{json.value("used_samples", int64_t{0}),
+                     json.value("used_tokens", int64_t{0}),
+                     json.value("warnings", std::vector<std::string>()),
+                     {},
+                     WindowStartFrom(json)};
+  for (const Json& source : json.at("sources")) {
+    if (!source.contains("sha256")) continue;
+    use.data.push_back({source.at("text"), source.at("sha256"), source.at("bytes")});
+  }
+  return use;
 }
 
 // What of the settings this method and allocation read.
@@ -99,14 +133,7 @@ Json ReportJson(const Checkpoint& source, const CompressSpec& spec, const Compre
       {"encoding", EncodingName(spec.encoding)},
       {"settings", SettingsJson(spec)},
       {"output_format", OutputFormatName(spec.output_format)},
-      {"calibration",
-       {{"samples", spec.calibration.samples},
-        {"seq_len", spec.calibration.seq_len},
-        {"used_samples", job.calibration.sequences},
-        {"used_tokens", job.calibration.tokens},
-        {"warnings", job.calibration.warnings},
-        {"seed", spec.calibration.seed},
-        {"sources", SourcesJson(spec.calibration.sources)}}},
+      {"calibration", CalibrationJson(spec.calibration, job.calibration)},
       {"device", job.device},
       {"before",
        {{"parameters", job.parameters},
@@ -136,6 +163,7 @@ absl::StatusOr<OwnArtifact> ArtifactFromReport(const Json& report) {
     OwnArtifact own;
     ArtifactResult& artifact = own.artifact;
     own.before = FiguresFrom(report.at("before"));
+    own.calibration = CalibrationFrom(report.at("calibration"));
     artifact.keep_ratio = report.at("keep_ratio");
     const Json& after = report.at("after");
     artifact.parameters = after.at("parameters");

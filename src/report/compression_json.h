@@ -14,8 +14,9 @@ nlohmann::ordered_json ReportJson(const Checkpoint& source, const CompressSpec& 
                                   const CompressResult& job, const ArtifactResult& artifact);
 // An artifact that an earlier attempt of a job published before it died.
 struct OwnArtifact {
-  ArtifactResult artifact;  // its uri is left empty
-  Figures before;           // of the dense model
+  ArtifactResult artifact;     // its uri is left empty
+  Figures before;              // of the dense model
+  CalibrationUse calibration;  // its files are called by their names alone
 };
 
 // The artifact's part of a report, read back. MODEL_CORRUPT where it is not one of ours.

@@ -36,6 +36,7 @@ Json PerplexitiesJson(const std::vector<PerplexityResult>& perplexities) {
         {"held_out", p.held_out},
         {"data", FileJson(p.data)},
     });
+    if (p.window_start) entry["window_start"] = WindowStartName(*p.window_start);
     list.push_back(std::move(entry));
   }
   return list;
@@ -47,7 +48,7 @@ std::vector<PerplexityResult> PerplexitiesFrom(const Json& list) {
     PerplexityResult& result = perplexities.emplace_back(PerplexityResult{
         p.at("name"), NumberFrom(p.at("perplexity")), p.at("predicted_tokens"), p.at("windows"),
         p.at("leftover_tokens"), p.at("seconds"), p.at("prefill_tokens_per_second"),
-        p.value("held_out", false), p.value("seq_len", int64_t{0})});
+        p.value("held_out", false), p.value("seq_len", int64_t{0}), WindowStartFrom(p)});
     if (p.contains("data")) result.data = FileFrom(p.at("data"));
     result.log_std_error = p.value("log_std_error", -1.0);
   }
@@ -137,6 +138,14 @@ std::optional<double> OptionalFrom(const Json& json, const char* key) {
 
 std::string ToText(const Json& json) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+std::optional<WindowStart> WindowStartFrom(const Json& json) {
+  const std::string name = json.value("window_start", std::string());
+  for (const WindowStartRow& row : WindowStarts()) {
+    if (row.name == name) return row.window_start;
+  }
+  return std::nullopt;
 }
 
 Json FiguresJson(const Figures& figures) {

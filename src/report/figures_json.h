@@ -3,6 +3,7 @@
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,8 @@ std::string ToText(const nlohmann::ordered_json& json);
 nlohmann::ordered_json FiguresJson(const Figures& figures);
 // From an object with these members; the last two may be absent.
 Figures FiguresFrom(const nlohmann::ordered_json& json);
+// The member "window_start" of an object; absent where that is.
+std::optional<WindowStart> WindowStartFrom(const nlohmann::ordered_json& json);
 
 // What was asked to be measured.
 nlohmann::ordered_json MeasureJson(const MeasureSpec& measure);

@@ -48,7 +48,9 @@ Data TimeData(const CompressResult& job) {
 }
 
 Data CalibrationData(const CompressSpec& spec, const CompressResult& job) {
+  if (!ReadsInputs(RowOf(spec.method), RowOf(spec.allocation))) return Nothing();
   const CalibrationSpec& calibration = spec.calibration;
+  const std::vector<std::string>& warnings = job.calibration.warnings;
   DataList sources;
   for (const CalibrationSource& source : calibration.sources) {
     sources.push_back(
@@ -57,7 +59,23 @@ Data CalibrationData(const CompressSpec& spec, const CompressResult& job) {
   }
   return DataObject{{"samples", fmt::to_string(UsedSamples(spec, job))},
                     {"seq_len", fmt::to_string(calibration.seq_len)},
+                    {"starts_windows", job.calibration.window_start == WindowStart::kWindow},
+                    {"warnings", DataList(warnings.begin(), warnings.end())},
                     {"sources", sources}};
+}
+
+// How each text was cut.
+DataList WindowsData(const Figures& figures) {
+  DataList list;
+  for (const PerplexityResult& p : figures.perplexities) {
+    const char* begins = !p.window_start ? "each is a document"
+                         : *p.window_start == WindowStart::kWindow
+                             ? "each begins as a text does"
+                             : "the first begins as a text does";
+    list.push_back(
+        DataObject{{"name", p.name}, {"seq_len", fmt::to_string(p.seq_len)}, {"begins", begins}});
+  }
+  return list;
 }
 
 // What was refused and why, what is doubtful of the limits, and how many figures were looked at.
@@ -173,6 +191,7 @@ Data EvaluationData(const EvaluateSpec& spec, const EvaluateResult& result) {
       threshold.max_perplexity_increase
           ? Data(fmt::format("{:.4g} %", 100 * *threshold.max_perplexity_increase))
           : Nothing();
+  page["windows"] = WindowsData(model.figures);
   page["computing"] = Seconds(ComputingSeconds(model.figures));
   page["has_predictions"] = !spec.measure.tasks.empty();
   return page;

@@ -125,7 +125,11 @@ absl::Status ReadLines(const TextFile& file, int64_t limit, const JsonRowSink& r
     ++line;
     end = std::min(text.find('\n', begin), text.size());
     if (end == text.size() && !file.whole) break;
-    if (text.find_first_not_of(kSpace, begin) >= end) continue;
+    // Within the line: each of many blank lines would look through all of the others behind it.
+    if (std::string_view(text).substr(begin, end - begin).find_first_not_of(kSpace) ==
+        std::string_view::npos) {
+      continue;
+    }
     ASSIGN_OR_RETURN(nlohmann::json value, ParseRow(file, begin, end, number));
     RETURN_IF_ERROR(row(file.path + ": line " + std::to_string(line), std::move(value)));
     ++number;

@@ -169,6 +169,8 @@ std::vector<int32_t> Tokenizer::Encode(std::string_view text, bool add_special_t
   return impl_->pipeline.Encode(text, add_special_tokens);
 }
 
+std::span<const int32_t> Tokenizer::start_ids() const { return impl_->pipeline.prefix; }
+
 std::string Tokenizer::Decode(std::span<const int32_t> ids, bool skip_special_tokens) const {
   return impl_->pipeline.Decode(ids, skip_special_tokens);
 }

@@ -34,6 +34,10 @@ class Tokenizer {
   // adds, usually one BOS in front. Invalid UTF-8 is replaced by U+FFFD first.
   std::vector<int32_t> Encode(std::string_view text, bool add_special_tokens) const;
 
+  // Those that it puts in front, so the beginning of every Encode with special tokens. Valid as
+  // long as the tokenizer.
+  std::span<const int32_t> start_ids() const;
+
   // Returns the text of ids, as the reference's decode writes it without its clean-up. It is valid
   // UTF-8. Ids that no token has are passed over. skip_special_tokens leaves out BOS and the like.
   std::string Decode(std::span<const int32_t> ids, bool skip_special_tokens) const;

@@ -195,7 +195,7 @@ class MemoryLimitTest(unittest.TestCase):
         self.fail(f"attempt {attempt} has not begun: {job}")
 
     def worker_pid(self):
-        return re.findall(r'"worker started".*?"pid":"(\d+)"', self.service.log())[-1]
+        return re.findall(r'"worker started".*?"pid":"?(\d+)', self.service.log())[-1]
 
 
 if __name__ == "__main__":

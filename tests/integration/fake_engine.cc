@@ -83,8 +83,9 @@ absl::StatusOr<CompressPlan> Plan(const CompressSpec& spec) {
   MaybeHangOrDie(spec.model_dir);
   RETURN_IF_ERROR(CheckModel(spec.model_dir));
   CompressPlan plan;
-  plan.calibration_seq_len = spec.calibration.seq_len > 0 ? spec.calibration.seq_len : 1;
-  plan.text_seq_lens.assign(spec.measure.texts.size(), 7);
+  plan.calibration = {spec.calibration.seq_len > 0 ? spec.calibration.seq_len : 1,
+                      spec.calibration.window_start};
+  plan.texts.assign(spec.measure.texts.size(), {7});
   plan.parameters = 1000;
   plan.least_seconds = 1;
   plan.expected_seconds = 1.5;
@@ -147,6 +148,9 @@ Engine FakeEngine() {
     plan.parameters = 1000;
     plan.weight_bytes = 2000;
     plan.host = {1000, 2000, 5000};
+    for (const PerplexitySpec& text : spec.measure.texts) {
+      plan.texts.push_back({text.seq_len, text.window_start});
+    }
     return plan;
   };
   engine.run_compress = Compress;

@@ -76,6 +76,49 @@ TEST_F(PipelineBindingTest, AbsentLengthsFollowTheModelAndAreShown) {
   EXPECT_EQ(evaluated.evaluate_result().model().perplexities(0).predicted_tokens(), 2 * 127);
 }
 
+TEST_F(PipelineBindingTest, HowWindowsBeginIsShown) {
+  v1::CompressModelRequest request = Compression();
+  request.mutable_calibration()->set_seq_len(32);
+  v1::EvaluationTask& task = *request.mutable_evaluation()->add_tasks();
+  task.set_name("perplexity");
+  task.mutable_dataset()->set_uri(text_);
+  task.set_window_start(v1::WINDOW_START_WINDOW);
+  request.set_validate_only(true);
+  const v1::Job planned = Submit(request);
+  EXPECT_EQ(planned.compress_model_request().calibration().window_start(), v1::WINDOW_START_TEXT);
+  EXPECT_EQ(planned.compress_model_request().evaluation().tasks(0).window_start(),
+            v1::WINDOW_START_WINDOW);
+  v1::EvaluateRequest evaluation = Evaluation();
+  evaluation.mutable_tasks(0)->clear_seq_len();
+  evaluation.set_validate_only(true);
+  v1::Job evaluated;
+  ASSERT_TRUE(Evaluate(evaluation, evaluated).ok());
+  EXPECT_EQ(evaluated.evaluate_request().tasks(0).seq_len(), 128);
+  EXPECT_EQ(evaluated.evaluate_request().tasks(0).window_start(), v1::WINDOW_START_TEXT);
+}
+
+TEST_F(PipelineBindingTest, CalibrationThatCannotWorkIsRefusedAndWhatIsShortIsSaid) {
+  v1::CompressModelRequest request = Compression();
+  request.mutable_calibration()->set_samples(500);
+  request.mutable_calibration()->set_seq_len(64);
+  request.set_validate_only(true);
+  const v1::Job planned = Submit(request);
+  EXPECT_EQ(planned.plan().calibration_sequences(), 500);
+  ASSERT_EQ(planned.plan().warnings_size(), 1);
+  EXPECT_THAT(planned.plan().warnings(0), ::testing::HasSubstr("they overlap"));
+  std::ofstream(text_) << "too few";
+  v1::Job refused;
+  const grpc::Status status = Compress(request, refused);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(DetailsOf(status).info.reason(), "CALIBRATION_INVALID");
+  // Which reads no text at all.
+  request.clear_calibration();
+  request.set_method(v1::METHOD_SVD);
+  const v1::Job without = Submit(request);
+  EXPECT_FALSE(without.compress_model_request().has_calibration());
+  EXPECT_EQ(without.plan().warnings_size(), 0);
+}
+
 TEST_F(PipelineBindingTest, LengthsBeyondTheModelAreRefusedByName) {
   v1::CompressModelRequest request = Compression();
   request.mutable_calibration()->set_seq_len(129);

@@ -31,10 +31,6 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using Json = nlohmann::json;
 
-// Whether plans read the tokenizer and the beginnings of texts. Until they do, a job may still end
-// with an error of theirs before it computes, and none of them is changed here.
-constexpr bool kPlansReadTexts = false;
-
 int64_t FromEnvironment(const char* name, int64_t otherwise) {
   const char* const text = std::getenv(name);
   return text == nullptr ? otherwise : std::atoll(text);
@@ -92,7 +88,6 @@ class PlanPromiseTest : public ::testing::Test {
               std::string(5000, 'x')};
     texts_ = {text_, dir_.Write("packed.txt.gz", testing::Gzip(text)),
               dir_.Write("packed.jsonl.gz", testing::Gzip(lines))};
-    if (!kPlansReadTexts) return;
     for (const auto& [name, content] :
          std::map<std::string, std::string>{{"empty.txt", ""},
                                             {"short.txt", "short"},
@@ -399,7 +394,7 @@ void ChangeModel(Random& random, const std::string& dir) {
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(dir)) {
     const std::string name = entry.path().filename().string();
-    if (kPlansReadTexts || !name.starts_with("tokenizer")) names.push_back(name);
+    names.push_back(name);
   }
   std::sort(names.begin(), names.end());
   if (names.empty()) return;
@@ -455,7 +450,7 @@ TEST_F(PlanPromiseTest, OfModels) {
     v1::CompressModelRequest request = Compression();
     request.set_method(random.OneIn(2) ? v1::METHOD_SVD_LLM : v1::METHOD_UNSPECIFIED);
     Judge(api_->CompressModel(request, "peer"));
-    Judge(api_->Evaluate(Evaluation()));
+    Judge(api_->Evaluate(Evaluation(), "peer"));
   }
   PrintCounts("models");
   if (cases < 50) return;

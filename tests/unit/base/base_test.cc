@@ -77,6 +77,8 @@ TEST(FilesTest, AtomicWriteReplacesAndLeavesNothingBehind) {
   EXPECT_EQ(*ReadFile(path), "two");
   EXPECT_EQ(testing::ListDir(dir.path()), "a");
   EXPECT_EQ(*Sha256OfFile(path), Sha256("two"));
+  EXPECT_EQ(DigestOfFile(path)->sha256, Sha256("two"));
+  EXPECT_EQ(DigestOfFile(path)->bytes, 3);
 }
 
 TEST(FilesTest, ErrorsNameThePath) {

@@ -73,28 +73,59 @@ TEST_F(DocumentsTest, TheFirstOfALargeTextTellOfTheRest) {
   std::string lines;
   for (int i = 0; i < 1000; ++i) lines += "\"document " + std::to_string(10000 + i) + "\"\n";
   TextSource source{dir_.Write("a.jsonl", lines)};
-  auto first = LoadFirstDocuments(source, 1 << 20);
+  constexpr int64_t kMany = 1 << 20;
+  auto first = LoadFirstDocuments(source, kMany, kMany);
   ASSERT_OK(first);
   EXPECT_EQ(first->documents.size(), 1000u);
   EXPECT_EQ(first->count, 1000);
   EXPECT_EQ(first->times, 1);
-  first = LoadFirstDocuments(source, 1710);  // 100 lines of 17 bytes, and half a line
+  first = LoadFirstDocuments(source, kMany, 1710);  // 100 lines of 17 bytes, and half a line
   ASSERT_OK(first);
   EXPECT_EQ(first->documents.size(), 100u);
   EXPECT_NEAR(static_cast<double>(first->count), 1000, 10);
   EXPECT_NEAR(first->times, 10, 0.1);
   source.max_documents = 50;
-  first = LoadFirstDocuments(source, 1710);
+  first = LoadFirstDocuments(source, kMany, 1710);
   EXPECT_EQ(first->count, 50);
   EXPECT_EQ(first->times, 1);
   source = {dir_.Write("a.txt", std::string(5000, 'x'))};
-  first = LoadFirstDocuments(source, 1000);
-  EXPECT_EQ(first->count, 1) << "a file is a document";
-  EXPECT_EQ(first->times, 5);
+  for (const int64_t kept : {int64_t{1000}, kMany}) {
+    first = LoadFirstDocuments(source, kept, kept == kMany ? 1000 : kMany);
+    EXPECT_EQ(first->count, 1) << "a file is a document";
+    EXPECT_EQ(first->documents.at(0).size(), 1000u);
+    EXPECT_EQ(first->times, 5);
+  }
   // What is wrong behind the part is not looked at; in front it is.
   source = {dir_.Write("b.jsonl", lines + "oops\n")};
-  EXPECT_OK(LoadFirstDocuments(source, 1710));
-  EXPECT_FALSE(LoadFirstDocuments(source, 1 << 20).ok());
+  EXPECT_OK(LoadFirstDocuments(source, 1710, 1710));
+  EXPECT_FALSE(LoadFirstDocuments(source, 1710, kMany).ok());
+}
+
+TEST_F(DocumentsTest, OfWhatIsReadNoMoreIsKeptThanAskedFor) {
+  std::string lines;
+  for (int i = 0; i < 1000; ++i) lines += "\"document " + std::to_string(10000 + i) + "\"\n";
+  TextSource source{dir_.Write("a.jsonl", lines)};
+  constexpr int64_t kMany = 1 << 20;
+  auto first = LoadFirstDocuments(source, 1400, kMany);  // 100 documents of 14 bytes
+  ASSERT_OK(first);
+  EXPECT_EQ(first->documents.size(), 100u);
+  EXPECT_EQ(first->count, 1000);
+  EXPECT_EQ(first->times, 10);
+  first = LoadFirstDocuments(source, 1405, kMany);
+  ASSERT_OK(first);
+  EXPECT_EQ(first->documents.size(), 101u);
+  EXPECT_EQ(first->documents.back(), "docum");
+  // Both at once: a tenth is read, and a tenth of that kept.
+  first = LoadFirstDocuments(source, 140, 1710);
+  ASSERT_OK(first);
+  EXPECT_EQ(first->documents.size(), 10u);
+  EXPECT_NEAR(first->times, 100, 1);
+  EXPECT_NEAR(static_cast<double>(first->count), 1000, 10);
+  // A character is not cut in two.
+  source = {dir_.Write("e.txt", "é€é")};
+  EXPECT_EQ(LoadFirstDocuments(source, 4, kMany)->documents.at(0), "é");
+  EXPECT_EQ(LoadFirstDocuments(source, 5, kMany)->documents.at(0), "é€");
+  EXPECT_TRUE(LoadFirstDocuments(source, 7, kMany)->whole());
 }
 
 }  // namespace

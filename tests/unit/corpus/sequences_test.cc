@@ -1,5 +1,6 @@
 #include <gmock/gmock.h>
 
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "checkpoint/checkpoint.h"
@@ -179,6 +180,134 @@ TEST_F(SequencesTest, WindowsCoverTheTextWithoutOverlap) {
   data = CutWindows(spec, *tokenizer_, config_);
   EXPECT_EQ(data->windows.offsets, (std::vector<int64_t>{0, 11}));
   EXPECT_EQ(data->leftover_tokens, 0);
+}
+
+// Eleven letters, of which each window takes three behind its own BOS.
+TEST_F(SequencesTest, EveryWindowBeginsWithWhatATextBeginsWith) {
+  const auto ids = [&](const char* text) { return tokenizer_->Encode(text, true); };
+  ASSERT_EQ(ids("a").size(), 2u) << "BOS and a token for each letter";
+  PerplexitySpec spec;
+  spec.text.path = dir_.Write("w.txt", "abcdefghijk");
+  spec.seq_len = 4;
+  spec.window_start = WindowStart::kWindow;
+  auto data = CutWindows(spec, *tokenizer_, config_);
+  ASSERT_OK(data);
+  std::vector<int32_t> expected;
+  for (const char* part : {"abc", "def", "ghi"}) {
+    for (const int32_t id : ids(part)) expected.push_back(id);
+  }
+  EXPECT_EQ(data->windows.ids, expected);
+  EXPECT_EQ(data->windows.offsets, (std::vector<int64_t>{0, 4, 8, 12}));
+  EXPECT_EQ(data->leftover_tokens, 2);
+  EXPECT_EQ(data->seq_len, 4);
+  EXPECT_EQ(data->window_start, WindowStart::kWindow);
+  spec.seq_len = 100;  // a short text is one window
+  data = CutWindows(spec, *tokenizer_, config_);
+  EXPECT_EQ(data->windows.ids, ids("abcdefghijk"));
+  EXPECT_EQ(data->leftover_tokens, 0);
+  // As before where nothing is said, and of documents, which begin so anyway.
+  spec.window_start.reset();
+  spec.seq_len = 4;
+  data = CutWindows(spec, *tokenizer_, config_);
+  EXPECT_EQ(data->windows.offsets, (std::vector<int64_t>{0, 4, 8, 12}));
+  EXPECT_EQ(data->windows.ids[4], ids("d")[1]) << "behind BOS, a, b and c";
+  EXPECT_EQ(data->window_start, WindowStart::kText);
+  spec.text.packing = Packing::kDocuments;
+  data = CutWindows(spec, *tokenizer_, config_);
+  EXPECT_EQ(data->windows.ids, ids("abc"));
+  EXPECT_FALSE(data->window_start.has_value());
+  // One letter behind a BOS is predicted; a window of one token has nothing to predict.
+  spec.text = {dir_.Write("one.txt", "a")};
+  spec.window_start = WindowStart::kWindow;
+  spec.seq_len = 2;
+  EXPECT_EQ(CutWindows(spec, *tokenizer_, config_)->windows.ids, ids("a"));
+  spec.seq_len = 1;
+  EXPECT_STATUS(CutWindows(spec, *tokenizer_, config_), kInvalidArgument, kInvalidField,
+                {"one.txt: seq_len 1 leaves no room"});
+}
+
+TEST_F(SequencesTest, CalibrationsWindowsBeginSoToo) {
+  CalibrationSpec spec;
+  spec.sources = {{{text_}}};
+  spec.samples = 20;
+  spec.seq_len = 64;
+  spec.window_start = WindowStart::kWindow;
+  const auto data = DrawCalibration(spec, 8, *tokenizer_, config_);
+  ASSERT_OK(data);
+  EXPECT_EQ(data->calibration.tokens(), 20 * 64);
+  const std::vector<int32_t> all = tokenizer_->Encode(*ReadFile(text_), false);
+  for (int64_t s = 0; s < 20; ++s) {
+    const auto begin = data->calibration.ids.begin() + s * 64;
+    EXPECT_EQ(*begin, 256);
+    const auto found = std::search(all.begin(), all.end() - 8 * 63, begin + 1, begin + 64);
+    EXPECT_NE(found, all.end() - 8 * 63) << "a part of the text that is not held out";
+  }
+  const TextWindows& held_out = data->held_out.at(0);
+  EXPECT_EQ(held_out.window_start, WindowStart::kWindow);
+  EXPECT_EQ(held_out.seq_len, 64);
+  for (int64_t w = 0; w < 8; ++w) {
+    const auto begin = held_out.windows.ids.begin() + w * 64;
+    EXPECT_EQ(*begin, 256);
+    EXPECT_TRUE(std::equal(begin + 1, begin + 64, all.end() - (8 - w) * 63));
+  }
+  ASSERT_EQ(data->data.size(), 1u);
+  EXPECT_EQ(data->data[0].uri, text_);
+  EXPECT_EQ(data->data[0].sha256, Sha256(*ReadFile(text_)));
+  EXPECT_EQ(data->data[0].bytes, static_cast<int64_t>(ReadFile(text_)->size()));
+}
+
+// A tokenizer that puts nothing in front of a text can put nothing in front of a window.
+TEST_F(SequencesTest, WithoutATokenOfItsOwnAWindowIsAsOfTheText) {
+  const std::string path = model_ + "/tokenizer.json";
+  nlohmann::json tokenizer = nlohmann::json::parse(*ReadFile(path));
+  tokenizer["post_processor"] = nullptr;
+  ASSERT_OK(WriteFileAtomic(path, tokenizer.dump()));
+  const auto plain = Tokenizer::Load(model_);
+  ASSERT_OK(plain);
+  ASSERT_TRUE(plain->start_ids().empty());
+  PerplexitySpec spec;
+  spec.text.path = text_;
+  spec.seq_len = 64;
+  const auto text = CutWindows(spec, *plain, config_);
+  spec.window_start = WindowStart::kWindow;
+  const auto window = CutWindows(spec, *plain, config_);
+  ASSERT_OK(window);
+  EXPECT_EQ(window->windows.ids, text->windows.ids);
+  EXPECT_EQ(window->window_start, WindowStart::kText) << "what was done";
+  CalibrationSpec calibration;
+  calibration.sources = {{{text_}}};
+  calibration.seq_len = 64;
+  calibration.samples = 4;
+  calibration.window_start = WindowStart::kWindow;
+  const auto data = DrawCalibration(calibration, 8, *plain, config_);
+  ASSERT_OK(data);
+  EXPECT_EQ(data->window_start, WindowStart::kText);
+  EXPECT_THAT(data->warnings,
+              ::testing::Contains(::testing::HasSubstr("puts no token in front of a text")));
+}
+
+// What a job would end with is said beforehand, as far as the beginning shows it.
+TEST_F(SequencesTest, WindowsAreCheckedWithoutTheirText) {
+  PerplexitySpec spec;
+  spec.seq_len = 8;
+  const auto check = [&](const std::string& path, int64_t read_bytes = 1 << 20) {
+    spec.text.path = path;
+    return CheckWindows(spec, read_bytes, *tokenizer_, config_);
+  };
+  EXPECT_OK(check(text_));
+  EXPECT_STATUS(check(dir_.Write("a.parquet", "PAR1\x15\x04")), kInvalidArgument, kDatasetInvalid,
+                {"a.parquet", "Parquet"});
+  EXPECT_STATUS(check(dir_.Write("a.jsonl", "\"a\"\n{\"no\": 1}\n")), kInvalidArgument,
+                kDatasetInvalid, {"a.jsonl: line 2"});
+  EXPECT_STATUS(check(dir_.File("none.txt")), kNotFound, kDatasetInvalid, {"none.txt"});
+  spec.text.packing = Packing::kDocuments;
+  const std::string few = dir_.Write("few.jsonl", "\"\"\n\"\"\n\"x");
+  EXPECT_STATUS(check(dir_.Write("empty.jsonl", "\"\"\n")), kInvalidArgument, kDatasetInvalid,
+                {"empty.jsonl"});
+  EXPECT_OK(check(few, 6));  // what is behind may do
+  config_.vocab_size = 257;
+  EXPECT_STATUS(check(dir_.Write("z.txt", "abc</s>")), kInvalidArgument, kModelCorrupt,
+                {"z.txt: the token '</s>'"});
 }
 
 // The same documents under four names.

@@ -309,6 +309,15 @@ TEST_F(CompressTest, AnAttemptFindsWhatItsPredecessorPublished) {
   const auto third = Run(spec);
   ASSERT_OK(third);
   EXPECT_EQ(third->before.perplexities.size(), 1u);
+  EXPECT_EQ(third->before.perplexities[0].seq_len, 64);
+  EXPECT_EQ(third->before.perplexities[0].window_start, WindowStart::kText);
+  // What it was calibrated on is not forgotten either.
+  EXPECT_EQ(third->calibration.sequences, first->calibration.sequences);
+  EXPECT_EQ(third->calibration.tokens, first->calibration.tokens);
+  EXPECT_EQ(third->calibration.window_start, WindowStart::kText);
+  ASSERT_EQ(third->calibration.data.size(), 1u);
+  EXPECT_EQ(third->calibration.data[0].uri, text_);
+  EXPECT_EQ(third->calibration.data[0].sha256, first->calibration.data.at(0).sha256);
   // Another job's artifact is not ours to take.
   spec.job_id = "other";
   EXPECT_STATUS(Run(spec), kAlreadyExists, kOutputExists, {"keep-0.70"});
@@ -352,9 +361,15 @@ TEST_F(CompressTest, EveryTextIsMeasuredAndReportedUnderItsNameAndDomain) {
   EXPECT_EQ(report["encoding"], "plain");
   EXPECT_EQ(report["allocation"], "uniform");
   EXPECT_EQ(report["settings"], nlohmann::json({{"rank_multiple", 1}}));
-  EXPECT_EQ(report["calibration"]["sources"], nlohmann::json::parse(R"([
+  nlohmann::json sources = nlohmann::json::parse(R"([
                 {"weight": 1.0, "text": "text.txt", "packing": "concatenated"},
-                {"weight": 0.5, "text": "other.txt", "packing": "concatenated"}])"));
+                {"weight": 0.5, "text": "other.txt", "packing": "concatenated"}])");
+  for (nlohmann::json& source : sources) {
+    const std::string text = *ReadFile(dir_.File(source["text"].get<std::string>()));
+    source.update({{"sha256", Sha256(text)}, {"bytes", text.size()}});
+  }
+  EXPECT_EQ(report["calibration"]["sources"], sources);
+  EXPECT_EQ(report["calibration"]["window_start"], "text");
   EXPECT_EQ(report["after"]["perplexities"][0]["held_out"], true);
   EXPECT_EQ(report["after"]["perplexities"][2]["held_out"], false);
   const std::string card = *ReadFile(Artifact("texts/README.md"));

@@ -335,6 +335,9 @@ TEST_F(MemoryPlanTest, PublishedShapesFitTheirDevices) {
                             Case{"70b", 8192, 28672, 80, 64, 8, 24'000'000'000}}) {
     const std::string dir = dir_.File(shape.name);
     WriteHollow(dir, shape.hidden, shape.intermediate, shape.layers, shape.heads, shape.kv_heads);
+    for (const char* file : {"/tokenizer.json", "/tokenizer_config.json"}) {
+      std::filesystem::copy_file(model_ + file, dir + file);
+    }
     for (const Method method : {Method::kSvdLlm, Method::kSvdLlmUpdate, Method::kAnchored}) {
       CompressSpec spec = Spec("x");
       spec.model_dir = spec.model_uri = dir;

@@ -1,5 +1,7 @@
 #include "pipeline/plan.h"
 
+#include <gmock/gmock.h>
+
 #include <cmath>
 
 #include "pipeline/estimate.h"
@@ -7,6 +9,10 @@
 
 namespace svdllm {
 namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 class PlanTest : public JobFixture {};
 
@@ -29,9 +35,7 @@ TEST_F(PlanTest, PredictsWhatTheRunDoes) {
   }
   EXPECT_GT(plan->host.anonymous, 0);
   EXPECT_GE(plan->host.mapped, plan->weight_bytes);
-  EXPECT_GT(plan->least_seconds, 0);
-  EXPECT_GT(plan->expected_seconds, plan->least_seconds);
-  EXPECT_GT(plan->most_seconds, plan->expected_seconds);
+  EXPECT_GT(plan->work, 0);
   EXPECT_EQ(plan->work, result->planned_work) << "what later plans are corrected by";
   EXPECT_TRUE(plan->ranks_are_final);
 }
@@ -91,9 +95,147 @@ TEST_F(PlanTest, DefaultsFollowTheModel) {
   spec.calibration.seq_len = 0;
   const auto plan = testing::PlanCompress(spec);
   ASSERT_OK(plan);
-  EXPECT_EQ(plan->calibration_seq_len, 128) << "the tiny model's positions, fewer than 2048";
+  EXPECT_EQ(plan->calibration.seq_len, 128) << "the tiny model's positions, fewer than 2048";
+  EXPECT_EQ(plan->calibration.window_start, WindowStart::kText);
   spec.measure.texts = {{"a", {text_}}, {"b", {text_}, 32}};
-  EXPECT_EQ(testing::PlanCompress(spec)->text_seq_lens, (std::vector<int64_t>{128, 32}));
+  spec.measure.texts[1].window_start = WindowStart::kWindow;
+  spec.calibration.sources[0].text.packing = Packing::kDocuments;
+  const auto texts = testing::PlanCompress(spec);
+  ASSERT_OK(texts);
+  EXPECT_FALSE(texts->calibration.window_start.has_value()) << "documents are no windows";
+  ASSERT_EQ(texts->texts.size(), 2u);
+  EXPECT_EQ(texts->texts[0].seq_len, 128);
+  EXPECT_EQ(texts->texts[0].window_start, WindowStart::kText);
+  EXPECT_EQ(texts->texts[1].seq_len, 32);
+  EXPECT_EQ(texts->texts[1].window_start, WindowStart::kWindow);
+}
+
+TEST_F(PlanTest, WindowsBeginAsTheFamilyNeedsIt) {
+  for (const auto& [name, options] : testing::TinyFamilies()) {
+    const std::string& family = options.family;
+    const std::string model = dir_.File(name);
+    testing::WriteTinyCheckpoint(model, options);
+    CompressSpec spec = Spec(name);
+    spec.model_dir = model;
+    spec.calibration.seq_len = 0;
+    spec.measure.texts = {{"a", {text_}, 16}};
+    const auto plan = testing::PlanCompress(spec);
+    ASSERT_TRUE(plan.ok()) << name << ": " << plan.status();
+    const WindowStart expected =
+        family.rfind("gemma", 0) == 0 ? WindowStart::kWindow : WindowStart::kText;
+    EXPECT_EQ(plan->calibration.window_start, expected) << family;
+    EXPECT_EQ(plan->texts.at(0).window_start, expected) << family;
+    // A baseline of another family is measured on the same windows.
+    EvaluateSpec evaluate;
+    evaluate.model_dir = model_;
+    evaluate.baseline_dir = model;
+    evaluate.measure.texts = spec.measure.texts;
+    EXPECT_EQ(testing::PlanEvaluate(evaluate)->texts.at(0).window_start, WindowStart::kText);
+    std::swap(evaluate.model_dir, evaluate.baseline_dir);
+    EXPECT_EQ(testing::PlanEvaluate(evaluate)->texts.at(0).window_start, expected);
+  }
+}
+
+TEST_F(PlanTest, BothModelsOfAnEvaluationGetTheSameWindows) {
+  const std::string shorter = dir_.File("shorter");
+  testing::TinyCheckpointOptions options;
+  options.max_position_embeddings = 96;
+  testing::WriteTinyCheckpoint(shorter, options);
+  EvaluateSpec spec;
+  spec.model_dir = model_;
+  spec.baseline_dir = shorter;
+  spec.measure.texts = {{"a", {text_}}};
+  auto job = Resolve(spec);
+  ASSERT_OK(job);
+  EXPECT_EQ(job->model().measure.texts[0].seq_len, 96);
+  EXPECT_EQ(job->baseline()->measure.texts[0].seq_len, 96);
+  spec.measure.texts[0].seq_len = 100;
+  EXPECT_STATUS(Resolve(spec), kInvalidArgument, kInvalidField, {"baseline", "a: seq_len: 100"});
+}
+
+TEST_F(PlanTest, CalibrationThatIsShortIsSaid) {
+  CompressSpec spec = Spec("short");
+  auto plan = testing::PlanCompress(spec);
+  ASSERT_OK(plan);
+  EXPECT_THAT(plan->warnings, IsEmpty());
+  EXPECT_EQ(plan->calibration_sequences, 6);
+  spec.calibration.samples = 2000;
+  plan = testing::PlanCompress(spec);
+  ASSERT_OK(plan);
+  EXPECT_THAT(plan->warnings, ElementsAre(HasSubstr("they overlap")));
+  // The run says the same, where its figures are.
+  spec.calibration.samples = 400;
+  plan = testing::PlanCompress(spec);
+  const auto result = Run(spec);
+  ASSERT_OK(result);
+  EXPECT_THAT(plan->warnings, ElementsAre(HasSubstr("they overlap")));
+  EXPECT_EQ(result->calibration.warnings, plan->warnings);
+  EXPECT_EQ(result->calibration.sequences, plan->calibration_sequences);
+  EXPECT_EQ(result->calibration.window_start, WindowStart::kText);
+  for (const char* file : {"README.md", "report.html", "compression_report.json"}) {
+    EXPECT_THAT(*ReadFile(Artifact("short/") + file), HasSubstr("they overlap")) << file;
+  }
+  ASSERT_EQ(result->calibration.data.size(), 1u);
+  EXPECT_EQ(result->calibration.data[0].uri, text_);
+  EXPECT_THAT(*ReadFile(Artifact("short/compression_report.json")),
+              HasSubstr(Sha256(*ReadFile(text_))));
+}
+
+// A job that could not start is not taken.
+TEST_F(PlanTest, TextsAndTokenizersThatEndAJobAreRefused) {
+  CompressSpec spec = Spec("refused");
+  spec.calibration.sources = {{{dir_.Write("few.txt", "few")}}};
+  EXPECT_STATUS(testing::PlanCompress(spec), kInvalidArgument, kCalibrationInvalid,
+                {"few.txt has 4 tokens, fewer than one sequence of 64"});
+  spec = Spec("refused");
+  spec.measure.texts = {{"a", {dir_.Write("a.txt", "PAR1\x15\x04")}, 32}};
+  EXPECT_STATUS(testing::PlanCompress(spec), kInvalidArgument, kDatasetInvalid,
+                {"a: ", "a.txt", "Parquet"});
+  EvaluateSpec evaluate;
+  evaluate.model_dir = model_;
+  evaluate.measure.texts = spec.measure.texts;
+  EXPECT_STATUS(testing::PlanEvaluate(evaluate), kInvalidArgument, kDatasetInvalid,
+                {"a: ", "a.txt", "Parquet"});
+  evaluate.measure.texts[0].text.path = text_;
+  EXPECT_OK(testing::PlanEvaluate(evaluate));
+  ASSERT_EQ(std::remove((model_ + "/tokenizer.json").c_str()), 0);
+  EXPECT_STATUS(testing::PlanEvaluate(evaluate), kNotFound, kModelNotFound, {"tokenizer.json"});
+  EXPECT_STATUS(testing::PlanCompress(Spec("x")), kNotFound, kModelNotFound, {"tokenizer.json"});
+}
+
+TEST_F(PlanTest, SvdNeedsNoText) {
+  CompressSpec spec = Spec("svd");
+  spec.method = Method::kSvd;
+  const auto with = Run(spec);
+  ASSERT_OK(with);
+  EXPECT_EQ(with->calibration.sequences, 0) << "nothing reads any";
+  EXPECT_EQ(with->before.perplexities.at(0).windows, kHeldOutWindows);
+  EXPECT_THAT(*ReadFile(Artifact("svd/report.html")), ::testing::Not(HasSubstr("calibrated on")));
+  spec = Spec("alone");
+  spec.method = Method::kSvd;
+  spec.calibration = {};
+  for (const Allocation allocation : {Allocation::kUniform, Allocation::kRelativeTails}) {
+    spec.allocation = allocation;
+    const auto plan = testing::PlanCompress(spec, {.memory_bytes = int64_t{1} << 34});
+    ASSERT_OK(plan);
+    EXPECT_GT(plan->work, 0);
+    EXPECT_EQ(plan->calibration_sequences, 0);
+    EXPECT_THAT(plan->warnings, IsEmpty());
+  }
+  spec.allocation = Allocation::kUniform;
+  const auto alone = Run(spec);
+  ASSERT_OK(alone);
+  EXPECT_THAT(alone->before.perplexities, IsEmpty());
+  const std::string weights = "/model-00001-of-00001.safetensors";
+  EXPECT_EQ(*Sha256OfFile(Artifact("alone") + weights), *Sha256OfFile(Artifact("svd") + weights));
+  // Its text is still asked for where ranks are probed on it, and by every other method.
+  spec.allocation = Allocation::kKlProbe;
+  EXPECT_STATUS(testing::PlanCompress(spec), kInvalidArgument, kInvalidField,
+                {"calibration.sources", "svd", "kl_probe"});
+  spec.allocation = Allocation::kUniform;
+  spec.method = Method::kAsvd;
+  EXPECT_STATUS(testing::PlanCompress(spec), kInvalidArgument, kInvalidField,
+                {"calibration.sources", "asvd"});
 }
 
 TEST_F(PlanTest, TheModelsOwnSamplesCost) {

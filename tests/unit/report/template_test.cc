@@ -105,6 +105,8 @@ std::vector<Compression> Compressions() {
   anchored.spec.calibration.sources.back().model_samples = true;
   anchored.artifact = Artifact(30);
   anchored.job.peak_device_bytes = 1'000'000'000;
+  anchored.job.calibration.window_start = WindowStart::kWindow;
+  anchored.job.calibration.warnings = {"wiki.txt: too <few> tokens", "and another"};
   in_domain.spec.method = Method::kSvd;
   in_domain.job.before.perplexities[0].held_out = true;
   in_domain.artifact.figures.perplexities[0].held_out = true;

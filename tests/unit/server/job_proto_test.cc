@@ -101,6 +101,21 @@ TEST(JobProtoTest, AJobThatHasEndedHasNoTimeLeft) {
   EXPECT_FALSE(ToProto(job).has_progress());
 }
 
+TEST(JobProtoTest, WhatWasReadAndHowIsTold) {
+  CompressResult result;
+  result.before.perplexities = {{"wiki", 12, 8188, 4, 0, 1, 1, false, 2048, WindowStart::kWindow},
+                                {"documents", 12, 8188, 4}};
+  result.calibration = {
+      6, 384, {"a.txt: short"}, {{"file:///a.txt", "00ff", 77}}, WindowStart::kText};
+  const v1::CompressModelResult message = ToProto(result);
+  EXPECT_EQ(message.perplexities(0).seq_len(), 2048);
+  EXPECT_EQ(message.perplexities(0).window_start(), v1::WINDOW_START_WINDOW);
+  EXPECT_EQ(message.perplexities(1).window_start(), v1::WINDOW_START_UNSPECIFIED);
+  EXPECT_EQ(message.calibration().ShortDebugString(),
+            "sequences: 6 tokens: 384 data { uri: \"file:///a.txt\" sha256: \"00ff\" bytes: 77 } "
+            "warnings: \"a.txt: short\" window_start: WINDOW_START_TEXT");
+}
+
 TEST(JobProtoTest, UnreadableBytesInTheStoreAreNoCrash) {
   Job job;
   job.id = "a";

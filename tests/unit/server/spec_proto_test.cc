@@ -184,8 +184,28 @@ TEST_F(SpecProtoTest, WhatIsWrongIsNamed) {
   refused([](Request& r) { r.set_rank_multiple(1025); }, "rank_multiple: must be 1 to 1024");
   refused([](Request& r) { r.set_min_keep_ratio(1); }, "min_keep_ratio: must be at least 0");
   refused([](Request& r) { r.set_min_keep_ratio(0.6); }, "min_keep_ratio: is above a keep ratio");
-  refused([](Request& r) { r.mutable_calibration()->clear_text(); },
-          "calibration.text: is required");
+  refused([](Request& r) { r.clear_calibration(); },
+          "calibration.text: is required by METHOD_ANCHORED, or calibration.sources instead");
+  refused(
+      [](Request& r) {
+        r.set_method(v1::METHOD_SVD);
+        r.set_allocation(v1::ALLOCATION_KL_PROBE);
+        r.clear_calibration();
+      },
+      "calibration.text: is required by ALLOCATION_KL_PROBE");
+  refused(
+      [](Request& r) {
+        r.set_method(v1::METHOD_SVD);
+        r.mutable_calibration()->clear_text();
+        r.mutable_calibration()->set_samples(3);
+      },
+      "calibration.text: is absent, and then nothing else");
+  refused(
+      [](Request& r) {
+        r.mutable_calibration()->mutable_text()->set_packing(v1::PACKING_DOCUMENTS);
+        r.mutable_calibration()->set_window_start(v1::WINDOW_START_TEXT);
+      },
+      "calibration.window_start: belongs to texts of PACKING_CONCATENATED");
   refused([](Request& r) { r.mutable_calibration()->add_sources()->set_model_samples(true); },
           "calibration.sources: excludes calibration.text");
   const auto source = [&](auto change, const std::string& words) {
@@ -215,6 +235,42 @@ TEST_F(SpecProtoTest, WhatIsWrongIsNamed) {
         for (int i = 0; i < 17; ++i) r.add_keep_ratios(2);
       },
       "keep_ratios: at most 16");
+}
+
+TEST_F(SpecProtoTest, SvdNeedsNoCalibration) {
+  request_.set_method(v1::METHOD_SVD);
+  request_.mutable_calibration()->Clear();
+  ASSERT_TRUE(Resolve().ok()) << Resolve();
+  EXPECT_FALSE(request_.has_calibration());
+  const auto spec = ToSpec(request_, *store_, "");
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_TRUE(spec->calibration.sources.empty());
+}
+
+TEST_F(SpecProtoTest, HowWindowsBeginIsTheModelsToSayOrTheCallers) {
+  v1::EvaluateRequest evaluate;
+  evaluate.set_model(model_);
+  v1::EvaluationTask& task = *evaluate.add_tasks();
+  task.set_name("wikitext2");
+  task.mutable_dataset()->set_uri(text_);
+  const auto resolve = [&] { return ResolveRequest(*store_, "default", evaluate); };
+  ASSERT_TRUE(Resolve().ok() && resolve().ok());
+  EXPECT_EQ(request_.calibration().window_start(), v1::WINDOW_START_UNSPECIFIED);
+  EXPECT_FALSE(ToSpec(request_, *store_, "")->calibration.window_start.has_value());
+  EXPECT_FALSE(ToSpec(evaluate, *store_, "")->measure.texts[0].window_start.has_value());
+  request_.mutable_calibration()->set_window_start(v1::WINDOW_START_WINDOW);
+  task.set_window_start(v1::WINDOW_START_TEXT);
+  ASSERT_TRUE(Resolve().ok() && resolve().ok());
+  EXPECT_EQ(ToSpec(request_, *store_, "")->calibration.window_start, WindowStart::kWindow);
+  EXPECT_EQ(ToSpec(evaluate, *store_, "")->measure.texts[0].window_start, WindowStart::kText);
+  task.mutable_dataset()->set_packing(v1::PACKING_DOCUMENTS);
+  EXPECT_THAT(std::string(resolve().message()),
+              HasSubstr("tasks[0].window_start: belongs to texts of PACKING_CONCATENATED"));
+  task.set_name("piqa");
+  EXPECT_THAT(std::string(resolve().message()),
+              HasSubstr("tasks[0].window_start: belongs to tasks that read a text"));
+  task.set_window_start(static_cast<v1::WindowStart>(9));
+  EXPECT_THAT(std::string(resolve().message()), HasSubstr("tasks[0].window_start: 9 is no"));
 }
 
 TEST_F(SpecProtoTest, SpeedIsMeasuredWhereAskedFor) {

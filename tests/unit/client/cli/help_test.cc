@@ -136,6 +136,8 @@ TEST_F(HelpTest, EnumsAreListedAsTheApiHasThem) {
   const auto flags = FlagsIn(HelpOf("compress"));
   EXPECT_EQ(flags.at("method").value, "=svd|asvd|svd_llm|svd_llm_update|anchored");
   EXPECT_EQ(flags.at("calibration_packing").value, "=concatenated|documents");
+  EXPECT_EQ(flags.at("window_start").value, "=text|window");
+  EXPECT_EQ(flags.at("calibration_window_start").value, "=text|window");
   EXPECT_EQ(FlagsIn(HelpOf("jobs list")).at("kind").value,
             "=compress_model|evaluate (may be repeated)");
 }

@@ -93,6 +93,33 @@ TEST_F(SubmitTest, CalibrationSourcesAreTold) {
       << "the server says what it thinks of that";
 }
 
+TEST_F(SubmitTest, WhetherThereMustBeATextIsTheServersToSay) {
+  ASSERT_EQ(Run({"compress", "--model=/m", "--keep_ratio=0.8", "--method=svd"}).exit_status,
+            kExitOk);
+  ExpectRequest(script().compress_requests.at(0),
+                "model: '/m' keep_ratios: 0.8 method: METHOD_SVD");
+}
+
+TEST_F(SubmitTest, HowWindowsBeginIsTold) {
+  ASSERT_EQ(Run(With(kCompress, {"--calibration_window_start=text", "--dataset=/w.txt",
+                                 "--window_start=WINDOW"}))
+                .exit_status,
+            kExitOk);
+  ExpectRequest(script().compress_requests.at(0), R"(
+      model: '/m' keep_ratios: 0.8
+      calibration { text { uri: '/c' } window_start: WINDOW_START_TEXT }
+      evaluation { tasks { name: 'perplexity' dataset { uri: '/w.txt' }
+                           window_start: WINDOW_START_WINDOW } })");
+  ASSERT_EQ(Run({"evaluate", "--model=/m", "--tasks=wikitext2,piqa", "--dataset=wikitext2=/w",
+                 "--dataset=piqa=/p", "--window_start=window"})
+                .exit_status,
+            kExitOk);
+  const v1::EvaluateRequest& request = script().evaluate_requests.at(0);
+  EXPECT_EQ(request.tasks(0).window_start(), v1::WINDOW_START_WINDOW);
+  EXPECT_EQ(request.tasks(1).window_start(), v1::WINDOW_START_UNSPECIFIED) << "reads no text";
+  EXPECT_EQ(Run(With(kCompress, {"--window_start=text"})).exit_status, kExitUsage);
+}
+
 TEST_F(SubmitTest, LengthsMayBeLeftToTheModel) {
   const Ran ran = Run(With(kCompress, {"--calibration_seq_len=0"}));
   ASSERT_EQ(ran.exit_status, kExitOk) << ran.err;
@@ -157,7 +184,6 @@ TEST_F(SubmitTest, MissingAndContradictingFlagsAreUsageErrors) {
   const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
       {{"compress", "--keep_ratio=0.8", "--calibration=/c"}, "--model"},
       {{"compress", "--model=/m", "--calibration=/c"}, "--keep_ratio"},
-      {{"compress", "--model=/m", "--keep_ratio=0.8"}, "--calibration"},
       {With(kCompress, {"--watch", "--detach"}), "--detach"},
       {With(kCompress, {"--asvd_alpha=0.1,0.2"}), "--asvd_alpha"},
       {With(kCompress, {"--anchor_ridge=x"}), "--anchor_ridge=x is not a number"},
@@ -293,6 +319,7 @@ TEST_F(SubmitTest, ValidateOnlyPrintsThePlan) {
   plan->set_parameters(134'515'008);
   plan->set_weight_bytes(269'030'016);
   plan->set_ranks_are_final(true);
+  plan->add_warnings("calibration: few.txt: it is short");
   v1::ArtifactPlan* artifact = plan->add_artifacts();
   artifact->set_keep_ratio(0.8);
   artifact->set_parameters(113'000'000);
@@ -308,6 +335,7 @@ TEST_F(SubmitTest, ValidateOnlyPrintsThePlan) {
   EXPECT_THAT(ran.out, HasSubstr("134,515,008"));
   EXPECT_THAT(ran.out, HasSubstr("self_attn.q_proj      30    576 × 576          230\n"));
   EXPECT_THAT(ran.out, HasSubstr("nothing was started"));
+  EXPECT_THAT(ran.out, HasSubstr("\nwarning: calibration: few.txt: it is short\n"));
   EXPECT_THAT(script().watched_after, IsEmpty());
   const nlohmann::json json = Run(With(kCompress, {"--validate_only", "--format=json"})).Json();
   EXPECT_EQ(json["plan"]["artifacts"][0]["matrices"].size(), 30u);

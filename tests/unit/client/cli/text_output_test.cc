@@ -89,6 +89,12 @@ TEST(TextOutputTest, SummaryOfACompression) {
       "       0.6  650 (-35.0 %)  1.30 kB (-35.0 %)              -  file:///a/keep-0.60\n");
 }
 
+TEST(TextOutputTest, WhatCalibrationWasShortOfIsTold) {
+  v1::Job job = Parse<v1::Job>(kCompressed);
+  job.mutable_compress_model_result()->mutable_calibration()->add_warnings("few.txt: it is short");
+  EXPECT_THAT(JobSummary(job), ::testing::EndsWith("keep-0.60\n\nwarning: few.txt: it is short\n"));
+}
+
 TEST(TextOutputTest, PerplexitiesInDomainAreTold) {
   const std::string text = JobSummary(Parse<v1::Job>(R"(
       name: 'jobs/7' state: JOB_STATE_SUCCEEDED
