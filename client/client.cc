@@ -50,7 +50,11 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address, const ClientO
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetMaxReceiveMessageSize(kMaxReceivedBytes);
   arguments.SetUserAgentPrefix("svdllm-client/" SVDLLM_VERSION);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  const auto credentials = options.tls
+                               ? grpc::SslCredentials({options.ca_certificates, options.private_key,
+                                                       options.certificate})
+                               : grpc::InsecureChannelCredentials();
+  return grpc::CreateCustomChannel(address, credentials, arguments);
 }
 
 // Growing pauses with jitter, so that the clients of a restarted server do not come all at once.

@@ -24,6 +24,13 @@
 namespace svdllm {
 
 struct ClientOptions {
+  // Whether the connection is TLS; without it nobody knows who answers, and who listens.
+  bool tls = false;
+  // Certificates of the CAs that the server's must come from, in PEM. Empty: the system's.
+  std::string ca_certificates = {};
+  // The caller's own certificate and its private key, in PEM. Empty: none.
+  std::string certificate = {};
+  std::string private_key = {};
   // The time that one call may take in all, tries and pauses together. For Watch and Wait: the time
   // to get connected at first.
   std::chrono::milliseconds call_timeout{30'000};

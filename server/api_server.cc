@@ -4,6 +4,9 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/security/server_credentials.h>
+#include <grpcpp/security/tls_certificate_provider.h>
+#include <grpcpp/security/tls_credentials_options.h>
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 #include <unistd.h>
@@ -37,6 +40,7 @@ using std::chrono::milliseconds;
 constexpr milliseconds kLeaseCheck(1000);
 constexpr int kReadyChecks = 5;  // lease checks between two looks at readiness and leftovers
 constexpr milliseconds kShutdownPatience(2000);
+constexpr unsigned kReloadSeconds = 1;  // between two looks at the files of TLS
 constexpr char kPaths[] = "svdllm-server " SVDLLM_VERSION
                           "\n"
                           "/metrics  for Prometheus\n"
@@ -66,6 +70,20 @@ void LogFromGrpc(gpr_log_func_args* line) {
   const LogLevel level =
       line->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarning : LogLevel::kDebug;
   Log(level, line->message, {{"source", "grpc"}});
+}
+
+// TLS 1.2 at least, which is gRPC's own bound.
+std::shared_ptr<grpc::ServerCredentials> ServerCredentials(const TlsFiles& files) {
+  if (files.cert.empty()) return grpc::InsecureServerCredentials();
+  namespace tls = grpc::experimental;
+  tls::TlsServerCredentialsOptions options(std::make_shared<tls::FileWatcherCertificateProvider>(
+      files.key, files.cert, files.client_ca, kReloadSeconds));
+  options.watch_identity_key_cert_pairs();
+  if (!files.client_ca.empty()) {
+    options.watch_root_certs();
+    options.set_cert_request_type(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+  }
+  return tls::TlsServerCredentials(options);
 }
 
 class ApiServerImpl final : public ApiServer {
@@ -151,7 +169,7 @@ absl::Status ApiServerImpl::Listen() {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port_);
+  builder.AddListeningPort(options_.listen, ServerCredentials(options_.tls), &port_);
   builder.RegisterService(&service_);
   builder.RegisterService(&reflection_);
   builder.SetMaxReceiveMessageSize(static_cast<int>(options_.max_request_bytes));

@@ -15,6 +15,7 @@
 #include "server/check_submission.h"
 #include "server/engine.h"
 #include "server/supervisor.h"
+#include "server/tls.h"
 #include "storage/artifact_store.h"
 
 namespace svdllm {
@@ -22,6 +23,7 @@ namespace svdllm {
 struct ApiServerOptions {
   std::string listen = "127.0.0.1:0";
   std::string http_listen = "127.0.0.1:0";  // empty: none
+  TlsFiles tls;                             // of the gRPC port; CheckTlsFiles has passed them
   std::string artifact_root;
   std::string data_dir;   // for metrics of the room that is left; empty: not measured
   std::string work_root;  // where attempts have their work directories; empty: not on this machine

@@ -53,9 +53,18 @@ ABSL_FLAG(double, grace_seconds, 20,
           "How long a stopping worker gets to give its job back before it is killed.");
 ABSL_FLAG(int64_t, max_request_bytes, 4 << 20, "The largest message that is accepted.");
 ABSL_FLAG(std::string, log_level, "info", "debug, info, warning or error.");
+ABSL_FLAG(
+    std::string, tls_cert, "",
+    "File with the server's certificate, in PEM, and those that lead to its CA: the gRPC port "
+    "then speaks TLS and nothing else. This file and the next two are read again when they "
+    "change.");
+ABSL_FLAG(std::string, tls_key, "", "File with the certificate's private key, in PEM.");
+ABSL_FLAG(std::string, tls_client_ca, "",
+          "File with certificates of CAs, in PEM: only callers with a certificate from one of them "
+          "are let in. All of them may do everything.");
 ABSL_FLAG(bool, insecure_allow_remote, false,
-          "Listen on an address that other machines can reach, although there is neither "
-          "encryption nor authentication.");
+          "Listen on an address that other machines can reach, although whoever reaches it is let "
+          "in.");
 ABSL_FLAG(std::string, worker_id, "",
           "The worker's name in leases, unique among living workers. Default: host and process.");
 ABSL_FLAG(
@@ -77,12 +86,18 @@ ABSL_FLAG(int32_t, planner_fd, -1,
 namespace svdllm {
 namespace {
 
-constexpr const char* kFlags[] = {
-    "listen",        "http_listen",         "data_dir",       "role",
-    "devices",       "device_memory_limit", "exact_products", "model_roots",
-    "artifact_root", "queue_limit",         "lease_seconds",  "drain_seconds",
-    "grace_seconds", "plan_seconds",        "stall_seconds",  "stop_seconds",
-    "log_level",     "max_request_bytes",   "worker_id",      "insecure_allow_remote"};
+constexpr const char* kFlags[] = {"listen",         "http_listen",
+                                  "data_dir",       "role",
+                                  "devices",        "device_memory_limit",
+                                  "exact_products", "model_roots",
+                                  "artifact_root",  "queue_limit",
+                                  "lease_seconds",  "drain_seconds",
+                                  "grace_seconds",  "plan_seconds",
+                                  "stall_seconds",  "stop_seconds",
+                                  "log_level",      "max_request_bytes",
+                                  "worker_id",      "insecure_allow_remote",
+                                  "tls_cert",       "tls_key",
+                                  "tls_client_ca"};
 
 // Not for people, and not in the environment.
 constexpr const char* kChildFlags[] = {"parent_pid", "heartbeat_fd", "planner_fd"};
@@ -91,9 +106,9 @@ absl::Status Invalid(const std::string& flag, const std::string& why) {
   return absl::InvalidArgumentError("--" + flag + ": " + why);
 }
 
-// Variables of the program's that are no flags of the server's: where modules are, the client's
-// server.
-constexpr const char* kOtherVariables[] = {"SVDLLM_MODULE_DIR", "SVDLLM_SERVER"};
+// Variables of the program's that are no flags of the server's: where modules are, the client's.
+constexpr const char* kOtherVariables[] = {"SVDLLM_MODULE_DIR", "SVDLLM_SERVER", "SVDLLM_CA",
+                                           "SVDLLM_CERT", "SVDLLM_KEY"};
 
 std::string VariableOf(std::string flag) {
   std::transform(flag.begin(), flag.end(), flag.begin(),
@@ -212,13 +227,16 @@ void PrintHelp() {
   }
 }
 
-absl::Status CheckAddress(const std::string& flag, const std::string& address) {
+// guarded: whether callers must show who they are.
+absl::Status CheckAddress(const std::string& flag, const std::string& address, bool guarded) {
   const auto parsed = ParseAddress(address);
   if (!parsed.ok()) return Invalid(flag, std::string(parsed.status().message()));
-  if (!IsLoopback(*parsed) && !absl::GetFlag(FLAGS_insecure_allow_remote)) {
-    return Invalid(flag, address +
-                             " can be reached from other machines, without encryption or "
-                             "authentication; --insecure_allow_remote allows it");
+  if (!guarded && !IsLoopback(*parsed) && !absl::GetFlag(FLAGS_insecure_allow_remote)) {
+    return Invalid(flag,
+                   address +
+                       " can be reached from other machines, and whoever reaches it is let "
+                       "in; --insecure_allow_remote allows it" +
+                       (flag == "listen" ? ", --tls_client_ca asks callers for certificates" : ""));
   }
   return absl::OkStatus();
 }
@@ -304,9 +322,12 @@ absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv) {
   options.listen = absl::GetFlag(FLAGS_listen);
   options.http_listen = absl::GetFlag(FLAGS_http_listen);
   if (options.role == Role::kAll || options.role == Role::kApi) {
-    RETURN_IF_ERROR(CheckAddress("listen", options.listen));
+    options.tls = {absl::GetFlag(FLAGS_tls_cert), absl::GetFlag(FLAGS_tls_key),
+                   absl::GetFlag(FLAGS_tls_client_ca)};
+    RETURN_IF_ERROR(CheckTlsFiles(options.tls));
+    RETURN_IF_ERROR(CheckAddress("listen", options.listen, !options.tls.client_ca.empty()));
     if (!options.http_listen.empty()) {
-      RETURN_IF_ERROR(CheckAddress("http_listen", options.http_listen));
+      RETURN_IF_ERROR(CheckAddress("http_listen", options.http_listen, /*guarded=*/false));
     }
   }
   options.devices.names = absl::GetFlag(FLAGS_devices);

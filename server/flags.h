@@ -8,6 +8,7 @@
 #include "base/logging.h"
 #include "base/status.h"
 #include "server/engine.h"
+#include "server/tls.h"
 
 namespace svdllm {
 
@@ -18,6 +19,7 @@ enum class Role { kAll, kApi, kWorker, kPlanner };
 struct ServerOptions {
   std::string listen;
   std::string http_listen;
+  TlsFiles tls;
   std::string data_dir;
   Role role = Role::kAll;
   DeviceSettings devices;

@@ -178,6 +178,7 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
   ApiServerOptions api;
   api.listen = options.listen;
   api.http_listen = options.http_listen;
+  api.tls = options.tls;
   api.artifact_root = options.artifact_root;
   api.data_dir = options.data_dir;
   api.work_root = WorkRoot(options);

@@ -3,6 +3,7 @@
 #include <functional>
 
 #include "absl/strings/str_cat.h"
+#include "base/files.h"
 #include "client/cli/command_line.h"
 #include "client/cli/format.h"
 #include "client/cli/json_output.h"
@@ -45,6 +46,29 @@ std::string SeeHelp(const std::string& command) {
   return command.empty() ? "See svdllm help." : absl::StrCat("See svdllm ", command, " --help.");
 }
 
+// The files that a connection needs, from the flags or the environment.
+absl::Status ReadTlsFiles(const CommandLine& line, const CommandEnvironment& environment,
+                          ClientOptions& options) {
+  const auto read = [](const char* flag, const std::string& given, const std::string& set,
+                       std::string& content) {
+    const std::string& path = given.empty() ? set : given;
+    if (path.empty()) return absl::OkStatus();
+    const auto file = ReadFile(path, 4 << 20);
+    if (!file.ok()) return UsageError(absl::StrCat("--", flag, ": ", file.status().message()));
+    content = *file;
+    return content.empty() ? UsageError(absl::StrCat("--", flag, ": ", path, " is empty"))
+                           : absl::OkStatus();
+  };
+  RETURN_IF_ERROR(read("ca", line.ca, environment.ca, options.ca_certificates));
+  RETURN_IF_ERROR(read("cert", line.cert, environment.cert, options.certificate));
+  RETURN_IF_ERROR(read("key", line.key, environment.key, options.private_key));
+  if (options.certificate.empty() != options.private_key.empty()) {
+    return UsageError("--cert and --key need each other");
+  }
+  options.tls = line.tls || !options.ca_certificates.empty() || !options.certificate.empty();
+  return absl::OkStatus();
+}
+
 int Run(const CommandLine& line, const CommandEnvironment& environment) {
   std::string server = line.server;
   if (server.empty()) server = environment.server;
@@ -53,6 +77,9 @@ int Run(const CommandLine& line, const CommandEnvironment& environment) {
   options.call_timeout =
       std::chrono::milliseconds(static_cast<int64_t>(line.rpc_timeout_seconds * 1000));
   options.stop = environment.stop;
+  if (const absl::Status tls = ReadTlsFiles(line, environment, options); !tls.ok()) {
+    return Fail(tls, environment, line.json, SeeHelp(line.command));
+  }
   std::function<void(const std::string&)> say = [&](const std::string& text) {
     environment.err << Printable(text) << "\n" << std::flush;
   };

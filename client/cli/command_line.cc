@@ -143,6 +143,17 @@ void Tree::AddCommonFlags(CLI::App& app, FlagSet& flags) {
                     "too. Default: ",
                     kDefaultServer, ".")},
       TextValue(&line_->server));
+  flags.Switch("tls", &line_->tls,
+               "Connects with TLS, and trusts the CAs of the system. --ca and --cert do so too.");
+  flags.Add({"ca", "FILE",
+             "Certificates of the CAs that the server's must come from, in PEM. The environment "
+             "variable SVDLLM_CA sets it too."},
+            TextValue(&line_->ca));
+  flags.Add({"cert", "FILE",
+             "Your own certificate in PEM, where the server asks for one; also SVDLLM_CERT."},
+            TextValue(&line_->cert));
+  flags.Add({"key", "FILE", "The private key of --cert, in PEM; also SVDLLM_KEY."},
+            TextValue(&line_->key));
   flags.Add(
       {"format", "text|json",
        "json: results and errors on standard output as JSON (protobuf's mapping), and nothing "

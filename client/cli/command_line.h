@@ -23,6 +23,8 @@ struct CommandLine {
   // Flags of every command.
   std::string server;  // empty where it was not given
   bool json = false;
+  bool tls = false;
+  std::string ca, cert, key;  // files; empty: not given
   double rpc_timeout_seconds = 10;
 };
 

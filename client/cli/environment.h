@@ -27,7 +27,9 @@ struct CommandEnvironment {
   int out_columns = 0;          // of the terminal that out is; 0: it is none
   std::string directory = "/";  // what relative paths are relative to; absolute
   std::string server = {};      // SVDLLM_SERVER; empty: the default
-  std::stop_token stop = {};    // Ctrl-C
+  // SVDLLM_CA, SVDLLM_CERT and SVDLLM_KEY; empty: not set.
+  std::string ca = {}, cert = {}, key = {};
+  std::stop_token stop = {};  // Ctrl-C
 };
 
 }  // namespace svdllm::cli

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
+#include <string>
 #include <thread>
 
 #include "client/cli/command.h"
@@ -20,6 +21,11 @@ int TerminalColumns(int file) {
   if (columns > 0) return columns;
   winsize size = {};
   return ioctl(file, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+std::string Variable(const char* name) {
+  const char* const value = std::getenv(name);
+  return value == nullptr ? "" : value;
 }
 
 }  // namespace
@@ -41,7 +47,6 @@ int main(int argc, char** argv) {
   }).detach();
 
   std::error_code ignored;
-  const char* server = std::getenv("SVDLLM_SERVER");
   const svdllm::cli::CommandEnvironment environment{
       .out = std::cout,
       .err = std::cerr,
@@ -50,7 +55,10 @@ int main(int argc, char** argv) {
       .columns = TerminalColumns(STDERR_FILENO),
       .out_columns = isatty(STDOUT_FILENO) == 1 ? TerminalColumns(STDOUT_FILENO) : 0,
       .directory = std::filesystem::current_path(ignored).string(),
-      .server = server == nullptr ? "" : server,
+      .server = Variable("SVDLLM_SERVER"),
+      .ca = Variable("SVDLLM_CA"),
+      .cert = Variable("SVDLLM_CERT"),
+      .key = Variable("SVDLLM_KEY"),
       .stop = stop.get_token()};
   const int exit_status = svdllm::cli::RunCommand({argv + 1, argv + argc}, environment);
   std::cout.flush();
