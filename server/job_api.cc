@@ -101,8 +101,7 @@ JobApi::JobApi(JobStore& store, const Engine& engine, SubmissionChecker checker,
 
 absl::Status JobApi::Check(const std::string& id, v1::CompressModelRequest& request,
                            CheckedSubmission& checked) {
-  RETURN_IF_ERROR(checker_.compress(id, request, checked));
-  return AddTimes(checked);
+  return checker_.compress(id, request, checked);
 }
 
 absl::Status JobApi::Check(const std::string& id, v1::EvaluateRequest& request,
@@ -145,6 +144,8 @@ absl::StatusOr<v1::Job> JobApi::Submit(JobKind kind, const Request& request, boo
   job.outputs = checked.outputs;
   RETURN_IF_ERROR(store_.CheckOutputs(job.outputs));
   if (request.validate_only()) {
+    // Not for a job, whose plan nobody sees: the processor is measured for it.
+    RETURN_IF_ERROR(AddTimes(checked));
     preview.set_kind(static_cast<v1::JobKind>(kind));
     *preview.mutable_labels() = request.labels();
     // A default output is named after a job, and there will be none.

@@ -38,7 +38,7 @@ class JobApi {
   v1::ServerInfo GetServerInfo() const;
 
  private:
-  // The checker's function for this kind of request, and for a compression how long it takes.
+  // The checker's function for this kind of request.
   absl::Status Check(const std::string& id, v1::CompressModelRequest& request,
                      CheckedSubmission& checked);
   absl::Status Check(const std::string& id, v1::EvaluateRequest& request,
