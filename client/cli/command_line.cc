@@ -147,12 +147,13 @@ void Tree::AddCommonFlags(CLI::App& app, FlagSet& flags) {
                "Connects with TLS, and trusts the CAs of the system. --ca and --cert do so too.");
   flags.Add({"ca", "FILE",
              "Certificates of the CAs that the server's must come from, in PEM. The environment "
-             "variable SVDLLM_CA sets it too."},
+             "variable SVDLLM_CA sets it too. Default: the system's, with --tls or --cert."},
             TextValue(&line_->ca));
   flags.Add({"cert", "FILE",
-             "Your own certificate in PEM, where the server asks for one; also SVDLLM_CERT."},
+             "Your own certificate in PEM, where the server asks for one; also SVDLLM_CERT. "
+             "Default: none."},
             TextValue(&line_->cert));
-  flags.Add({"key", "FILE", "The private key of --cert, in PEM; also SVDLLM_KEY."},
+  flags.Add({"key", "FILE", "The private key of --cert, in PEM; also SVDLLM_KEY. Default: none."},
             TextValue(&line_->key));
   flags.Add(
       {"format", "text|json",
