@@ -281,6 +281,8 @@ std::string ApiServerImpl::Metrics() {
 
 void ApiServerImpl::Maintain() {
   std::unique_lock<std::mutex> lock(mutex_);
+  bool lost = true;  // of a server before
+  int64_t restarts_seen = 0;
   for (int round = 1; !wake_.wait_for(lock, kLeaseCheck, [this] { return stop_; }); ++round) {
     lock.unlock();
     const auto expired = store_.ExpireLeases();
@@ -289,9 +291,17 @@ void ApiServerImpl::Maintain() {
     } else if (*expired > 0) {
       Log(LogLevel::kWarning, "leases ran out", {{"count", *expired}});
     }
+    // Looked for only where an attempt may have ended without a word: it is a walk through all that
+    // was ever published. Counted after a dead worker's job was given back.
+    int64_t restarts = 0;
+    if (options_.workers) {
+      for (const WorkerProcess& worker : options_.workers()) restarts += worker.restarts;
+    }
+    lost = lost || (expired.ok() && *expired > 0) || restarts != restarts_seen;
+    restarts_seen = restarts;
     if (round % kReadyChecks == 0) {
       SetHealth("readiness", CheckReady().ok());
-      RemoveLeftovers(store_, artifacts_, options_.work_root);
+      if (std::exchange(lost, false)) RemoveLeftovers(store_, artifacts_, options_.work_root);
     }
     lock.lock();
   }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <vector>
 
-#include "server/enum_rows.h"
 #include "server/job_proto.h"
 #include "server/run_job.h"
 #include "server/spec_proto.h"
@@ -37,9 +36,7 @@ absl::Status CheckOutputs(ArtifactStore& artifacts, const std::string& id,
 template <typename Message>
 void SetWindows(const TextPlan& plan, Message& message) {
   message.set_seq_len(plan.seq_len);
-  message.set_window_start(plan.window_start
-                               ? ValueNamed<v1::WindowStart>(WindowStartName(*plan.window_start))
-                               : v1::WINDOW_START_UNSPECIFIED);
+  message.set_window_start(ToProto(plan.window_start));
 }
 
 // What of a request's measurements was left open, and means something only for the model. The plan

@@ -15,8 +15,6 @@ class CompressionService final : public v1::CompressionService::CallbackService 
   // All of them outlive the service.
   CompressionService(JobApi& api, JobStore& store, WatchHub& hub, RpcMetrics& metrics)
       : api_(api), store_(store), hub_(hub), metrics_(metrics) {}
-  // Waits for the calls that are under way.
-  ~CompressionService() override = default;
 
   grpc::ServerUnaryReactor* CompressModel(grpc::CallbackServerContext* context,
                                           const v1::CompressModelRequest* request,

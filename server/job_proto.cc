@@ -30,11 +30,6 @@ v1::DataFile ToProto(const DataFile& file) {
   return message;
 }
 
-v1::WindowStart ToProto(const std::optional<WindowStart>& window_start) {
-  return window_start ? ValueNamed<v1::WindowStart>(WindowStartName(*window_start))
-                      : v1::WINDOW_START_UNSPECIFIED;
-}
-
 v1::PerplexityResult ToProto(const PerplexityResult& result) {
   v1::PerplexityResult message;
   message.set_name(result.name);
@@ -165,12 +160,7 @@ v1::CalibrationResult ToProto(const CalibrationUse& calibration) {
   v1::CalibrationResult message;
   message.set_sequences(calibration.sequences);
   message.set_tokens(calibration.tokens);
-  for (const DataFile& file : calibration.data) {
-    v1::DataFile& added = *message.add_data();
-    added.set_uri(file.uri);
-    added.set_sha256(file.sha256);
-    added.set_bytes(file.bytes);
-  }
+  for (const DataFile& file : calibration.data) *message.add_data() = ToProto(file);
   for (const std::string& warning : calibration.warnings) message.add_warnings(warning);
   message.set_window_start(ToProto(calibration.window_start));
   return message;
@@ -208,6 +198,11 @@ void AddResult(const Job& job, JobView view, v1::Job& message) {
 }
 
 }  // namespace
+
+v1::WindowStart ToProto(const std::optional<WindowStart>& window_start) {
+  return window_start ? ValueNamed<v1::WindowStart>(WindowStartName(*window_start))
+                      : v1::WINDOW_START_UNSPECIFIED;
+}
 
 std::string JobName(const std::string& id) { return "jobs/" + id; }
 

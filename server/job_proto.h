@@ -29,6 +29,8 @@ v1::CompressModelResult ToProto(const CompressResult& result);
 v1::EvaluateResult ToProto(const EvaluateResult& result);
 v1::CompressionPlan ToProto(const CompressPlan& plan);
 v1::EvaluationPlan ToProto(const EvaluatePlan& plan);
+// Absent: documents, whose windows begin by themselves; WINDOW_START_UNSPECIFIED.
+v1::WindowStart ToProto(const std::optional<WindowStart>& window_start);
 // Sets the plan's times where they are known.
 void SetTimes(const CompressPlan& plan, v1::CompressionPlan& message);
 

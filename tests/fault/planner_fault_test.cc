@@ -8,7 +8,6 @@
 namespace svdllm {
 namespace {
 
-using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
