@@ -70,12 +70,14 @@ struct Job {
   JobState state = JobState::kQueued;
   int attempt = 0;          // counted attempts, including the running one
   bool publishing = false;  // it is past the point where it can be cancelled
+  std::string owner;        // who submitted it; empty: nobody that the server knows
   std::map<std::string, std::string> labels;
   int64_t create_ms = 0;
   int64_t start_ms = 0;  // of the first attempt
   int64_t update_ms = 0;
   int64_t end_ms = 0;
   int64_t timeout_ms = 0;  // that its attempts may run, all together; 0: no bound
+  int64_t ttl_ms = 0;      // how long what it published is kept after its end; 0: for good
   int64_t used_ms = 0;     // that its ended attempts have run, by a clock that nobody sets
   int64_t last_sequence = 0;
   int64_t queue_position = 0;  // QUEUED only: 1 for the one that is claimed first

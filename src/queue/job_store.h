@@ -42,6 +42,8 @@ struct NewJob {
   std::string request;
   // Canonical URIs of what it will publish. They are its own until it has ended.
   std::vector<std::string> outputs{};
+  std::string owner{};  // Job::owner
+  int64_t ttl_ms = 0;   // Job::ttl_ms
 };
 
 struct CreateResult {

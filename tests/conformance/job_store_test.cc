@@ -18,6 +18,8 @@ TEST_P(JobStoreTest, CreatedJobIsQueuedWithItsFirstEvent) {
   job.kind = JobKind::kEvaluate;
   job.labels = {{"team", "a"}, {"run", ""}};
   job.timeout_ms = 5000;
+  job.owner = "ci";
+  job.ttl_ms = 7000;
   const auto created = store_->Create(job, kNoLimit);
   ASSERT_TRUE(created.ok()) << created.status();
   EXPECT_TRUE(created->created);
@@ -27,6 +29,8 @@ TEST_P(JobStoreTest, CreatedJobIsQueuedWithItsFirstEvent) {
   EXPECT_EQ(read.request, job.request);
   EXPECT_EQ(read.labels, job.labels);
   EXPECT_EQ(read.timeout_ms, 5000);
+  EXPECT_EQ(read.owner, "ci");
+  EXPECT_EQ(read.ttl_ms, 7000);
   EXPECT_EQ(read.create_ms, now_ms_);
   EXPECT_EQ(read.attempt, 0);
   EXPECT_EQ(read.last_sequence, 1);

@@ -48,7 +48,7 @@ absl::Status CountEnd(SqliteDb& db, const Job& job, const JobError* error) {
 const char kJobColumns[] =
     "seq, lease_token, attempt_start_ms, id, kind, state, attempt, publishing, create_ms, start_ms,"
     " update_ms, end_ms, timeout_ms, last_sequence, request, progress, result, error_code,"
-    " error_reason, error_message, used_ms";
+    " error_reason, error_message, used_ms, owner, ttl_ms";
 
 JobRow ReadJobRow(const Query& query) {
   JobRow row;
@@ -72,6 +72,8 @@ JobRow ReadJobRow(const Query& query) {
   job.result = query.Bytes(16);
   job.error = ReadError(query, 17);
   job.used_ms = query.Int(20);
+  job.owner = query.Bytes(21);
+  job.ttl_ms = query.Int(22);
   return row;
 }
 

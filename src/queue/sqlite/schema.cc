@@ -5,7 +5,7 @@
 namespace svdllm {
 namespace {
 
-constexpr int64_t kSchemaVersion = 2;
+constexpr int64_t kSchemaVersion = 3;
 
 // `seq` orders jobs and is what the other tables refer to; AUTOINCREMENT never reuses one, so page
 // tokens stay right across deletions.
@@ -92,6 +92,15 @@ CREATE INDEX timings_by_likeness ON timings(jobs_like, seq);
 PRAGMA user_version = 2;
 )sql";
 
+// Jobs of version 2 and before belong to nobody, as all do where the server asks for no identity,
+// and what they published stays.
+constexpr char kVersion3[] = R"sql(
+ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN ttl_ms INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX jobs_by_owner ON jobs(owner, state) WHERE owner != '';
+PRAGMA user_version = 3;
+)sql";
+
 // No worker outlives its machine: what leases it held before the latest start have run out,
 // whatever their times say by the clock of the new one. Pauses are over as well.
 absl::Status EndForeignLeases(SqliteDb& db) {
@@ -126,6 +135,7 @@ absl::Status MigrateSchema(SqliteDb& db) {
   }
   if (version < 1) RETURN_IF_ERROR(db.Execute(kVersion1));
   if (version < 2) RETURN_IF_ERROR(db.Execute(kVersion2));
+  if (version < 3) RETURN_IF_ERROR(db.Execute(kVersion3));
   RETURN_IF_ERROR(EndForeignLeases(db));
   return transaction.Commit();
 }

@@ -160,9 +160,11 @@ absl::StatusOr<CreateResult> SqliteJobStore::Create(const NewJob& job, int64_t m
     const int64_t now = Now();
     Query insert(db,
                  "INSERT INTO jobs(id, kind, state, payload_digest, request, timeout_ms, create_ms,"
-                 " update_ms, request_id) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING seq",
+                 " update_ms, owner, ttl_ms, request_id)"
+                 " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING seq",
                  job.id, static_cast<int>(job.kind), static_cast<int>(JobState::kQueued),
-                 job.payload_digest, Blob{job.request}, job.timeout_ms, now, now);
+                 job.payload_digest, Blob{job.request}, job.timeout_ms, now, now, job.owner,
+                 job.ttl_ms);
     if (job.request_id.empty()) {
       insert.Bind(Null{});
     } else {

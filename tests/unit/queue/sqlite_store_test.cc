@@ -56,7 +56,9 @@ TEST_F(SqliteStoreTest, UpgradesAFileOfVersionOne) {
     ASSERT_TRUE((*store)->Create(waiting, 10).ok());
   }
   Sql("DROP TABLE outputs; DROP TABLE timings; ALTER TABLE jobs DROP COLUMN used_ms;"
-      "ALTER TABLE jobs DROP COLUMN attempt_ms; DELETE FROM meta WHERE name = 'boot';"
+      "ALTER TABLE jobs DROP COLUMN attempt_ms; DROP INDEX jobs_by_owner;"
+      "ALTER TABLE jobs DROP COLUMN owner; ALTER TABLE jobs DROP COLUMN ttl_ms; DELETE FROM meta "
+      "WHERE name = 'boot';"
       "PRAGMA user_version = 1");
   auto store = OpenSqliteJobStore(options_);
   ASSERT_TRUE(store.ok()) << store.status();
