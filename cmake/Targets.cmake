@@ -5,6 +5,8 @@ target_compile_options(svdllm_options INTERFACE -Wall -Wextra -Wno-unused-parame
   $<$<CONFIG:Release>:-Wno-restrict>)
 target_include_directories(svdllm_options INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR})
 target_compile_definitions(svdllm_options INTERFACE SVDLLM_VERSION="${PROJECT_VERSION}")
+# What tells two builds of the program apart (src/base/build_id.h).
+target_link_options(svdllm_options INTERFACE LINKER:--build-id=sha1)
 if(SVDLLM_SANITIZE)
   # -O1, half the compiler's time of -O2 with the sanitizers; -g1: reports name lines, more takes half
   # of its time again. Null pointers are the address sanitizer's too.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/map_guard.h"
 #include "server/job_proto.h"
 #include "server/run_job.h"
 #include "server/spec_proto.h"
@@ -94,7 +95,10 @@ absl::Status Check(const Engine& engine, ArtifactStore& artifacts, const std::st
 SubmissionChecker CheckHere(const Engine& engine, ArtifactStore& artifacts) {
   const auto check = [&engine, &artifacts](const std::string& id, auto& request,
                                            CheckedSubmission& checked) {
-    return Check(engine, artifacts, id, request, checked);
+    ResetMapGuard();
+    const absl::Status status = Check(engine, artifacts, id, request, checked);
+    RETURN_IF_ERROR(CheckMaps());
+    return status;
   };
   return {check, check};
 }

@@ -107,8 +107,9 @@ absl::Status Invalid(const std::string& flag, const std::string& why) {
 }
 
 // Variables of the program's that are no flags of the server's: where modules are, the client's.
-constexpr const char* kOtherVariables[] = {"SVDLLM_MODULE_DIR", "SVDLLM_SERVER", "SVDLLM_CA",
-                                           "SVDLLM_CERT", "SVDLLM_KEY"};
+constexpr const char* kOtherVariables[] = {"SVDLLM_MODULE_DIR", "SVDLLM_SERVER",
+                                           "SVDLLM_CA",         "SVDLLM_CERT",
+                                           "SVDLLM_KEY",        "SVDLLM_FAILPOINT"};
 
 std::string VariableOf(std::string flag) {
   std::transform(flag.begin(), flag.end(), flag.begin(),

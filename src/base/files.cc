@@ -9,6 +9,9 @@
 #include <cstring>
 #include <utility>
 
+#include "base/failpoint.h"
+#include "base/map_guard.h"
+
 namespace svdllm {
 namespace {
 
@@ -99,6 +102,7 @@ absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {
     void* data = mmap(nullptr, file.size_, PROT_READ, MAP_PRIVATE, fd.get(), 0);
     if (data == MAP_FAILED) return ErrnoToStatus(errno, "mmap", path);
     file.data_ = static_cast<const std::byte*>(data);
+    file.watch_ = WatchMap(data, file.size_, path);
   }
   return file;
 }
@@ -108,11 +112,13 @@ MappedFile::MappedFile(MappedFile&& other) noexcept { *this = std::move(other); 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
+  std::swap(watch_, other.watch_);
   std::swap(path_, other.path_);
   return *this;
 }
 
 MappedFile::~MappedFile() {
+  ForgetMap(watch_);
   if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
 }
 
@@ -170,8 +176,22 @@ absl::Status WriteFileAtomic(const std::string& path, std::string_view content) 
     RETURN_IF_ERROR(WriteAll(fd.get(), content, temporary));
     if (fsync(fd.get()) != 0) return ErrnoToStatus(errno, "fsync", temporary);
   }
+  Failpoint("file_synced");
   if (rename(temporary.c_str(), path.c_str()) != 0) return ErrnoToStatus(errno, "rename", path);
+  Failpoint("file_renamed");
   return SyncPath(DirectoryOf(path));
+}
+
+absl::Status ReplaceFile(const std::string& path, std::string_view content,
+                         const std::string& writer) {
+  const std::string temporary = path + "." + writer + ".tmp";
+  {
+    Descriptor fd(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+    if (fd.get() < 0) return ErrnoToStatus(errno, "create", temporary);
+    RETURN_IF_ERROR(WriteAll(fd.get(), content, temporary));
+  }
+  if (rename(temporary.c_str(), path.c_str()) != 0) return ErrnoToStatus(errno, "rename", path);
+  return absl::OkStatus();
 }
 
 absl::Status CopyFile(const std::string& from, const std::string& to) {

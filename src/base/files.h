@@ -33,6 +33,7 @@ class MappedFile {
  private:
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
+  int watch_ = -1;  // map_guard.h
   std::string path_;
 };
 
@@ -48,6 +49,11 @@ inline constexpr std::string_view kLfsAdvice =
 // Writes a temporary file beside path, syncs it, renames it over path and syncs the directory:
 // after a crash path holds the old content or the new, never a mixture.
 absl::Status WriteFileAtomic(const std::string& path, std::string_view content);
+// The same without syncing anything: path never holds a mixture for those who look at it, but what
+// is there after the machine has stopped is not known. `writer` tells the temporary files of
+// several writers apart.
+absl::Status ReplaceFile(const std::string& path, std::string_view content,
+                         const std::string& writer);
 // Copies bytes and syncs the copy.
 absl::Status CopyFile(const std::string& from, const std::string& to);
 // Syncs a file or a directory with fsync. For a directory this makes renames inside it durable.

@@ -123,6 +123,8 @@ class SafetensorsWriter {
   absl::Status WritePart(const std::string& name, int64_t offset, std::span<const std::byte> bytes);
   // Checks that every tensor was written, syncs and closes.
   absl::Status Finish();
+  // The same without syncing, which is the caller's then.
+  absl::Status Close();
 
  private:
   struct Impl;

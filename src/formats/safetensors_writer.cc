@@ -142,13 +142,19 @@ absl::Status SafetensorsWriter::WritePart(const std::string& name, int64_t offse
 }
 
 absl::Status SafetensorsWriter::Finish() {
+  if (impl_->fd >= 0 && fsync(impl_->fd) != 0) {
+    return ErrnoToStatus(errno, "fsync", impl_->path);
+  }
+  return Close();
+}
+
+absl::Status SafetensorsWriter::Close() {
   if (impl_->fd < 0) return absl::FailedPreconditionError(impl_->path + ": finished before");
   for (const auto& [name, extent] : impl_->extents) {
     if (!extent.done()) {
       return absl::FailedPreconditionError(impl_->path + ": " + name + ": never written");
     }
   }
-  if (fsync(impl_->fd) != 0) return ErrnoToStatus(errno, "fsync", impl_->path);
   const int fd = std::exchange(impl_->fd, -1);
   if (close(fd) != 0) return ErrnoToStatus(errno, "close", impl_->path);
   return absl::OkStatus();

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/digest.h"
+#include "base/failpoint.h"
 #include "base/files.h"
 #include "base/logging.h"
 #include "storage/artifact_store.h"
@@ -287,6 +288,7 @@ absl::StatusOr<std::string> FileStore::Stage(const std::string& uri, const std::
   if (mkdir(staging.c_str(), 0755) != 0) {
     return CannotWrite(std::error_code(errno, std::generic_category()), staging);
   }
+  Failpoint("staged");
   return staging;
 }
 
@@ -312,8 +314,10 @@ absl::Status FileStore::Commit(const std::string& staging_dir, const std::string
         staging_dir + ": cannot be published: " + Text(manifest.status().message()));
   }
   RETURN_IF_ERROR(SyncTree(staging_dir));
+  Failpoint("publish_synced");
   Way way;
   RETURN_IF_ERROR(way.Make(parent));
+  Failpoint("publish_way_made");
   // Replaces nothing or an empty directory, in one step; anything else is refused by the system.
   if (rename(staging_dir.c_str(), target.c_str()) != 0) {
     const int error = errno;
@@ -324,6 +328,7 @@ absl::Status FileStore::Commit(const std::string& staging_dir, const std::string
     if (!present.ok() || *present != *manifest) return OutputExists(target);
     Discard(staging_dir);
   }
+  Failpoint("publish_renamed");
   way.Keep();
   return SyncUpwards(parent);
 }

@@ -1,5 +1,6 @@
 #include "queue/sqlite/db.h"
 
+#include "base/failpoint.h"
 #include "queue/job.h"
 
 namespace svdllm {
@@ -111,7 +112,9 @@ absl::Status Transaction::Begin() {
 }
 
 absl::Status Transaction::Commit() {
+  Failpoint("store_uncommitted");
   RETURN_IF_ERROR(db_.Execute("COMMIT"));
+  Failpoint("store_committed");
   open_ = false;
   return absl::OkStatus();
 }
