@@ -301,6 +301,7 @@ void ApiServerImpl::Maintain() {
     restarts_seen = restarts;
     if (round % kReadyChecks == 0) {
       SetHealth("readiness", CheckReady().ok());
+      RemoveEndedJournals(store_, options_.work_root);
       if (std::exchange(lost, false)) RemoveLeftovers(store_, artifacts_, options_.work_root);
     }
     lock.lock();

@@ -301,6 +301,7 @@ v1::Progress ToProto(const ProgressEvent& progress) {
 
 v1::CompressModelResult ToProto(const CompressResult& result) {
   v1::CompressModelResult message;
+  message.set_resumed_layers(result.resumed_layers);
   message.set_parameters(result.parameters);
   message.set_target_parameters(result.target_parameters);
   message.set_weight_bytes(result.weight_bytes);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/logging.h"
+#include "server/run_job.h"
 
 namespace svdllm {
 namespace {
@@ -23,6 +24,16 @@ Lease LeaseOf(const std::string& name) {
   return lease;
 }
 
+std::vector<fs::path> EntriesOf(const std::string& directory) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (fs::directory_iterator it(directory, error); !error && it != fs::directory_iterator();
+       it.increment(error)) {
+    found.push_back(it->path());
+  }
+  return found;
+}
+
 }  // namespace
 
 void RemoveLeftovers(JobStore& store, ArtifactStore& artifacts, const std::string& work_root) {
@@ -32,13 +43,7 @@ void RemoveLeftovers(JobStore& store, ArtifactStore& artifacts, const std::strin
     return !current.ok() || *current;
   };
   int removed = artifacts.DiscardLost(is_current);
-  std::vector<fs::path> found;
-  std::error_code error;
-  for (fs::directory_iterator it(work_root, error); !error && it != fs::directory_iterator();
-       it.increment(error)) {
-    found.push_back(it->path());
-  }
-  for (const fs::path& path : found) {
+  for (const fs::path& path : EntriesOf(work_root)) {
     const Lease lease = LeaseOf(path.filename().string());
     if (lease.job_id.empty() || is_current(lease.job_id, lease.token)) continue;
     std::error_code ignored;
@@ -48,6 +53,18 @@ void RemoveLeftovers(JobStore& store, ArtifactStore& artifacts, const std::strin
   if (removed > 0) {
     Log(LogLevel::kInfo, "leftovers of lost attempts removed",
         {{"count", std::to_string(removed)}});
+  }
+}
+
+void RemoveEndedJournals(JobStore& store, const std::string& work_root) {
+  for (const fs::path& path : EntriesOf(work_root)) {
+    const std::string name = path.filename().string();
+    if (!name.ends_with(kJournalEnding)) continue;
+    const std::string id = name.substr(0, name.size() - kJournalEnding.size());
+    const auto job = store.Get(id);
+    // Where the store cannot be asked, it stays.
+    const bool over = job.ok() ? IsTerminal(job->state) : ErrorReason(job.status()) == kJobNotFound;
+    if (over) RemoveJournal(work_root, id);
   }
 }
 

@@ -13,4 +13,8 @@ namespace svdllm {
 // time.
 void RemoveLeftovers(JobStore& store, ArtifactStore& artifacts, const std::string& work_root);
 
+// Removes the journals of jobs that have ended or are gone. It costs little enough to be done every
+// few seconds.
+void RemoveEndedJournals(JobStore& store, const std::string& work_root);
+
 }  // namespace svdllm

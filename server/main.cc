@@ -15,6 +15,7 @@
 #include "base/files.h"
 #include "base/logging.h"
 #include "base/machine.h"
+#include "base/map_guard.h"
 #include "pipeline/estimate.h"
 #include "queue/job_store.h"
 #include "queue/worker.h"
@@ -106,6 +107,7 @@ constexpr int64_t kPlannerBytes = int64_t{4} << 30;
 
 absl::Status RunPlanner(const ServerOptions& options) {
   SetLogContext({{"role", "planner"}});
+  InstallMapGuard();
   RETURN_IF_ERROR(TieToServer(options));
   const auto bytes = static_cast<rlim_t>(std::min(kPlannerBytes, UsableMemoryBytes()));
   const rlimit limit{bytes, bytes};
@@ -117,6 +119,7 @@ absl::Status RunPlanner(const ServerOptions& options) {
 
 absl::Status RunWorker(const ServerOptions& options) {
   SetLogContext({{"role", "worker"}, {"worker", options.worker_id}});
+  InstallMapGuard();
   RETURN_IF_ERROR(TieToServer(options));
   std::optional<Heartbeat> heartbeat;
   if (options.heartbeat_fd >= 0) {
@@ -132,6 +135,11 @@ absl::Status RunWorker(const ServerOptions& options) {
   worker_options.lease_ms = options.lease_ms;
   worker_options.stop_ms = options.stop_ms;
   worker_options.stall_ms = options.stall_ms;
+  // Less than the server waits for this process, which has to give the job back besides.
+  worker_options.keep_ms = options.grace_ms * 3 / 4;
+  worker_options.ended = [root = WorkRoot(options)](const std::string& id) {
+    RemoveJournal(root, id);
+  };
   if (heartbeat.has_value()) worker_options.beat = [&heartbeat] { heartbeat->Beat(); };
   // At once: a thread that hangs would keep every orderly end waiting.
   worker_options.abandon = [](const std::string&) { _exit(kAbandonedStatus); };
@@ -191,8 +199,6 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
     // Workers of a predecessor died with it: no need to wait for their leases.
     RETURN_IF_ERROR(
         world.store->ReleaseWorkers(kChildWorkerPrefix, "the server was restarted").status());
-    std::error_code error;
-    std::filesystem::remove_all(WorkRoot(options), error);
     for (const DeviceInfo& device : world.engine.devices) {
       std::vector<std::string> own = arguments;
       // The limit is for the CUDA devices beside it.

@@ -14,6 +14,7 @@
 #include "base/format.h"
 #include "base/logging.h"
 #include "base/machine.h"
+#include "base/map_guard.h"
 #include "base/utf8.h"
 #include "metrics/metrics.h"
 #include "pipeline/pipeline.h"
@@ -171,6 +172,53 @@ HandlerResult ToHandlerResult(const EvaluateResult& result) {
   return handled;
 }
 
+// One attempt, from the request's bytes to the result's.
+absl::StatusOr<HandlerResult> RunAttempt(const Engine& engine, ArtifactStore& artifacts,
+                                         const std::string& work_root, JobContext& context) {
+  const Job& job = context.job();
+  const std::string attempt = job.id + "." + std::to_string(context.lease().token);
+  ASSIGN_OR_RETURN(const WorkDir work_dir, WorkDir::Create(work_root + "/" + attempt));
+  ProgressSink sink(context);
+  RunHooks hooks;
+  hooks.on_progress = [&](const ProgressEvent& progress) { sink.Add(progress); };
+  hooks.check = [&]() -> absl::Status {
+    RETURN_IF_ERROR(CheckMaps());
+    return context.Check();
+  };
+  hooks.kept = [&] { return context.CheckKept(); };
+  hooks.note = [&](const std::string& text) { context.Report(Warning(text)); };
+  hooks.begin_publish = [&]() -> absl::Status {
+    RETURN_IF_ERROR(CheckMaps());
+    return context.BeginPublish();
+  };
+  const auto set_attempt = [&](auto& spec) {
+    spec.job_id = job.id;
+    spec.attempt = context.lease().token;  // unlike the attempt's number, never used twice
+    spec.journal_dir = JournalDir(work_root, job.id);
+  };
+  if (job.kind == JobKind::kEvaluate) {
+    v1::EvaluateRequest request;
+    if (!request.ParseFromString(job.request)) return BadRecord(job);
+    ASSIGN_OR_RETURN(EvaluateSpec spec, ToSpec(request, artifacts, work_dir.path()));
+    set_attempt(spec);
+    ASSIGN_OR_RETURN(const EvaluateResult result, engine.run_evaluate(spec, artifacts, hooks));
+    sink.Flush();
+    return ToHandlerResult(result);
+  }
+  v1::CompressModelRequest request;
+  if (!request.ParseFromString(job.request)) return BadRecord(job);
+  ASSIGN_OR_RETURN(CompressSpec spec, ToSpec(request, artifacts, work_dir.path()));
+  set_attempt(spec);
+  const double before = ProcessorSeconds();
+  ASSIGN_OR_RETURN(const CompressResult result, engine.run_compress(spec, artifacts, hooks));
+  sink.Flush();
+  HandlerResult handled = ToHandlerResult(result);
+  if (result.planned_work > 0) {
+    handled.timing = TimingOf(spec, engine.devices.front(), result, ProcessorSeconds() - before);
+  }
+  return handled;
+}
+
 }  // namespace
 
 std::string JobsLike(const CompressSpec& spec, const DeviceInfo& device) {
@@ -182,39 +230,26 @@ double SecondsAlone(double seconds, double processor_seconds, int threads) {
   return seconds < kShort ? seconds : std::min(seconds, kWaiting * processor_seconds / threads);
 }
 
+std::string JournalDir(const std::string& work_root, const std::string& job_id) {
+  return work_root + "/" + job_id + std::string(kJournalEnding);
+}
+
+void RemoveJournal(const std::string& work_root, const std::string& job_id) {
+  std::error_code error;
+  std::filesystem::remove_all(JournalDir(work_root, job_id), error);
+  if (error) Log(LogLevel::kWarning, "journal not removed", {{"job", job_id}});
+}
+
 JobHandler MakeJobHandler(const Engine& engine, ArtifactStore& artifacts,
                           const std::string& work_root) {
   return [&engine, &artifacts, work_root](JobContext& context) -> absl::StatusOr<HandlerResult> {
-    const Job& job = context.job();
     RETURN_IF_ERROR(context.Check());  // e.g. a job whose time ran out while it waited again
-    const std::string attempt = job.id + "." + std::to_string(context.lease().token);
-    ASSIGN_OR_RETURN(const WorkDir work_dir, WorkDir::Create(work_root + "/" + attempt));
-    ProgressSink sink(context);
-    RunHooks hooks;
-    hooks.on_progress = [&](const ProgressEvent& progress) { sink.Add(progress); };
-    hooks.check = [&] { return context.Check(); };
-    hooks.begin_publish = [&] { return context.BeginPublish(); };
-    if (job.kind == JobKind::kEvaluate) {
-      v1::EvaluateRequest request;
-      if (!request.ParseFromString(job.request)) return BadRecord(job);
-      ASSIGN_OR_RETURN(EvaluateSpec spec, ToSpec(request, artifacts, work_dir.path()));
-      spec.job_id = job.id;
-      spec.attempt = context.lease().token;
-      ASSIGN_OR_RETURN(const EvaluateResult result, engine.run_evaluate(spec, artifacts, hooks));
-      sink.Flush();
-      return ToHandlerResult(result);
-    }
-    v1::CompressModelRequest request;
-    if (!request.ParseFromString(job.request)) return BadRecord(job);
-    ASSIGN_OR_RETURN(CompressSpec spec, ToSpec(request, artifacts, work_dir.path()));
-    spec.job_id = job.id;
-    spec.attempt = context.lease().token;  // unlike the attempt's number, never used twice
-    const double before = ProcessorSeconds();
-    ASSIGN_OR_RETURN(const CompressResult result, engine.run_compress(spec, artifacts, hooks));
-    sink.Flush();
-    HandlerResult handled = ToHandlerResult(result);
-    if (result.planned_work > 0) {
-      handled.timing = TimingOf(spec, engine.devices.front(), result, ProcessorSeconds() - before);
+    ResetMapGuard();
+    absl::StatusOr<HandlerResult> handled = RunAttempt(engine, artifacts, work_root, context);
+    // Whatever came of zeros in place of weights: that is why.
+    if (!handled.ok() && !CheckMaps().ok()) handled = CheckMaps();
+    if (handled.ok() || ErrorReason(handled.status()) == kScratchFull) {
+      RemoveJournal(work_root, context.job().id);
     }
     return handled;
   };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "queue/worker.h"
 #include "server/engine.h"
@@ -18,8 +19,18 @@ std::string JobsLike(const CompressSpec& spec, const DeviceInfo& device);
 // compute little of the time anyhow.
 double SecondsAlone(double seconds, double processor_seconds, int threads);
 
+// Where under work_root a job keeps what it has finished.
+std::string JournalDir(const std::string& work_root, const std::string& job_id);
+inline constexpr std::string_view kJournalEnding = ".journal";
+
+// Removes it, where it is.
+void RemoveJournal(const std::string& work_root, const std::string& job_id);
+
 // Makes the handler. engine and artifacts outlive it. Each attempt works in a directory of its own
-// under work_root, which is gone when the handler returns.
+// under work_root, which is gone when the handler returns. What the job has finished is kept beside
+// it, in JournalDir, until the job has ended.
+// A journal of a job that is done, or whose disk is full, is removed at once: storing the outcome
+// may need the room. RemoveJournal is for all others that have ended.
 JobHandler MakeJobHandler(const Engine& engine, ArtifactStore& artifacts,
                           const std::string& work_root);
 

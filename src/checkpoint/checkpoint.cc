@@ -338,6 +338,13 @@ absl::StatusOr<TensorView> Checkpoint::Rows(const std::string& name,
   return view;
 }
 
+std::vector<std::string> Checkpoint::WeightFiles() const {
+  if (gguf_ != nullptr) return {dir_};
+  std::vector<std::string> paths;
+  for (const SafetensorsFile& shard : tensors_->shards) paths.push_back(shard.path());
+  return paths;
+}
+
 absl::StatusOr<std::vector<SideFile>> Checkpoint::SideFiles() const { return SideFilesOf(dir_); }
 
 absl::StatusOr<std::map<std::string, std::string>> Checkpoint::MadeFiles() const {

@@ -50,6 +50,8 @@ class Checkpoint {
   const Architecture& arch() const { return *arch_; }
   // config.json, byte for byte but for tie_word_embeddings; made up for a GGUF file.
   const std::string& config_text() const { return config_text_; }
+  // The paths of the files that the weights are in.
+  std::vector<std::string> WeightFiles() const;
   // The files of dir() that belong to the model beside config.json and the weights, with the errors
   // of SideFilesOf.
   absl::StatusOr<std::vector<SideFile>> SideFiles() const;

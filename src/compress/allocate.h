@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "compress/context.h"
+#include "model/cost.h"
 
 namespace svdllm {
 
@@ -11,5 +12,9 @@ namespace svdllm {
 // over the dense model. ranks[1][17] is the rank of the second keep ratio's eighteenth linear
 // layer.
 absl::StatusOr<std::vector<std::vector<int64_t>>> AllocateRanks(const CompressRun& run);
+
+// The work of that, in the unit of model/cost.h.
+double AllocationFlops(const CompressSpec& spec, const Checkpoint& checkpoint,
+                       const Workload& calibration);
 
 }  // namespace svdllm

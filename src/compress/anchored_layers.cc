@@ -16,19 +16,27 @@ bool EndsHalf(Site site) { return site == Site::kOIn || site == Site::kDownIn; }
 
 }  // namespace
 
-AnchoredLayers::AnchoredLayers(const CompressRun& run)
+AnchoredLayers::AnchoredLayers(const CompressRun& run, LayerJournal& journal)
     : run_(run),
+      journal_(journal),
       backend_(run.backend),
       dense_forward_(run.checkpoint.config(), run.checkpoint.arch(), run.backend),
       forward_(run.checkpoint.config(), run.checkpoint.arch(), run.backend),
       batches_(MakeBatches(run.calibration)),
       reader_(run.checkpoint, run.backend, run.placement.overlap) {}
 
-absl::Status AnchoredLayers::Start(size_t sinks) {
+absl::Status AnchoredLayers::Start() {
   run_.progress.Enter("load");
+  streams_.resize(journal_.sinks().size());
+  ASSIGN_OR_RETURN(dense_, journal_.DenseStream());
+  if (!dense_.empty()) {
+    for (size_t s = 0; s < streams_.size(); ++s) {
+      ASSIGN_OR_RETURN(streams_[s].x, journal_.CompressedStream(s));
+    }
+    return absl::OkStatus();
+  }
   ASSIGN_OR_RETURN(dense_, ResidualStream::Embed(run_.checkpoint, run_.calibration,
                                                  run_.placement.host_streams, backend_));
-  streams_.resize(sinks);
   for (Stream& stream : streams_) {
     ASSIGN_OR_RETURN(stream.x, dense_.Copy());
   }
@@ -187,8 +195,7 @@ absl::Status AnchoredLayers::FinishHalf(Site site, Stream& stream) {
   return absl::OkStatus();
 }
 
-absl::Status AnchoredLayers::CompressLayer(int64_t layer, std::span<const FactorSink> sinks,
-                                           MatrixReports& reports) {
+absl::Status AnchoredLayers::CompressLayer(int64_t layer) {
   run_.progress.Enter("load");
   block_ = Block();  // first give the old one back
   ASSIGN_OR_RETURN(block_, reader_.Take(layer));
@@ -196,12 +203,17 @@ absl::Status AnchoredLayers::CompressLayer(int64_t layer, std::span<const Factor
   for (const Site site : {Site::kAttnIn, Site::kOIn, Site::kMlpIn, Site::kDownIn}) {
     RETURN_IF_ERROR(Gather(layer, site));
     if (site == Site::kAttnIn) RETURN_IF_ERROR(reader_.ReadAhead(layer + 1));
-    for (size_t s = 0; s < sinks.size(); ++s) {
-      RETURN_IF_ERROR(Compress(layer, site, streams_[s], sinks[s], reports[s]));
+    for (size_t s = 0; s < streams_.size(); ++s) {
+      RETURN_IF_ERROR(
+          Compress(layer, site, streams_[s], journal_.sinks()[s], journal_.reports()[s]));
       if (EndsHalf(site)) RETURN_IF_ERROR(FinishHalf(site, streams_[s]));
     }
   }
-  return LayerDone(run_, layer);
+  RETURN_IF_ERROR(journal_.KeepDense(layer, dense_));
+  for (size_t s = 0; s < streams_.size(); ++s) {
+    RETURN_IF_ERROR(journal_.KeepCompressed(layer, s, streams_[s].x));
+  }
+  return journal_.LayerDone(layer);
 }
 
 }  // namespace svdllm

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "compress/context.h"
+#include "compress/layer_journal.h"
 #include "lowrank/anchored.h"
 #include "lowrank/factors.h"
 #include "model/forward.h"
@@ -20,11 +21,12 @@ namespace svdllm {
 // order of the site's inputs and one drift per keep ratio. Not thread-safe.
 class AnchoredLayers {
  public:
-  explicit AnchoredLayers(const CompressRun& run);
+  // Both outlive it.
+  AnchoredLayers(const CompressRun& run, LayerJournal& journal);
 
-  absl::Status Start(size_t sinks);
-  absl::Status CompressLayer(int64_t layer, std::span<const FactorSink> sinks,
-                             MatrixReports& reports);
+  // Begins at the first layer, or behind those that the journal has restored.
+  absl::Status Start();
+  absl::Status CompressLayer(int64_t layer);
 
  private:
   // One compressed model, that is, one keep ratio.
@@ -53,6 +55,7 @@ class AnchoredLayers {
   absl::Status FinishHalf(Site site, Stream& stream);
 
   const CompressRun& run_;
+  LayerJournal& journal_;
   Backend& backend_;
   Forward dense_forward_, forward_;  // two, as their buffers are in use at the same time
   const std::vector<Batch> batches_;

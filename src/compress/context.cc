@@ -10,13 +10,6 @@ std::vector<std::vector<size_t>> DecompositionGroups(const CompressRun& run, int
   return groups;
 }
 
-absl::Status LayerDone(const CompressRun& run, int64_t layer) {
-  run.progress.LayerDone();
-  return run.progress.Step(0, "",
-                           "layer " + std::to_string(layer + 1) + "/" +
-                               std::to_string(run.checkpoint.config().num_layers) + " done");
-}
-
 absl::Status LayerError(const absl::Status& status, int64_t layer) {
   return Annotate(status, "factorise: layer " + std::to_string(layer));
 }

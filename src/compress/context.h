@@ -9,6 +9,7 @@
 #include "checkpoint/linears.h"
 #include "job/progress.h"
 #include "job/spec.h"
+#include "journal/journal.h"
 #include "linalg/backend.h"
 #include "model/sequences.h"
 
@@ -31,6 +32,7 @@ struct CompressRun {
   Backend& backend;
   Progress& progress;
   Placement placement = {};
+  Journal* journal = nullptr;  // what is finished is kept there; nullptr: nowhere
 };
 
 // What is stored of one matrix, in the dtype of the source's weight: factors, or, for
@@ -57,9 +59,6 @@ using MatrixReports = std::vector<std::vector<MatrixReport>>;
 // places in the list. Where a layer is decomposed at once, groups[0] has all seven of it; with
 // Placement::one_matrix, groups[2] holds one place, that of the layer's third linear.
 std::vector<std::vector<size_t>> DecompositionGroups(const CompressRun& run, int64_t layer);
-
-// Reports to the job's watchers that a layer has been factorised.
-absl::Status LayerDone(const CompressRun& run, int64_t layer);
 
 // Returns the error that decomposing a layer's matrices ended with, with the layer's number in
 // front.

@@ -8,6 +8,7 @@
 
 #include "compress/context.h"
 #include "compress/dense_pass.h"
+#include "compress/layer_journal.h"
 #include "compress/statistics.h"
 #include "model/forward.h"
 #include "model/residual_stream.h"
@@ -17,11 +18,12 @@ namespace svdllm {
 // Call Start, then CompressLayer for layers 0, 1, … Not thread-safe.
 class DenseLayers {
  public:
-  explicit DenseLayers(const CompressRun& run);
+  // Both outlive it.
+  DenseLayers(const CompressRun& run, LayerJournal& journal);
 
-  absl::Status Start(size_t sinks);
-  absl::Status CompressLayer(int64_t layer, std::span<const FactorSink> sinks,
-                             MatrixReports& reports);
+  // Begins at the first layer, or behind those that the journal has restored.
+  absl::Status Start();
+  absl::Status CompressLayer(int64_t layer);
 
  private:
   // A layer whose statistics are complete.
@@ -36,16 +38,16 @@ class DenseLayers {
     std::optional<BlockStatistics> own;  // behind the compressed prefix
   };
 
-  absl::Status FinishLayer(Calibrated& layer, std::span<const FactorSink> sinks,
-                           MatrixReports& reports);
-  absl::StatusOr<std::vector<Half>> StartHalves(const Calibrated& layer, size_t sinks);
+  absl::Status FinishLayer(Calibrated& layer);
+  absl::StatusOr<std::vector<Half>> StartHalves(const Calibrated& layer);
+  // Compresses a linear layer for the sink with this number.
   absl::Status CompressLinear(const Calibrated& layer, size_t linear,
-                              const Decomposition* decomposition, const FactorSink& sink,
-                              Half& half, std::vector<MatrixReport>& reports);
+                              const Decomposition* decomposition, size_t sink, Half& half);
   absl::Status AdvanceCompressed(size_t stream, const Block& block, bool observe_only,
                                  BlockStatistics* statistics);
 
   const CompressRun& run_;
+  LayerJournal& journal_;
   const bool refits_;
   Forward forward_;
   DensePass pass_;

@@ -10,8 +10,10 @@ absl::StatusOr<BlockStatistics> DensePass::NewStatistics() const {
                                  WantsOutputGrams(run_.spec), run_.backend);
 }
 
-absl::Status DensePass::Start() {
+absl::Status DensePass::Start(ResidualStream stream) {
   if (statistic_ == Statistic::kNone) return absl::OkStatus();
+  stream_ = std::move(stream);
+  if (!stream_.empty()) return absl::OkStatus();
   run_.progress.Enter("load");
   ASSIGN_OR_RETURN(stream_, ResidualStream::Embed(run_.checkpoint, run_.calibration,
                                                   run_.placement.host_streams, run_.backend));

@@ -10,7 +10,8 @@
 
 namespace svdllm {
 
-// Call Start, then Calibrate for layers 0, 1, … Not thread-safe.
+// Call Start, then Calibrate for layers 0, 1, …, or from the layer on that Start's stream is in
+// front of. Not thread-safe.
 class DensePass {
  public:
   explicit DensePass(const CompressRun& run)
@@ -20,7 +21,8 @@ class DensePass {
         batches_(MakeBatches(run.calibration)),
         reader_(run.checkpoint, run.backend, run.placement.overlap) {}
 
-  absl::Status Start();
+  // stream: the residual streams that an earlier attempt has kept; empty: the embeddings.
+  absl::Status Start(ResidualStream stream = {});
   // Loads the block and gathers its statistics over the stream, which is advanced behind it.
   absl::Status Calibrate(int64_t layer);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "compress/layer_journal.h"
 #include "compress/matrix.h"
 #include "model/cost.h"
 
@@ -111,6 +112,22 @@ absl::Status KlProbe::EndLayer(const Block& block) {
   return run_.progress.Step(
       static_cast<double>(variants_.size() + 1) *
       BlockFlops(run_.checkpoint.config(), run_.checkpoint.arch(), tokens, kLength / 2.0));
+}
+
+absl::Status KlProbe::Keep(Journal& journal, const std::string& series, int64_t number) const {
+  RETURN_IF_ERROR(KeepRows(journal, series, number, "probe", dense_, backend_));
+  return KeepRows(journal, series, number, "variants", StreamsOf(0, variants_.size()), backend_);
+}
+
+absl::Status KlProbe::Restore(const JournalRecord& record) {
+  for (size_t linear = 0; linear < run_.linears.size(); ++linear) {
+    if (run_.linears[linear].layer > record.number) break;
+    for (size_t ratio = 0; ratio < ranks_.size(); ++ratio) {
+      if (ranks_[ratio][linear] > 0) variants_.push_back(Variant{ratio, linear});
+    }
+  }
+  RETURN_IF_ERROR(TakeRows(record, "probe", dense_, backend_));
+  return TakeRows(record, "variants", StreamsOf(0, variants_.size()), backend_);
 }
 
 absl::StatusOr<std::vector<std::vector<double>>> KlProbe::Divergences() {

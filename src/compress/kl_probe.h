@@ -30,6 +30,10 @@ class KlProbe {
   // vectors.
   absl::Status AddMatrix(const Block& block, size_t linear, const Decomposition& decomposition);
   absl::Status EndLayer(const Block& block);
+  // What a later attempt needs behind a layer, as a file of a record of the series, and what
+  // Restore takes in place of the layers up to it. Call Restore after Start.
+  absl::Status Keep(Journal& journal, const std::string& series, int64_t number) const;
+  absl::Status Restore(const JournalRecord& record);
   // The divergences in nats per token. divergences[1][17] is that of the second keep ratio's
   // eighteenth linear layer; it is 0 where none was probed.
   absl::StatusOr<std::vector<std::vector<double>>> Divergences();

@@ -3,19 +3,25 @@
 #include "compress/anchored_layers.h"
 #include "compress/cost.h"
 #include "compress/dense_layers.h"
+#include "compress/layer_journal.h"
 
 namespace svdllm {
 namespace {
 
 template <typename Layers>
 absl::StatusOr<MatrixReports> ForLayers(const CompressRun& run, std::span<const FactorSink> sinks) {
-  Layers layers(run);
-  RETURN_IF_ERROR(layers.Start(sinks.size()));
-  MatrixReports reports(sinks.size());
-  for (int64_t layer = 0; layer < run.checkpoint.config().num_layers; ++layer) {
-    RETURN_IF_ERROR(layers.CompressLayer(layer, sinks, reports));
+  const int64_t layers_total = run.checkpoint.config().num_layers;
+  const double work =
+      WayOf(run.spec.method).flops(run.spec, run.checkpoint, WorkloadOf(run.calibration));
+  LayerJournal journal(run, sinks, work / static_cast<double>(layers_total));
+  ASSIGN_OR_RETURN(const int64_t done, journal.Restore());
+  if (done == layers_total) return std::move(journal.reports());
+  Layers layers(run, journal);
+  RETURN_IF_ERROR(layers.Start());
+  for (int64_t layer = done; layer < layers_total; ++layer) {
+    RETURN_IF_ERROR(layers.CompressLayer(layer));
   }
-  return reports;
+  return std::move(journal.reports());
 }
 
 constexpr LayerWay kWays[] = {

@@ -57,6 +57,13 @@ void Progress::Enter(const std::string& stage) {
   }
 }
 
+void Progress::Skip(double work) {
+  done_work_ += work;
+  skipped_work_ += work;
+}
+
+absl::Status Progress::Kept() const { return hooks_.kept ? hooks_.kept() : absl::OkStatus(); }
+
 absl::Status Progress::Check() const { return hooks_.check ? hooks_.check() : absl::OkStatus(); }
 
 absl::Status Progress::Step(double work, const std::string& module, const std::string& message) {
@@ -66,7 +73,8 @@ absl::Status Progress::Step(double work, const std::string& module, const std::s
   progress_.module = module;
   progress_.message = message;
   progress_.percent = std::max(progress_.percent, 100 * share);
-  progress_.eta_seconds = share > 0.02 ? elapsed * (1 - share) / share : -1;
+  const double own = share - std::clamp(skipped_work_ / total_work_, 0.0, share);
+  progress_.eta_seconds = own > 0.02 ? elapsed * (1 - share) / own : -1;
   progress_.peak_host_bytes = PeakResidentBytes();
   progress_.peak_device_bytes = PeakDeviceBytes();
   if (hooks_.on_progress) hooks_.on_progress(progress_);

@@ -33,6 +33,11 @@ struct RunHooks {
   // Called at least once per matrix step. A status that is not OK (CANCELLED, ABORTED for a lost
   // lease, DEADLINE_EXCEEDED) ends the job with that status, and nothing is published.
   std::function<absl::Status()> check;
+  // Called where all that was done so far is kept for a later attempt. A status that is not OK ends
+  // the job with it: this is the best moment to stop.
+  std::function<absl::Status()> kept{};
+  // Tells people something about the run that is neither progress nor an error.
+  std::function<void(const std::string& text)> note{};
   // Called once, before the first artifact becomes visible. OK means that this attempt still holds
   // its lease and that no cancellation can come in between any more.
   std::function<absl::Status()> begin_publish;
@@ -53,9 +58,19 @@ class Progress {
   void Enter(const std::string& stage);
   // Reports that this much more work is done. Returns what the hooks' check says.
   absl::Status Step(double work, const std::string& module = "", const std::string& message = "");
+  // Counts work that an earlier attempt has done: it is done, but says nothing of this one's speed.
+  void Skip(double work);
   // Only asks the hooks' check.
   absl::Status Check() const;
   void LayerDone() { ++progress_.layers_done; }
+  // The same for a layer that an earlier attempt has finished.
+  void LayerSkipped() {
+    ++progress_.layers_done;
+    ++layers_skipped_;
+  }
+  int64_t layers_skipped() const { return layers_skipped_; }
+  // Asks, where all that was done so far is kept, whether the job should stop here.
+  absl::Status Kept() const;
   // Reports that nothing is left to do: 100 percent, and no time to go.
   void Done();
 
@@ -68,7 +83,8 @@ class Progress {
   const RunHooks& hooks_;
   Backend* const backend_;  // nullptr: the job runs on no device
   double total_work_;
-  double done_work_ = 0;
+  double done_work_ = 0, skipped_work_ = 0;
+  int64_t layers_skipped_ = 0;
   ProgressEvent progress_;
   std::vector<StageTime> stages_;  // in the order of their first entry
   const Clock::time_point start_;

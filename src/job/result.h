@@ -156,7 +156,8 @@ struct CompressResult {
   CalibrationUse calibration;
   std::vector<ArtifactResult> artifacts;
   std::vector<StageTime> stages;
-  double planned_work = 0;  // CompressPlan::work; 0 where a part of it had been done before
+  double planned_work = 0;     // CompressPlan::work; 0 where a part of it had been done before
+  int64_t resumed_layers = 0;  // that earlier attempts had finished; the stages are this one's
   int64_t peak_host_bytes = 0;
   int64_t peak_device_bytes = 0;
   std::string device;

@@ -182,6 +182,9 @@ struct CompressSpec {
   // Where artifacts go: output_uri for one keep ratio, output_uri/keep-0.80 and so on for several.
   std::string output_uri;
   std::string work_dir;  // scratch of this attempt; emptied by the caller afterwards
+  // Where what is finished is kept for the job's next attempt, should this one be lost. It is the
+  // job's alone, and removed by the caller when the job has ended. Empty: nothing is kept.
+  std::string journal_dir;
   // What is measured before and after, for the report and the model card.
   MeasureSpec measure;
   // Whether the perplexity is measured besides on windows of the calibration texts that calibration
@@ -223,7 +226,8 @@ struct EvaluateSpec {
   AcceptanceThreshold threshold;  // needs a baseline
   // Where report.html, evaluation_report.json and predictions.jsonl are published; empty: nowhere.
   std::string output_uri;
-  std::string work_dir;  // scratch of this attempt
+  std::string work_dir;     // scratch of this attempt
+  std::string journal_dir;  // as in CompressSpec
 };
 
 }  // namespace svdllm

@@ -1,6 +1,7 @@
 #include "model/residual_stream.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace svdllm {
 
@@ -8,6 +9,8 @@ namespace {
 
 // Bounds the host's copy of embedded rows.
 constexpr int64_t kEmbedRows = 8192;
+// The same of rows that are read back.
+constexpr int64_t kReadRows = 1024;
 
 // Hands out the embedded rows from the first on, a piece at a time.
 absl::Status EmbedPieces(
@@ -62,6 +65,43 @@ absl::StatusOr<ResidualStream> ResidualStream::Embed(const Checkpoint& checkpoin
       }));
   stream.window_ = Matrix();  // batches are shorter
   return stream;
+}
+
+absl::StatusOr<ResidualStream> ResidualStream::Of(std::span<const std::byte> x, int64_t rows,
+                                                  int64_t cols, bool on_host, Backend& backend) {
+  if (static_cast<int64_t>(x.size()) != rows * cols * static_cast<int64_t>(sizeof(float))) {
+    return absl::InternalError("residual streams of another size");
+  }
+  if (!on_host) {
+    ASSIGN_OR_RETURN(Matrix device, backend.New(rows, cols, DType::kF32));
+    RETURN_IF_ERROR(backend.Upload(x.data(), DType::kF32, device));
+    return ResidualStream(std::move(device), backend);
+  }
+  ResidualStream stream;
+  stream.backend_ = &backend;
+  stream.host_rows_ = rows;
+  stream.host_cols_ = cols;
+  stream.host_.resize(static_cast<size_t>(rows * cols));
+  std::memcpy(stream.host_.data(), x.data(), x.size());
+  return stream;
+}
+
+absl::Status ResidualStream::Read(
+    const std::function<absl::Status(int64_t first, std::span<const float> piece)>& take) const {
+  std::vector<float> buffer;
+  for (int64_t first = 0; first < rows(); first += kReadRows) {
+    const int64_t count = std::min(kReadRows, rows() - first);
+    const auto size = static_cast<size_t>(count * cols());
+    if (on_host()) {
+      RETURN_IF_ERROR(take(first, {host_.data() + first * cols(), size}));
+      continue;
+    }
+    buffer.resize(size);
+    RETURN_IF_ERROR(
+        backend_->Download(device_.ref().Rows(first, count), buffer.data(), DType::kF32));
+    RETURN_IF_ERROR(take(first, buffer));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<ResidualStream> ResidualStream::Copy() const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -25,9 +26,18 @@ class ResidualStream {
   static absl::StatusOr<ResidualStream> Embed(const Checkpoint& checkpoint,
                                               const Sequences& sequences, bool on_host,
                                               Backend& backend);
+  // Of numbers that Read has handed out, F32 [rows, cols], row-major.
+  static absl::StatusOr<ResidualStream> Of(std::span<const std::byte> x, int64_t rows, int64_t cols,
+                                           bool on_host, Backend& backend);
   absl::StatusOr<ResidualStream> Copy() const;
 
+  bool empty() const { return rows() == 0; }
   int64_t rows() const { return on_host() ? host_rows_ : device_.rows(); }
+  int64_t cols() const { return on_host() ? host_cols_ : device_.cols(); }
+  // Hands out all rows, from the first on, some at a time: rows [first, first + piece.size() /
+  // cols()).
+  absl::Status Read(
+      const std::function<absl::Status(int64_t first, std::span<const float> piece)>& take) const;
   // Returns the rows of a batch in the backend's memory. They may be changed and are then handed to
   // Keep. They are valid until the next call of Rows or CopyOfRows.
   absl::StatusOr<MatrixRef> Rows(const Batch& batch);

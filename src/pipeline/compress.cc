@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 
@@ -15,6 +17,7 @@
 #include "pipeline/memory_plan.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/publish.h"
+#include "pipeline/resume.h"
 #include "storage/staging.h"
 #include "tokenizer/tokenizer.h"
 
@@ -110,13 +113,15 @@ absl::StatusOr<std::vector<Output>> Stage(CompressJob& job,
 
 // Reads the tokenizer and the texts and draws the calibration set; the work that is expected is
 // then known.
-absl::StatusOr<Inputs> Draw(const CompressJob& job, Backend& backend, Progress& progress) {
+absl::StatusOr<Inputs> Draw(const CompressJob& job, Backend& backend, Progress& progress,
+                            Journal& journal) {
   const auto& [spec, checkpoint, linears] = job;
   progress.Enter("load");
   ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Load(checkpoint.dir()));
-  const auto sampler = [&](int64_t count, int64_t length, uint64_t seed) {
-    return SampleModel(job.checkpoint, tokenizer, backend, count, length, seed, progress);
-  };
+  const ModelSampler sampler =
+      KeptSampler(journal, [&](int64_t count, int64_t length, uint64_t seed) {
+        return SampleModel(job.checkpoint, tokenizer, backend, count, length, seed, progress);
+      });
   ASSIGN_OR_RETURN(CalibrationData data,
                    DrawCalibration(spec.calibration, spec.evaluate_held_out ? kHeldOutWindows : 0,
                                    tokenizer, checkpoint.config(), sampler));
@@ -124,6 +129,8 @@ absl::StatusOr<Inputs> Draw(const CompressJob& job, Backend& backend, Progress& 
                    LoadMeasureJob(spec.measure, tokenizer, checkpoint.config()));
   measure.texts.insert(measure.texts.begin(), data.held_out.begin(), data.held_out.end());
   RETURN_IF_ERROR(CheckThreshold(spec.threshold, measure));
+  RETURN_IF_ERROR(journal.Confirm("tokens to calibrate and measure on",
+                                  DigestOfTokens(data.calibration, measure)));
   const auto models = static_cast<double>(1 + spec.keep_ratios.size());
   progress.Expect(SamplingFlops(spec, checkpoint) +
                   CompressFlops(spec, checkpoint, WorkloadOf(data.calibration), {}) +
@@ -160,13 +167,15 @@ absl::Status Factorise(const CompressRun& run, std::vector<Output>& outputs) {
 
 // Of every artifact, opened as a caller would; what it lost, and whether it may lose as much.
 absl::Status MeasureOutputs(const CompressSpec& spec, const Inputs& inputs, const Measured& before,
-                            Backend& backend, Progress& progress, std::vector<Output>& outputs) {
+                            Backend& backend, Progress& progress, Journal& journal,
+                            std::vector<Output>& outputs) {
   if (inputs.measure.empty()) return absl::OkStatus();
   for (Output& output : outputs) {
     ASSIGN_OR_RETURN(const Checkpoint compressed,
                      Checkpoint::Open(output.staging_dir, /*require_manifest=*/false));
     ASSIGN_OR_RETURN(Measured measured,
-                     Measure(compressed, inputs.tokenizer, inputs.measure, backend, progress));
+                     MeasureKept(compressed, inputs.tokenizer, inputs.measure, backend, progress,
+                                 journal, fmt::format("{}", output.result.keep_ratio)));
     ArtifactResult& artifact = output.result;
     artifact.comparisons = Compare(before, measured);
     artifact.warnings = DamageWarnings(artifact.comparisons);
@@ -213,7 +222,8 @@ absl::Status Compress(const CompressJob& job, const std::map<double, ArtifactRes
   Progress progress(hooks,
                     SamplingFlops(spec, checkpoint) + CompressFlops(spec, checkpoint, expected, {}),
                     checkpoint.config().num_layers, &backend);
-  ASSIGN_OR_RETURN(const Inputs inputs, Draw(job, backend, progress));
+  ASSIGN_OR_RETURN(Journal journal, OpenJournal(job, backend, hooks));
+  ASSIGN_OR_RETURN(const Inputs inputs, Draw(job, backend, progress, journal));
   const CalibrationData& drawn = inputs.calibration;
   result.calibration = {drawn.calibration.count(), drawn.calibration.tokens(), drawn.warnings,
                         drawn.data, drawn.window_start};
@@ -221,16 +231,20 @@ absl::Status Compress(const CompressJob& job, const std::map<double, ArtifactRes
   // First: a batch that does not fit is found out before the long work.
   ASSIGN_OR_RETURN(result.before.throughputs,
                    MeasureThroughput(checkpoint, inputs.measure.throughput, backend, progress));
-  const CompressRun run{spec,    checkpoint, linears,         drawn.calibration,
-                        backend, progress,   memory.placement};
+  const CompressRun run{
+      spec,    checkpoint, linears,          drawn.calibration,
+      backend, progress,   memory.placement, journal.keeps() ? &journal : nullptr};
   RETURN_IF_ERROR(Factorise(run, outputs));
+  result.resumed_layers = progress.layers_skipped();
+  if (result.resumed_layers > 0) result.planned_work = 0;
   progress.Enter("evaluate");
   MeasureJob rest = inputs.measure;
   rest.throughput = {};
-  ASSIGN_OR_RETURN(Measured before, Measure(checkpoint, inputs.tokenizer, rest, backend, progress));
+  ASSIGN_OR_RETURN(Measured before, MeasureKept(checkpoint, inputs.tokenizer, rest, backend,
+                                                progress, journal, "before"));
   before.figures.throughputs = std::move(result.before.throughputs);
   result.before = before.figures;
-  RETURN_IF_ERROR(MeasureOutputs(spec, inputs, before, backend, progress, outputs));
+  RETURN_IF_ERROR(MeasureOutputs(spec, inputs, before, backend, progress, journal, outputs));
   RETURN_IF_ERROR(Publish(job, published, hooks, progress, staging, outputs, result));
   progress.Done();
   return absl::OkStatus();

@@ -5,30 +5,13 @@
 #include <cmath>
 #include <mutex>
 
-#include "compress/cost.h"
-#include "compress/kl_probe.h"
+#include "compress/allocate.h"
 #include "compress/layers.h"
 #include "corpus/model_samples.h"
 #include "evaluate/throughput.h"
 
 namespace svdllm {
 namespace {
-
-// KL probes: a pass of the calibration stream aside, every matrix's variant goes through the blocks
-// behind its own and the head.
-double ProbeFlops(const CompressSpec& spec, const Checkpoint& checkpoint,
-                  const Workload& calibration) {
-  const ModelConfig& config = checkpoint.config();
-  const double layers = Real(config.num_layers);
-  const double variants =
-      layers *
-      Real(static_cast<int64_t>(checkpoint.arch().linears.size() * spec.keep_ratios.size()));
-  const double tokens = Real(
-      KlProbe::Tokens(static_cast<int64_t>(calibration.tokens), config.hidden_size,
-                      checkpoint.arch().linears.size() * static_cast<size_t>(config.num_layers)));
-  const double block = BlockFlops(config, checkpoint.arch(), tokens, KlProbe::kLength / 2.0);
-  return variants * ((layers + 1) / 2 * block + HeadFlops(config, tokens)) + layers * block;
-}
 
 // What perplexity will be measured on; a guess where the text alone decides how long it is.
 std::vector<Workload> ExpectedWindows(const CompressSpec& spec) {
@@ -72,17 +55,10 @@ void SetTime(double seconds, double spread, CompressPlan& plan) {
 
 double CompressFlops(const CompressSpec& spec, const Checkpoint& checkpoint,
                      const Workload& calibration, const Workload& windows) {
-  const double layers = Real(checkpoint.config().num_layers);
   const double ratios = Real(static_cast<int64_t>(spec.keep_ratios.size()));
-  double work = WayOf(spec.method).flops(spec, checkpoint, calibration);
-  const AllocationRow& allocation = RowOf(spec.allocation);
-  if (allocation.needs_spectra) {
-    work += layers * (PassFlops(spec, checkpoint, calibration) +
-                      DecomposeFlops(checkpoint.config(), checkpoint.arch()) *
-                          (allocation.probes ? 1 : kValuesShare));
-  }
-  if (allocation.probes) work += ProbeFlops(spec, checkpoint, calibration);
-  return work + (1 + ratios) * PerplexityFlops(checkpoint, windows);
+  return WayOf(spec.method).flops(spec, checkpoint, calibration) +
+         AllocationFlops(spec, checkpoint, calibration) +
+         (1 + ratios) * PerplexityFlops(checkpoint, windows);
 }
 
 double ExpectedFlops(const CompressJob& job) {

@@ -5,6 +5,7 @@
 #include "evaluate/verdict.h"
 #include "pipeline/memory_plan.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/resume.h"
 #include "report/evaluation_json.h"
 #include "storage/staging.h"
 #include "tokenizer/tokenizer.h"
@@ -32,10 +33,11 @@ absl::StatusOr<std::vector<Prepared>> Prepare(const EvaluateJob& job) {
 
 // What a model's answers were is added to predictions under this name.
 absl::StatusOr<Measured> MeasureOne(const Prepared& prepared, const std::string& name,
-                                    Backend& backend, Progress& progress,
+                                    Backend& backend, Progress& progress, Journal& journal,
                                     std::string& predictions) {
-  ASSIGN_OR_RETURN(Measured measured, Measure(prepared.subject->checkpoint, prepared.tokenizer,
-                                              prepared.measure, backend, progress));
+  ASSIGN_OR_RETURN(Measured measured,
+                   MeasureKept(prepared.subject->checkpoint, prepared.tokenizer, prepared.measure,
+                               backend, progress, journal, name));
   predictions += PredictionLines(name, prepared.measure.tasks, measured.answers);
   return measured;
 }
@@ -47,13 +49,15 @@ ModelResult ResultOf(const Subject& subject, Measured measured) {
 
 // Everything that is measured of the job's models, and what it says.
 absl::Status MeasureAll(const EvaluateJob& job, const std::vector<Prepared>& models,
-                        Backend& backend, Progress& progress, std::string& predictions,
-                        EvaluateResult& result) {
+                        Backend& backend, Progress& progress, Journal& journal,
+                        std::string& predictions, EvaluateResult& result) {
   Measured baseline;
   if (job.baseline() != nullptr) {
-    ASSIGN_OR_RETURN(baseline, MeasureOne(models[1], "baseline", backend, progress, predictions));
+    ASSIGN_OR_RETURN(baseline,
+                     MeasureOne(models[1], "baseline", backend, progress, journal, predictions));
   }
-  ASSIGN_OR_RETURN(Measured model, MeasureOne(models[0], "model", backend, progress, predictions));
+  ASSIGN_OR_RETURN(Measured model,
+                   MeasureOne(models[0], "model", backend, progress, journal, predictions));
   if (job.baseline() != nullptr) {
     result.comparisons = Compare(baseline, model);
     result.warnings = DamageWarnings(result.comparisons);
@@ -96,11 +100,12 @@ absl::StatusOr<EvaluateResult> Run(EvaluateJob job, Backend& backend, ArtifactSt
   }
   Progress progress(hooks, work, job.model().checkpoint.config().num_layers, &backend);
   progress.Enter("evaluate");
+  ASSIGN_OR_RETURN(Journal journal, OpenJournal(job, backend, hooks));
 
   EvaluateResult result;
   std::string predictions;
   result.started = started;
-  RETURN_IF_ERROR(MeasureAll(job, models, backend, progress, predictions, result));
+  RETURN_IF_ERROR(MeasureAll(job, models, backend, progress, journal, predictions, result));
   result.peak_host_bytes = PeakResidentBytes();
   result.peak_device_bytes = progress.PeakDeviceBytes();
   result.device = backend.Name();

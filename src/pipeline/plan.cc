@@ -8,6 +8,7 @@
 #include "pipeline/estimate.h"
 #include "pipeline/memory_plan.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/resume.h"
 
 namespace svdllm {
 namespace {
@@ -16,8 +17,8 @@ namespace {
 constexpr int64_t kSideBytes = int64_t{64} << 20;
 
 absl::StatusOr<ArtifactPlan> PlanArtifact(const CompressJob& job, double keep_ratio,
-                                          const std::vector<int64_t>& ranks,
-                                          int64_t& scratch_bytes) {
+                                          const std::vector<int64_t>& ranks, int64_t& scratch_bytes,
+                                          int64_t& factor_bytes) {
   const StorageChoice choice{job.spec.output_format, job.spec.encoding};
   ASSIGN_OR_RETURN(const Layout layout, LayoutOf(job.checkpoint, job.linears, choice, ranks));
   ArtifactPlan artifact;
@@ -25,6 +26,9 @@ absl::StatusOr<ArtifactPlan> PlanArtifact(const CompressJob& job, double keep_ra
   artifact.parameters = layout.parameters;
   artifact.weight_bytes = layout.weight_bytes;
   scratch_bytes += layout.stored_bytes + kSideBytes;
+  for (const StoredTensor& tensor : layout.tensors) {
+    if (tensor.source.empty()) factor_bytes += tensor.spec.bytes();
+  }
   for (size_t i = 0; i < ranks.size(); ++i) {
     const LinearLayer& linear = job.linears[i];
     artifact.matrices.push_back({linear.name, linear.rows, linear.cols, ranks[i]});
@@ -59,11 +63,13 @@ absl::StatusOr<CompressPlan> MakePlan(const CompressJob& job) {
     plan.target_parameters += linear.rows * linear.cols;
   }
   const std::vector<std::vector<int64_t>> ranks = UniformRanks(job.spec, job.linears);
+  int64_t factor_bytes = 0;
   for (size_t r = 0; r < ranks.size(); ++r) {
-    ASSIGN_OR_RETURN(ArtifactPlan artifact,
-                     PlanArtifact(job, job.spec.keep_ratios[r], ranks[r], plan.scratch_bytes));
+    ASSIGN_OR_RETURN(ArtifactPlan artifact, PlanArtifact(job, job.spec.keep_ratios[r], ranks[r],
+                                                         plan.scratch_bytes, factor_bytes));
     plan.artifacts.push_back(std::move(artifact));
   }
+  plan.scratch_bytes += JournalBytes(job, factor_bytes);
   plan.work = ExpectedFlops(job);
   return plan;
 }

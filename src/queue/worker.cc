@@ -56,8 +56,13 @@ absl::Status DeviceFailed(const absl::Status& unusable, const absl::Status& atte
 
 }  // namespace
 
-JobContext::JobContext(JobStore& store, ClaimedJob claimed, const std::atomic<bool>& stopping)
-    : store_(store), claimed_(std::move(claimed)), stopping_(stopping), start_ms_(SteadyMs()) {}
+JobContext::JobContext(JobStore& store, ClaimedJob claimed, const std::atomic<bool>& stopping,
+                       int64_t keep_ms)
+    : store_(store),
+      claimed_(std::move(claimed)),
+      stopping_(stopping),
+      keep_ms_(keep_ms),
+      start_ms_(SteadyMs()) {}
 
 absl::Status JobContext::Check() const {
   ++steps_;
@@ -66,8 +71,27 @@ absl::Status JobContext::Check() const {
   }
   if (publishing_) return absl::OkStatus();
   if (cancelled_) return absl::CancelledError("the job is being cancelled");
-  if (stopping_) return absl::UnavailableError(kStopping);
+  if (stopping_ && !MayFinish()) return absl::UnavailableError(kStopping);
   return IsLate() ? Late() : absl::OkStatus();
+}
+
+bool JobContext::MayFinish() const {
+  if (kept_after_ms_ == 0) return false;
+  const int64_t now_ms = SteadyMs();
+  int64_t never = 0;
+  stop_seen_ms_.compare_exchange_strong(never, now_ms);
+  // As long as the step before, and a quarter more.
+  const int64_t done_ms = std::max(kept_at_ms_ + kept_after_ms_ * 5 / 4, now_ms);
+  return done_ms <= stop_seen_ms_ + keep_ms_;
+}
+
+absl::Status JobContext::CheckKept() {
+  const int64_t now_ms = SteadyMs();
+  const int64_t before_ms = kept_at_ms_ == 0 ? start_ms_ : kept_at_ms_.load();
+  kept_after_ms_ = std::max<int64_t>(now_ms - before_ms, 1);
+  kept_at_ms_ = now_ms;
+  RETURN_IF_ERROR(Check());
+  return stopping_ && !publishing_ ? absl::UnavailableError(kStopping) : absl::OkStatus();
 }
 
 bool JobContext::IsLate() const {
@@ -147,7 +171,7 @@ absl::Status Worker::Run() {
 }
 
 absl::Status Worker::RunJob(ClaimedJob claimed) {
-  JobContext context(store_, std::move(claimed), stopping_);
+  JobContext context(store_, std::move(claimed), stopping_, options_.keep_ms);
   Log(LogLevel::kInfo, "attempt started", Fields(context));
   clockid_t clock{};
   pthread_getcpuclockid(pthread_self(), &clock);
@@ -277,6 +301,7 @@ void Worker::EndAttempt(JobContext& context, absl::StatusOr<HandlerResult> resul
       LogFields fields = status.ok() ? Fields(context) : Fields(context, status);
       fields.emplace_back("state", JobStateName(state));
       Log(LogLevel::kInfo, "attempt ended", fields);
+      if (options_.ended && IsTerminal(state)) options_.ended(context.job().id);
       return;
     }
     if (IsLeaseLost(stored)) break;

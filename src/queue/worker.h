@@ -35,6 +35,11 @@ struct WorkerOptions {
   // How long an attempt's thread may neither call Check or Report nor use the processor. An attempt
   // of longer is taken to hang.
   int64_t stall_ms = 300000;
+  // How long an attempt that keeps what it finishes may go on when the worker is being stopped,
+  // to finish what it has begun.
+  int64_t keep_ms = 0;
+  // Called with the id of a job that has ended, after that was stored. Empty: nobody wants to know.
+  std::function<void(const std::string& job_id)> ended{};
   // Called about every poll_ms for as long as the worker is well. Empty: nobody wants to know.
   std::function<void()> beat{};
   // Called where an attempt has to end and does not return: it has to end this process. What is
@@ -46,14 +51,20 @@ struct WorkerOptions {
 // What a handler sees of its attempt. Thread-safe.
 class JobContext {
  public:
-  JobContext(JobStore& store, ClaimedJob claimed, const std::atomic<bool>& stopping);
+  // keep_ms: WorkerOptions::keep_ms.
+  JobContext(JobStore& store, ClaimedJob claimed, const std::atomic<bool>& stopping,
+             int64_t keep_ms = 0);
 
   const Job& job() const { return claimed_.job; }
   const Lease& lease() const { return claimed_.lease; }
   // Says why the handler should return now, with this status: ABORTED (LEASE_LOST), CANCELLED,
   // UNAVAILABLE (the worker is being stopped) or DEADLINE_EXCEEDED (JOB_TIMEOUT). After
   // BeginPublish only a lost lease counts. It costs nothing.
+  // An attempt that calls CheckKept may finish what it has begun when the worker is being stopped,
+  // where it is likely to be done in time.
   absl::Status Check() const;
+  // The same where all that was done so far is kept for the next attempt: the best place to stop.
+  absl::Status CheckKept();
   // Stores an event. Trouble with the store does not concern the handler: the event is then
   // missing.
   void Report(NewEvent event);
@@ -65,6 +76,8 @@ class JobContext {
 
   // How long this attempt has run.
   int64_t RanMs() const;
+  // Whether it is worth going on to the next call of CheckKept while the worker is being stopped.
+  bool MayFinish() const;
   // Whether the job's timeout has passed, and the error that says so.
   bool IsLate() const;
   absl::Status Late() const;
@@ -72,8 +85,12 @@ class JobContext {
   JobStore& store_;
   const ClaimedJob claimed_;
   const std::atomic<bool>& stopping_;
-  const int64_t start_ms_;                 // of this attempt, by a clock that nobody sets
-  mutable std::atomic<int64_t> steps_{0};  // calls of Check and Report
+  const int64_t keep_ms_;
+  const int64_t start_ms_;  // of this attempt, by a clock that nobody sets
+  // When CheckKept was last called, and how long that was after the call before; 0: never.
+  std::atomic<int64_t> kept_at_ms_{0}, kept_after_ms_{0};
+  mutable std::atomic<int64_t> stop_seen_ms_{0};  // by Check, for the first time
+  mutable std::atomic<int64_t> steps_{0};         // calls of Check and Report
   std::atomic<bool> lost_{false};
   std::atomic<bool> cancelled_{false};
   std::atomic<bool> publishing_{false};

@@ -119,7 +119,35 @@ TEST_P(DeviceAgreementTest, SameWeightsAndPerplexity) {
   }
 }
 
+class DeviceAgreementResumeTest : public DeviceAgreementTest {};
+
+// What goes on behind an attempt that was lost on the device ends in the same bytes.
+TEST_P(DeviceAgreementResumeTest, InTheSameBytes) {
+  CompressSpec spec = Spec("whole");
+  spec.method = GetParam().method;
+  spec.encoding = GetParam().encoding;
+  spec.allocation = GetParam().allocation;
+  ASSERT_OK(testing::RunCompress(spec, *device_, *store_, {}));
+  spec.output_uri = *store_->ResolveOutput(dir_.File("artifacts/resumed"));
+  spec.journal_dir = dir_.File("journal");
+  // In the middle of the pass over the spectra, where there is one, and behind the first layer.
+  const int first = RowOf(spec.allocation).needs_spectra ? 1 : 0;
+  for (const int records : {1, first + 1}) {
+    int left = records;
+    RunHooks hooks;
+    hooks.kept = [&left] { return --left <= 0 ? absl::AbortedError("lost") : absl::OkStatus(); };
+    ASSERT_TRUE(absl::IsAborted(testing::RunCompress(spec, *device_, *store_, hooks).status()));
+    ++spec.attempt;
+  }
+  ASSERT_OK(testing::RunCompress(spec, *device_, *store_, {}));
+  const std::string shard = "/model-00001-of-00001.safetensors";
+  EXPECT_EQ(*Sha256OfFile(Artifact("resumed") + shard), *Sha256OfFile(Artifact("whole") + shard));
+}
+
 INSTANTIATE_TEST_SUITE_P(Methods, DeviceAgreementTest, ::testing::ValuesIn(kCases),
+                         [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Methods, DeviceAgreementResumeTest,
+                         ::testing::Values(kCases[3], kCases[7]),  // both kinds of state
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace

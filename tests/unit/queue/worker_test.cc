@@ -373,5 +373,73 @@ TEST_F(StuckWorkerTest, ThreadThatComputesIsLeftAlone) {
   EXPECT_FALSE(abandoned_);
 }
 
+// A job that keeps what it finishes, step_ms for each step; `steps` counts them.
+JobHandler KeepingJob(int64_t step_ms, std::atomic<int>& steps, std::atomic<bool>& inside) {
+  return [step_ms, &steps, &inside](JobContext& context) -> absl::StatusOr<HandlerResult> {
+    while (true) {
+      inside = true;
+      const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(step_ms);
+      while (std::chrono::steady_clock::now() < end) {
+        RETURN_IF_ERROR(context.Check());
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+      inside = false;
+      ++steps;
+      RETURN_IF_ERROR(context.CheckKept());
+    }
+  };
+}
+
+TEST_F(WorkerTest, AStoppedWorkerFinishesWhatItHasBegun) {
+  std::atomic<int> steps{0};
+  std::atomic<bool> inside{false};
+  WorkerOptions options{"w1", 30000, 10};
+  options.keep_ms = 20000;
+  worker_ = std::make_unique<Worker>(*store_, KeepingJob(300, steps, inside), options);
+  thread_ = std::thread([this] { ended_ = worker_->Run(); });
+  const std::string id = Submit();
+  while (steps < 2) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  while (!inside) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  const int begun = steps;
+  StopWorker();
+  EXPECT_EQ(steps, begun + 1) << "the step that was begun, and no other";
+  EXPECT_EQ(store_->Get(id)->state, JobState::kQueued);
+  EXPECT_EQ(store_->Get(id)->attempt, 0) << "given back: it does not count";
+}
+
+TEST_F(WorkerTest, AStoppedWorkerDoesNotBeginWhatItCannotFinish) {
+  std::atomic<int> steps{0};
+  std::atomic<bool> inside{false};
+  WorkerOptions options{"w1", 30000, 10};
+  options.keep_ms = 100;  // a step takes three times as long
+  worker_ = std::make_unique<Worker>(*store_, KeepingJob(300, steps, inside), options);
+  thread_ = std::thread([this] { ended_ = worker_->Run(); });
+  Submit();
+  while (steps < 1) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  while (!inside) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  const auto start = std::chrono::steady_clock::now();
+  StopWorker();
+  EXPECT_EQ(steps, 1);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(250));
+}
+
+TEST_F(WorkerTest, TellsOfEveryJobThatHasEnded) {
+  std::vector<std::string> told;
+  WorkerOptions options{"w1", 30000, 10};
+  options.ended = [&told](const std::string& id) { told.push_back(id); };
+  worker_ = std::make_unique<Worker>(
+      *store_,
+      [](JobContext& context) -> absl::StatusOr<HandlerResult> {
+        if (context.job().request == "request") return HandlerResult();
+        return absl::InternalError("no");
+      },
+      options);
+  thread_ = std::thread([this] { ended_ = worker_->Run(); });
+  const std::string id = Submit();
+  Await(id, [](const Job& job) { return IsTerminal(job.state); });
+  StopWorker();
+  EXPECT_EQ(told, std::vector<std::string>{id});
+}
+
 }  // namespace
 }  // namespace svdllm
