@@ -31,6 +31,7 @@
 #include "server/http_server.h"
 #include "server/leftovers.h"
 #include "server/reflection.h"
+#include "server/store_care.h"
 
 namespace svdllm {
 namespace {
@@ -103,8 +104,8 @@ class ApiServerImpl final : public ApiServer {
                      "grpc.reflection.v1alpha.ServerReflection"}),
         collector_([this](StoreSample& sample) { return Sample(sample); }),
         device_collector_(Watched(engine.devices), options.nvml_library),
-        host_collector_(
-            {{"artifact_root", options.artifact_root}, {"data_dir", options.data_dir}}) {
+        host_collector_({{"artifact_root", options.artifact_root}, {"data_dir", options.data_dir}},
+                        BackupPath(options.data_dir)) {
     memory_ = &prometheus::BuildGauge()
                    .Name(kHostMemoryBytes)
                    .Help("Resident memory of the server's processes.")

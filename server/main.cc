@@ -25,6 +25,7 @@
 #include "server/heartbeat.h"
 #include "server/planner_pool.h"
 #include "server/run_job.h"
+#include "server/store_care.h"
 #include "server/supervisor.h"
 
 namespace svdllm {
@@ -67,8 +68,7 @@ absl::Status OpenWorld(const ServerOptions& options, World& world, Heartbeat* he
   if (error)
     return absl::InvalidArgumentError("--data_dir: " + options.data_dir + ": " + error.message());
   SqliteStoreOptions store;
-  store.path = options.data_dir + "/jobs.db";
-  store.check = options.role != Role::kWorker;
+  store.path = StorePath(options.data_dir);
   if (heartbeat != nullptr) {
     store.writing = [heartbeat](bool writing) { heartbeat->SetWriting(writing); };
   }
@@ -169,9 +169,11 @@ absl::Status LockDataDir(const ServerOptions& options) {
 absl::Status RunServer(const ServerOptions& options, const std::vector<std::string>& arguments) {
   SetLogContext({{"role", "api"}});
   RETURN_IF_ERROR(LockDataDir(options));
+  RETURN_IF_ERROR(PrepareStore(options.data_dir, options.restore_backup));
   World world;
   RETURN_IF_ERROR(OpenWorld(options, world, nullptr));
   LogDevices(world.engine);
+  const BackupThread backups(options.data_dir, options.backup_ms);
   PlannerPool planners(arguments, PlannerOptions{.deadline_ms = options.plan_ms});
   MeasureRate();  // for plans, before a worker computes: the machine is hardly idler later
   std::vector<std::unique_ptr<Supervisor>> supervisors;  // one a device
@@ -259,6 +261,7 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "svdllm-server: %s\n", std::string(options.status().message()).c_str());
     return 2;
   }
+  if (options->check_store) return PrintStoreCheck(options->data_dir);
   SetLogLevel(options->log_level);
   absl::Status status;
   switch (options->role) {

@@ -11,7 +11,8 @@
 // event. Waits, ends and durations are counted in the same transaction as the change of state.
 //
 // Thread-safe; several processes may open one store. Errors of the storage itself carry reason
-// STORE_UNAVAILABLE: RESOURCE_EXHAUSTED where the disk is full, else UNAVAILABLE.
+// STORE_UNAVAILABLE: RESOURCE_EXHAUSTED where the disk is full, DATA_LOSS where what is stored is
+// damaged (store_file.h), else UNAVAILABLE.
 #pragma once
 
 #include <cstdint>
@@ -172,14 +173,14 @@ struct SqliteStoreOptions {
   // Told when a change begins (true) and ends (false) to keep other processes from theirs. Empty:
   // nobody wants to know.
   std::function<void(bool)> writing{};
-  // Whether the file is looked through before it is used: DATA_LOSS where it is damaged.
-  bool check = false;
   int busy_timeout_ms = 5000;
   int64_t retry_pause_ms = 2000;  // before the second attempt of a retried failure; then doubled
 };
 
 // Opens a store in one SQLite file (WAL, synchronous=FULL). The file is created where absent. A
-// file that a newer version of this program has written is refused (FAILED_PRECONDITION).
+// file that a newer version of this program has written is refused (FAILED_PRECONDITION). One of an
+// earlier version is brought up to date, and a copy of it as it was stays beside it:
+// "jobs.db.schema-1".
 absl::StatusOr<std::unique_ptr<JobStore>> OpenSqliteJobStore(const SqliteStoreOptions& options);
 
 }  // namespace svdllm

@@ -69,8 +69,8 @@ class SqliteJobStore : public JobStore {
   int64_t Now() const { return options_.now_ms(); }
   int64_t LeaseNow() const { return options_.boot_ms(); }
   absl::Status OpenConnection(Connection& connection);
-  // DATA_LOSS with STORE_UNAVAILABLE where pages of the file are damaged.
-  absl::Status CheckWhole();
+  // Copies a file of an earlier schema: who goes back to the version before needs it.
+  absl::Status KeepEarlier();
   // Runs change(db) in a transaction, which is committed where it returns OK. Refused writes of
   // stale leases are counted.
   template <typename Function>

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "queue/job_store.h"
+#include "queue/store_file.h"
 
 namespace svdllm {
 namespace {
@@ -62,6 +63,10 @@ TEST_F(SqliteStoreTest, UpgradesAFileOfVersionOne) {
       "PRAGMA user_version = 1");
   auto store = OpenSqliteJobStore(options_);
   ASSERT_TRUE(store.ok()) << store.status();
+  const auto earlier = CheckStoreFile(options_.path + ".schema-1", /*thorough=*/true);
+  ASSERT_TRUE(earlier.ok()) << earlier.status() << ": the way back to the version before";
+  EXPECT_EQ(earlier->schema, 1);
+  EXPECT_EQ(earlier->jobs.at(JobState::kQueued), 1);
   EXPECT_TRUE((*store)->CheckOutputs({"file:///o"}).ok());
   EXPECT_TRUE((*store)->Timings({"x"})->empty());
   EXPECT_EQ((*store)->Get(waiting.id)->state, JobState::kQueued);
@@ -75,7 +80,7 @@ TEST_F(SqliteStoreTest, UpgradesAFileOfVersionOne) {
 TEST_F(SqliteStoreTest, RefusesAFileThatIsNoDatabase) {
   std::ofstream(options_.path) << std::string(5000, 'j');
   const absl::Status status = OpenSqliteJobStore(options_).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(ErrorReason(status), kStoreUnavailable);
 }
 
