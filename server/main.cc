@@ -27,6 +27,7 @@
 #include "server/run_job.h"
 #include "server/store_care.h"
 #include "server/supervisor.h"
+#include "server/understood.h"
 
 namespace svdllm {
 namespace {
@@ -135,6 +136,7 @@ absl::Status RunWorker(const ServerOptions& options) {
   if (heartbeat.has_value()) worker_options.beat = [&heartbeat] { heartbeat->Beat(); };
   // At once: a thread that hangs would keep every orderly end waiting.
   worker_options.abandon = [](const std::string&) { _exit(kAbandonedStatus); };
+  worker_options.can_run = UnderstoodJobs();
   worker_options.prepare = world.engine.open_device;
   worker_options.check_after_failure = world.engine.check_device;
   Worker worker(*world.store, MakeJobHandler(world.engine, *world.artifacts, WorkRoot(options)),

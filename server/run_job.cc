@@ -19,6 +19,7 @@
 #include "pipeline/pipeline.h"
 #include "server/job_proto.h"
 #include "server/spec_proto.h"
+#include "server/understood.h"
 
 namespace svdllm {
 namespace {
@@ -82,11 +83,6 @@ class ProgressSink {
   std::chrono::steady_clock::time_point stored_at_;
   std::optional<std::string> pending_;
 };
-
-absl::Status BadRecord(const Job& job) {
-  return MakeError(absl::StatusCode::kInternal, kInternal,
-                   "the stored request of jobs/" + job.id + " cannot be read");
-}
 
 NewEvent Warning(const std::string& text) {
   v1::LogMessage message;
@@ -186,6 +182,7 @@ JobHandler MakeJobHandler(const Engine& engine, ArtifactStore& artifacts,
                           const std::string& work_root) {
   return [&engine, &artifacts, work_root](JobContext& context) -> absl::StatusOr<HandlerResult> {
     const Job& job = context.job();
+    RETURN_IF_ERROR(CheckUnderstood(job));
     RETURN_IF_ERROR(context.Check());  // e.g. a job whose time ran out while it waited again
     const std::string attempt = job.id + "." + std::to_string(context.lease().token);
     ASSIGN_OR_RETURN(const WorkDir work_dir, WorkDir::Create(work_root + "/" + attempt));
@@ -196,7 +193,7 @@ JobHandler MakeJobHandler(const Engine& engine, ArtifactStore& artifacts,
     hooks.begin_publish = [&] { return context.BeginPublish(); };
     if (job.kind == JobKind::kEvaluate) {
       v1::EvaluateRequest request;
-      if (!request.ParseFromString(job.request)) return BadRecord(job);
+      request.ParseFromString(job.request);
       ASSIGN_OR_RETURN(EvaluateSpec spec, ToSpec(request, artifacts, work_dir.path()));
       spec.job_id = job.id;
       spec.attempt = context.lease().token;
@@ -205,7 +202,7 @@ JobHandler MakeJobHandler(const Engine& engine, ArtifactStore& artifacts,
       return ToHandlerResult(result);
     }
     v1::CompressModelRequest request;
-    if (!request.ParseFromString(job.request)) return BadRecord(job);
+    request.ParseFromString(job.request);
     ASSIGN_OR_RETURN(CompressSpec spec, ToSpec(request, artifacts, work_dir.path()));
     spec.job_id = job.id;
     spec.attempt = context.lease().token;  // unlike the attempt's number, never used twice

@@ -88,6 +88,7 @@ inline constexpr std::string_view kReasons[] = {"INVALID_FIELD",
                                                 "PLAN_TIMEOUT",
                                                 "PLANNER_DIED",
                                                 "SERVER_BUSY",
+                                                "REQUEST_NOT_UNDERSTOOD",
                                                 "INTERNAL"};
 
 // Returns the key of a counter's row.

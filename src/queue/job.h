@@ -19,6 +19,7 @@ inline constexpr std::string_view kWorkerDied = "WORKER_DIED";
 inline constexpr std::string_view kPlanTimeout = "PLAN_TIMEOUT";
 inline constexpr std::string_view kPlannerDied = "PLANNER_DIED";
 inline constexpr std::string_view kServerBusy = "SERVER_BUSY";
+inline constexpr std::string_view kRequestNotUnderstood = "REQUEST_NOT_UNDERSTOOD";
 inline constexpr std::string_view kInternal = "INTERNAL";
 
 // The numbers are stored, and equal those of the API.
@@ -34,7 +35,11 @@ enum class JobKind { kCompressModel = 1, kEvaluate = 2 };
 
 std::string_view JobStateName(JobState state);  // "QUEUED", ...
 std::string_view JobKindName(JobKind kind);     // "COMPRESS_MODEL", ...
-inline bool IsTerminal(JobState state) { return state >= JobState::kSucceeded; }
+// A number that is none of them is a newer version's state, and nothing is known about it.
+inline bool IsKnown(JobState state) {
+  return state >= JobState::kQueued && state <= JobState::kCancelled;
+}
+inline bool IsTerminal(JobState state) { return IsKnown(state) && state >= JobState::kSucceeded; }
 
 // What a record keeps of a text, an error's message or an event's: longer ones are shortened.
 inline constexpr size_t kMaxRecordedBytes = 4096;

@@ -66,6 +66,9 @@ struct ListPage {
   std::string next_page_token;  // empty on the last page
 };
 
+// Whether a job may be claimed. It has neither labels nor attempts; the store is locked meanwhile.
+using JobFilter = std::function<bool(const Job& job)>;
+
 struct ClaimedJob {
   Job job;
   Lease lease;
@@ -131,9 +134,10 @@ class JobStore {
   virtual absl::Status CheckWritable() = 0;
 
   // Returns the job that has waited longest and may run now, or none. The job becomes RUNNING under
-  // a new lease.
+  // a new lease. can_run: jobs for which it is false are left alone; empty: every job can.
   virtual absl::StatusOr<std::optional<ClaimedJob>> Claim(const std::string& worker_id,
-                                                          int64_t lease_ms) = 0;
+                                                          int64_t lease_ms,
+                                                          const JobFilter& can_run = {}) = 0;
   // Extends the lease to lease_ms from now. attempt_ms: how long the attempt has run, by the
   // worker's own clock, for Job::used_ms. Returns true where the job is CANCELLING.
   virtual absl::StatusOr<bool> Renew(const Lease& lease, int64_t lease_ms,

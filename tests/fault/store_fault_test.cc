@@ -1,4 +1,5 @@
 // A job store that is damaged or gone under the real server: refused, restored, checked.
+#include <map>
 #include <random>
 
 #include "server_fault_fixture.h"
@@ -10,6 +11,7 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::SizeIs;
 
 class StoreFaultTest : public ServerFaultTest {
  protected:
@@ -98,6 +100,56 @@ TEST_F(StoreFaultTest, DamageWithoutABackupIsRefusedToo) {
     EXPECT_EQ(refused.first, 1);
     EXPECT_THAT(refused.second, HasSubstr("there is no backup"));
     EXPECT_THAT(refused.second, Not(HasSubstr("serving")));
+  }
+}
+
+// What a newer version may leave to this one, and what damage may.
+TEST_F(StoreFaultTest, JobsThatAreNotUnderstoodAreShownAndLeftAlone) {
+  Start({"--role=api"});
+  const std::map<std::string, std::string> changes = {
+      {Submit(1, 2), "request = x'ffffff'"},                           // no message
+      {Submit(1, 2), "request = CAST(request || x'f80701' AS BLOB)"},  // field 127
+      {Submit(1, 2),
+       "request = CAST(request || x'5863' AS BLOB)"},  // another output format: field 11 is 99
+      {Submit(1, 2), "kind = 9"},
+      {Submit(1, 2), "state = 7"}};
+  const std::string good = Submit(1, 2);
+  server_->Signal(SIGTERM);
+  EXPECT_EQ(server_->Wait(), 0);
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open(path_.c_str(), &db), SQLITE_OK);
+  for (const auto& [name, change] : changes) {
+    const std::string sql = "UPDATE jobs SET " + change + " WHERE id = '" + name.substr(5) + "'";
+    ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK);
+  }
+  sqlite3_close(db);
+
+  Start();
+  EXPECT_EQ(AwaitEnd(good).state(), v1::JOB_STATE_SUCCEEDED) << "it waited behind them";
+  grpc::ClientContext context;
+  v1::ListJobsResponse list;
+  ASSERT_TRUE(stub_->ListJobs(&context, {}, &list).ok());
+  EXPECT_THAT(list.jobs(), SizeIs(6));
+  for (const auto& [name, change] : changes) {
+    const v1::Job job = Get(name);
+    EXPECT_EQ(job.error().reason(), "REQUEST_NOT_UNDERSTOOD") << change;
+    EXPECT_EQ(job.attempt(), 0) << change;
+    EXPECT_EQ(job.queue_position(), 0) << change;
+  }
+  EXPECT_THAT(server_->Log(), HasSubstr("a job is not understood and left alone"));
+
+  // Only who asks for it ends one, and what state 7 means nobody here knows.
+  for (const auto& [name, change] : changes) {
+    v1::CancelJobRequest request;
+    request.set_name(name);
+    v1::DeleteJobRequest deletion;
+    deletion.set_name(name);
+    grpc::ClientContext cancel_context, delete_context;
+    v1::Job job;
+    google::protobuf::Empty nothing;
+    const bool strange = change.starts_with("state");
+    EXPECT_EQ(stub_->CancelJob(&cancel_context, request, &job).ok(), !strange) << change;
+    EXPECT_EQ(stub_->DeleteJob(&delete_context, deletion, &nothing).ok(), !strange) << change;
   }
 }
 

@@ -264,6 +264,8 @@ absl::StatusOr<Job> SqliteJobStore::Cancel(const std::string& id) {
       case JobState::kFailed:
         return StateError(row.job, "cannot be cancelled: it has ended, " +
                                        std::string(JobStateName(row.job.state)));
+      default:
+        return StateError(row.job, "is in a state that this version does not know");
     }
     job = std::move(row.job);
     return absl::OkStatus();

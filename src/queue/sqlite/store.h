@@ -34,7 +34,8 @@ class SqliteJobStore : public JobStore {
   absl::Status CheckWritable() override;
 
   absl::StatusOr<std::optional<ClaimedJob>> Claim(const std::string& worker_id,
-                                                  int64_t lease_ms) override;
+                                                  int64_t lease_ms,
+                                                  const JobFilter& can_run) override;
   absl::StatusOr<bool> Renew(const Lease& lease, int64_t lease_ms, int64_t attempt_ms) override;
   absl::Status Append(const Lease& lease, std::span<const NewEvent> events) override;
   absl::Status BeginPublish(const Lease& lease) override;
