@@ -52,6 +52,9 @@ ABSL_FLAG(bool, restore_backup, false,
 ABSL_FLAG(bool, check_store, false,
           "Look through the job store and its backup, print what is found, and exit: 0 where both "
           "are sound, else 1. A server may be using them.");
+ABSL_FLAG(double, keep_jobs_days, 0,
+          "How long jobs that have ended are kept, with their events and results; what they "
+          "published stays. 0: for good.");
 ABSL_FLAG(int64_t, queue_limit, 1000,
           "Jobs that may wait at a time; more are refused with QUEUE_FULL.");
 ABSL_FLAG(double, lease_seconds, 30,
@@ -107,12 +110,14 @@ constexpr const char* kFlags[] = {"listen",         "http_listen",
                                   "worker_id",      "insecure_allow_remote",
                                   "tls_cert",       "tls_key",
                                   "tls_client_ca",  "backup_minutes",
-                                  "restore_backup", "check_store"};
+                                  "restore_backup", "check_store",
+                                  "keep_jobs_days"};
 
 // Not for people, and not in the environment.
 constexpr const char* kChildFlags[] = {"parent_pid", "heartbeat_fd", "planner_fd"};
 
 constexpr int kMostBackupMinutes = 7 * 24 * 60;
+constexpr int kMostDays = 36500;
 
 absl::Status Invalid(const std::string& flag, const std::string& why) {
   return absl::InvalidArgumentError("--" + flag + ": " + why);
@@ -268,6 +273,11 @@ absl::Status ReadStoreOptions(ServerOptions& options) {
     return Invalid("backup_minutes", "must be 0 to " + std::to_string(kMostBackupMinutes));
   }
   options.backup_ms = static_cast<int64_t>(minutes * 60'000);
+  const double days = absl::GetFlag(FLAGS_keep_jobs_days);
+  if (!(days >= 0 && days <= kMostDays)) {
+    return Invalid("keep_jobs_days", "must be 0 to " + std::to_string(kMostDays));
+  }
+  options.keep_jobs_ms = static_cast<int64_t>(days * 86'400'000);
   return absl::OkStatus();
 }
 

@@ -155,6 +155,7 @@ absl::StatusOr<v1::Job> JobApi::Submit(JobKind kind, const Request& request, boo
   }
   job.labels.insert(request.labels().begin(), request.labels().end());
   job.timeout_ms = google::protobuf::util::TimeUtil::DurationToMilliseconds(request.timeout());
+  job.ttl_ms = google::protobuf::util::TimeUtil::DurationToMilliseconds(request.artifact_ttl());
   job.request = resolved.SerializeAsString();
   ASSIGN_OR_RETURN(const CreateResult result, store_.Create(job, options_.max_queued));
   created = result.created;

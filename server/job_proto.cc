@@ -214,6 +214,15 @@ void AddResult(const Job& job, JobView view, v1::Job& message) {
   }
 }
 
+// When what was published goes, or that it has gone.
+void AddExpiry(const Job& job, v1::Job& message) {
+  if (job.ttl_ms == 0 || message.artifact_uris().empty()) return;
+  SetTime(job.end_ms + job.ttl_ms, &v1::Job::mutable_artifact_expire_time, message);
+  if (job.expired_ms == 0) return;
+  message.set_artifacts_expired(true);
+  message.clear_artifact_uris();
+}
+
 }  // namespace
 
 v1::WindowStart ToProto(const std::optional<WindowStart>& window_start) {
@@ -263,6 +272,7 @@ v1::Job ToProto(const Job& job, JobView view) {
     *message.mutable_error() = ToProto(ToJobError(understood));
   }
   AddResult(job, view, message);
+  AddExpiry(job, message);
   for (const Attempt& attempt : job.attempts) {
     v1::Attempt& added = *message.add_attempts();
     added.set_number(attempt.number);

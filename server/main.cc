@@ -23,7 +23,9 @@
 #include "server/engine.h"
 #include "server/flags.h"
 #include "server/heartbeat.h"
+#include "server/periodic.h"
 #include "server/planner_pool.h"
+#include "server/retention.h"
 #include "server/run_job.h"
 #include "server/store_care.h"
 #include "server/supervisor.h"
@@ -47,6 +49,7 @@ bool AwaitStopSignal(int64_t timeout_ms) {
   return sigtimedwait(&signals, nullptr, &timeout) > 0;
 }
 
+constexpr int64_t kCollectMs = 10'000;  // between two looks for what is kept no longer
 constexpr int kAbandonedStatus = 75;  // EX_TEMPFAIL
 
 // What the roles need, in the order of construction.
@@ -175,7 +178,17 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
   World world;
   RETURN_IF_ERROR(OpenWorld(options, world, nullptr));
   LogDevices(world.engine);
-  const BackupThread backups(options.data_dir, options.backup_ms);
+  std::optional<PeriodicThread> backups;
+  if (options.backup_ms > 0) {
+    backups.emplace(UntilBackupMs(options.data_dir, options.backup_ms), [&options] {
+      BackUp(options.data_dir);
+      return options.backup_ms;
+    });
+  }
+  const PeriodicThread collection(kCollectMs, [&options, &world] {
+    const bool more = Collect(*world.store, *world.artifacts, options.keep_jobs_ms);
+    return more ? kCollectMs / 10 : kCollectMs;
+  });
   PlannerPool planners(arguments, PlannerOptions{.deadline_ms = options.plan_ms});
   MeasureRate();  // for plans, before a worker computes: the machine is hardly idler later
   std::vector<std::unique_ptr<Supervisor>> supervisors;  // one a device

@@ -3,13 +3,13 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <ctime>
 #include <utility>
 
 #include "base/files.h"
 #include "base/logging.h"
+#include "queue/job.h"
 #include "queue/store_file.h"
 
 namespace svdllm {
@@ -135,40 +135,22 @@ int PrintStoreCheck(const std::string& data_dir) {
   return sound ? 0 : 1;
 }
 
-BackupThread::BackupThread(std::string data_dir, int64_t interval_ms)
-    : path_(StorePath(data_dir)), backup_(BackupPath(data_dir)), interval_ms_(interval_ms) {
-  if (interval_ms_ > 0) thread_ = std::thread([this] { Run(); });
-}
-
-BackupThread::~BackupThread() {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    stop_ = true;
-  }
-  wake_.notify_all();
-  if (thread_.joinable()) thread_.join();
-}
-
-void BackupThread::Run() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  const int64_t now_ms = std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
-  const int64_t age_ms = now_ms - WrittenMs(backup_);
+int64_t UntilBackupMs(const std::string& data_dir, int64_t interval_ms) {
+  const int64_t age_ms = WallMs() - WrittenMs(BackupPath(data_dir));
   // A time yet to come says nothing.
-  int64_t wait_ms = age_ms < 0 ? 0 : std::max<int64_t>(interval_ms_ - age_ms, 0);
-  std::unique_lock<std::mutex> lock(mutex_);
-  while (!wake_.wait_for(lock, std::chrono::milliseconds(wait_ms), [this] { return stop_; })) {
-    lock.unlock();
-    const absl::Status status = BackUpStore(path_, backup_);
-    if (absl::IsDataLoss(status)) {
-      Log(LogLevel::kError, "the job store is damaged, its backup stays as it was",
-          {{"error", status.ToString()}});
-    } else if (!status.ok()) {
-      Log(LogLevel::kWarning, "the job store was not backed up", {{"error", status.ToString()}});
-    } else {
-      Log(LogLevel::kDebug, "the job store was backed up", {{"file", backup_}});
-    }
-    wait_ms = interval_ms_;
-    lock.lock();
+  return age_ms < 0 ? 0 : std::max<int64_t>(interval_ms - age_ms, 0);
+}
+
+void BackUp(const std::string& data_dir) {
+  const std::string backup = BackupPath(data_dir);
+  const absl::Status status = BackUpStore(StorePath(data_dir), backup);
+  if (absl::IsDataLoss(status)) {
+    Log(LogLevel::kError, "the job store is damaged, its backup stays as it was",
+        {{"error", status.ToString()}});
+  } else if (!status.ok()) {
+    Log(LogLevel::kWarning, "the job store was not backed up", {{"error", status.ToString()}});
+  } else {
+    Log(LogLevel::kDebug, "the job store was backed up", {{"file", backup}});
   }
 }
 

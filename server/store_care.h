@@ -2,11 +2,8 @@
 // time, restored where it is damaged. docs/backup.md says how people see it.
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
 #include <string>
-#include <thread>
 
 #include "base/status.h"
 
@@ -24,22 +21,10 @@ absl::Status PrepareStore(const std::string& data_dir, bool restore);
 // status: 0 where all of it is, else 1. The store may be in use.
 int PrintStoreCheck(const std::string& data_dir);
 
-// Backs the job store up, in a thread of its own, until it is destroyed: at once where the latest
-// backup is older than interval_ms, and then every interval_ms.
-class BackupThread {
- public:
-  BackupThread(std::string data_dir, int64_t interval_ms);
-  ~BackupThread();
+// How long the latest backup is younger than interval_ms; 0: it is not.
+int64_t UntilBackupMs(const std::string& data_dir, int64_t interval_ms);
 
- private:
-  void Run();
-
-  const std::string path_, backup_;
-  const int64_t interval_ms_;
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  bool stop_ = false;
-  std::thread thread_;
-};
+// Backs the job store up. What goes wrong is logged, and the backup then stays as it was.
+void BackUp(const std::string& data_dir);
 
 }  // namespace svdllm

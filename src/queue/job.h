@@ -83,6 +83,7 @@ struct Job {
   int64_t end_ms = 0;
   int64_t timeout_ms = 0;  // that its attempts may run, all together; 0: no bound
   int64_t ttl_ms = 0;      // how long what it published is kept after its end; 0: for good
+  int64_t expired_ms = 0;  // when that was removed; 0: it was not
   int64_t used_ms = 0;     // that its ended attempts have run, by a clock that nobody sets
   int64_t last_sequence = 0;
   int64_t queue_position = 0;  // QUEUED only: 1 for the one that is claimed first

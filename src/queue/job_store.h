@@ -121,6 +121,14 @@ class JobStore {
   virtual absl::StatusOr<Job> Cancel(const std::string& id) = 0;
   // Deletes a job that has ended. FAILED_PRECONDITION with JOB_STATE for any other.
   virtual absl::Status Delete(const std::string& id) = 0;
+  // Returns at most limit jobs that have ended and of which what they published is due to be
+  // removed, the longest due first, without the first `skip` of them.
+  virtual absl::StatusOr<std::vector<Job>> Expiring(int limit, int skip) = 0;
+  // What the job published is removed: it is due no more.
+  virtual absl::Status SetExpired(const std::string& id) = 0;
+  // Deletes jobs that ended more than age_ms ago with their history, at most limit of them, and
+  // returns how many these were. One that still has something to be removed stays until it is.
+  virtual absl::StatusOr<int> DeleteEnded(int64_t age_ms, int limit) = 0;
   // Returns at most limit events after after_sequence, in order. An unknown job has none.
   virtual absl::StatusOr<std::vector<Event>> Events(const std::string& id, int64_t after_sequence,
                                                     int limit) = 0;

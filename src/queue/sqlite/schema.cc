@@ -91,10 +91,13 @@ PRAGMA user_version = 2;
 )sql";
 
 // Jobs of version 2 and before belong to nobody, as all do where the server asks for no identity,
-// and what they published stays.
+// and what they published stays. expired_ms: when it was removed.
 constexpr char kVersion3[] = R"sql(
 ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT '';
 ALTER TABLE jobs ADD COLUMN ttl_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN expired_ms INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX jobs_by_expiry ON jobs(end_ms + ttl_ms) WHERE ttl_ms > 0 AND expired_ms = 0;
+CREATE INDEX jobs_by_end ON jobs(end_ms) WHERE end_ms > 0;
 CREATE INDEX jobs_by_owner ON jobs(owner, state) WHERE owner != '';
 PRAGMA user_version = 3;
 )sql";

@@ -58,6 +58,7 @@ TEST_F(SqliteStoreTest, UpgradesAFileOfVersionOne) {
   }
   Sql("DROP TABLE outputs; DROP TABLE timings; ALTER TABLE jobs DROP COLUMN used_ms;"
       "ALTER TABLE jobs DROP COLUMN attempt_ms; DROP INDEX jobs_by_owner;"
+      "DROP INDEX jobs_by_expiry; DROP INDEX jobs_by_end; ALTER TABLE jobs DROP COLUMN expired_ms;"
       "ALTER TABLE jobs DROP COLUMN owner; ALTER TABLE jobs DROP COLUMN ttl_ms; DELETE FROM meta "
       "WHERE name = 'boot';"
       "PRAGMA user_version = 1");
