@@ -6,6 +6,7 @@
 #include "server/job_proto.h"
 #include "server/run_job.h"
 #include "server/spec_proto.h"
+#include "server/tidy_texts.h"
 #include "tasks/text_tasks.h"
 
 namespace svdllm {
@@ -94,7 +95,9 @@ absl::Status Check(const Engine& engine, ArtifactStore& artifacts, const std::st
 SubmissionChecker CheckHere(const Engine& engine, ArtifactStore& artifacts) {
   const auto check = [&engine, &artifacts](const std::string& id, auto& request,
                                            CheckedSubmission& checked) {
-    return Check(engine, artifacts, id, request, checked);
+    const absl::Status status = Check(engine, artifacts, id, request, checked);
+    TidyTexts(checked.preview);
+    return status;
   };
   return {check, check};
 }

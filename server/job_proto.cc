@@ -314,14 +314,14 @@ v1::JobEvent ToProto(const Event& event) {
 v1::Progress ToProto(const ProgressEvent& progress) {
   v1::Progress message;
   message.set_stage(progress.stage);
-  message.set_module(Shortened(progress.module, kMaxRecordedBytes));
+  message.set_module(progress.module);
   message.set_layers_done(progress.layers_done);
   message.set_layers_total(progress.layers_total);
   message.set_percent(progress.percent);
   if (progress.eta_seconds >= 0) *message.mutable_eta() = ToDuration(progress.eta_seconds);
   message.set_peak_host_bytes(progress.peak_host_bytes);
   message.set_peak_device_bytes(progress.peak_device_bytes);
-  message.set_message(Shortened(progress.message, kMaxRecordedBytes));
+  message.set_message(progress.message);
   return message;
 }
 
@@ -367,9 +367,7 @@ void AddNeeds(const Plan& plan, Message& message) {
   message.set_mapped_host_bytes(plan.host.mapped);
   message.set_host_memory_bytes(plan.host.total);
   message.set_peak_device_bytes(plan.peak_device_bytes);
-  for (const std::string& warning : plan.warnings) {
-    message.add_warnings(Shortened(warning, kMaxRecordedBytes));
-  }
+  for (const std::string& warning : plan.warnings) message.add_warnings(warning);
 }
 
 void SetTimes(const CompressPlan& plan, v1::CompressionPlan& message) {

@@ -14,11 +14,11 @@
 #include "base/format.h"
 #include "base/logging.h"
 #include "base/machine.h"
-#include "base/utf8.h"
 #include "metrics/metrics.h"
 #include "pipeline/pipeline.h"
 #include "server/job_proto.h"
 #include "server/spec_proto.h"
+#include "server/tidy_texts.h"
 #include "server/understood.h"
 
 namespace svdllm {
@@ -49,6 +49,12 @@ class WorkDir {
   std::string path_;
 };
 
+template <typename Message>
+std::string Recorded(Message message) {
+  TidyTexts(message);
+  return message.SerializeAsString();
+}
+
 // Stores progress, but not more often than anybody can look: every change of stage or layer, and in
 // between ten a second. The last one is never lost.
 class ProgressSink {
@@ -58,7 +64,7 @@ class ProgressSink {
   void Add(const ProgressEvent& progress) {
     const auto now = std::chrono::steady_clock::now();
     const bool step = progress.stage != stage_ || progress.layers_done != layers_done_;
-    pending_ = ToProto(progress).SerializeAsString();
+    pending_ = Recorded(ToProto(progress));
     if (!step && now - stored_at_ < kProgressInterval) return;
     if (progress.stage != stage_) {
       Log(LogLevel::kDebug, "stage",
@@ -87,8 +93,8 @@ class ProgressSink {
 NewEvent Warning(const std::string& text) {
   v1::LogMessage message;
   message.set_level("warning");
-  message.set_text(Shortened(text, kMaxRecordedBytes));
-  return {EventKind::kLog, message.SerializeAsString()};
+  message.set_text(text);
+  return {EventKind::kLog, Recorded(message)};
 }
 
 // Of this process, all threads together.
@@ -118,7 +124,7 @@ Timing TimingOf(const CompressSpec& spec, const DeviceInfo& device, const Compre
 
 HandlerResult ToHandlerResult(const CompressResult& result) {
   HandlerResult handled;
-  handled.result = ToProto(result).SerializeAsString();
+  handled.result = Recorded(ToProto(result));
   handled.failure = CheckVerdicts(result);
   for (const ArtifactResult& artifact : result.artifacts) {
     for (const std::string& warning : artifact.warnings) {
@@ -131,7 +137,7 @@ HandlerResult ToHandlerResult(const CompressResult& result) {
     event.set_uri(artifact.uri);
     event.set_manifest_sha256(artifact.manifest_sha256);
     event.set_weight_bytes(artifact.weight_bytes);
-    handled.events.push_back({EventKind::kArtifact, event.SerializeAsString()});
+    handled.events.push_back({EventKind::kArtifact, Recorded(event)});
     handled.counters[kArtifactBytes] += static_cast<double>(artifact.weight_bytes);
   }
   for (const std::string& warning : result.calibration.warnings) {
@@ -146,13 +152,13 @@ HandlerResult ToHandlerResult(const CompressResult& result) {
 
 HandlerResult ToHandlerResult(const EvaluateResult& result) {
   HandlerResult handled;
-  handled.result = ToProto(result).SerializeAsString();
+  handled.result = Recorded(ToProto(result));
   for (const std::string& warning : result.warnings) handled.events.push_back(Warning(warning));
   if (!result.report_uri.empty()) {
     v1::ArtifactPublished event;
     event.set_uri(result.report_uri);
     event.set_manifest_sha256(result.manifest_sha256);
-    handled.events.push_back({EventKind::kArtifact, event.SerializeAsString()});
+    handled.events.push_back({EventKind::kArtifact, Recorded(event)});
   }
   double seconds = 0;
   const auto add = [&seconds](const Figures& figures) {

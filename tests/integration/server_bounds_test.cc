@@ -213,5 +213,82 @@ TEST_F(ServerBoundsTest, RecordsAreBoundedAndCutBetweenCharacters) {
   }
 }
 
+TEST_F(ServerBoundsTest, MoreWatchersThanMayAreRefusedByName) {
+  max_watchers_ = 2;
+  StartServer();
+  v1::ServerInfo info;
+  ASSERT_TRUE(
+      Call(&v1::CompressionService::Stub::GetServerInfo, v1::GetServerInfoRequest(), info).ok());
+  EXPECT_EQ(info.limits().max_watchers(), 2);
+  EXPECT_GT(info.limits().max_calls_per_connection(), 1000);
+  v1::WatchJobRequest request;
+  request.set_name(Submit(Compression()).name());
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::JobEvent>>> streams;
+  v1::JobEvent event;
+  for (int i = 0; i < 2; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    streams.push_back(stub_->WatchJob(contexts.back().get(), request));
+    ASSERT_TRUE(streams.back()->Read(&event));
+  }
+  std::vector<v1::JobEvent> events;
+  const grpc::Status busy = Watch(request.name(), 0, events);
+  EXPECT_EQ(busy.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(DetailsOf(busy).info.reason(), "SERVER_BUSY");
+  EXPECT_GT(DetailsOf(busy).retry.retry_delay().seconds(), 0);
+  v1::WaitJobRequest wait;
+  wait.set_name(request.name());
+  v1::Job job;
+  EXPECT_EQ(DetailsOf(Call(&v1::CompressionService::Stub::WaitJob, wait, job)).info.reason(),
+            "SERVER_BUSY");
+  EXPECT_EQ(Get(request.name()).state(), v1::JOB_STATE_QUEUED) << "all else is answered";
+  contexts[0]->TryCancel();
+  streams[0]->Finish();
+  wait.mutable_timeout()->set_nanos(1'000'000);
+  bool waited = false;
+  for (int i = 0; i < 500 && !waited; ++i) {
+    waited = Call(&v1::CompressionService::Stub::WaitJob, wait, job).ok();
+    if (!waited) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_TRUE(waited) << "who goes makes room";
+  contexts[1]->TryCancel();
+}
+
+// Whatever a model's files are called: what is no text would be an answer that nobody can read.
+TEST_F(ServerBoundsTest, TextsOfResultsAndPlansAreTextsAndBounded) {
+  const std::string odd = "odd \xff\xfe name";
+  engine_.run_compress = [&odd](const CompressSpec&, ArtifactStore&,
+                                const RunHooks& hooks) -> absl::StatusOr<CompressResult> {
+    ProgressEvent progress;
+    progress.stage = odd;
+    hooks.on_progress(progress);
+    CompressResult result;
+    result.device = odd;
+    result.calibration.warnings = {odd, std::string(9000, 'w')};
+    result.artifacts.emplace_back().matrices = {{odd, 8, 8, 3, 0.1, 0.2, 0}};
+    return result;
+  };
+  const auto plan_compress = engine_.plan_compress;
+  engine_.plan_compress = [&](const CompressSpec& spec) -> absl::StatusOr<CompressPlan> {
+    ASSIGN_OR_RETURN(CompressPlan plan, plan_compress(spec));
+    plan.artifacts[0].matrices[0].name = odd;
+    return plan;
+  };
+  v1::CompressModelRequest request = Compression();
+  request.set_validate_only(true);
+  EXPECT_EQ(Submit(request).plan().artifacts(0).matrices(0).name(), ToValidUtf8(odd));
+  StartWorker();
+  const std::string name = Submit(Compression()).name();
+  std::vector<v1::JobEvent> events;
+  ASSERT_TRUE(Watch(name, 0, events).ok());
+  const v1::Job job = Get(name);
+  EXPECT_EQ(job.state(), v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(job.progress().stage(), ToValidUtf8(odd));
+  const v1::CompressModelResult& result = job.compress_model_result();
+  EXPECT_EQ(result.device(), ToValidUtf8(odd));
+  EXPECT_EQ(result.artifacts(0).matrices(0).name(), ToValidUtf8(odd));
+  EXPECT_LE(result.calibration().warnings(1).size(), 4096u);
+}
+
 }  // namespace
 }  // namespace svdllm

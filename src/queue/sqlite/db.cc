@@ -51,16 +51,19 @@ absl::Status SqliteDb::Error(int code, std::string_view what) const {
 
 Query::Query(SqliteDb& db, const std::string& sql, Prepare) : db_(db) {
   sqlite3_stmt*& cached = db.statements_[sql];
-  if (cached == nullptr) {
-    const int size = static_cast<int>(sql.size());
-    Check(
-        sqlite3_prepare_v3(db.db_, sql.data(), size, SQLITE_PREPARE_PERSISTENT, &cached, nullptr));
-  }
+  if (cached == nullptr) PrepareStatement(sql, cached);
   statement_ = cached;
 }
 
+void Query::PrepareStatement(const std::string& sql, sqlite3_stmt*& statement) {
+  const int size = static_cast<int>(sql.size());
+  const unsigned flags = is_kept_ ? SQLITE_PREPARE_PERSISTENT : 0;
+  Check(sqlite3_prepare_v3(db_.db_, sql.data(), size, flags, &statement, nullptr));
+}
+
 Query::~Query() {
-  if (statement_ == nullptr) return;
+  if (!is_kept_) sqlite3_finalize(statement_);
+  if (!is_kept_ || statement_ == nullptr) return;
   sqlite3_reset(statement_);
   sqlite3_clear_bindings(statement_);
 }

@@ -63,6 +63,16 @@ class Query {
   Query& operator=(const Query&) = delete;
   ~Query();
 
+  // A statement of many forms: it is not kept for the next time.
+  struct Once {
+    std::string sql;
+  };
+  template <typename... Args>
+  Query(SqliteDb& db, const Once& once, const Args&... args) : db_(db), is_kept_(false) {
+    PrepareStatement(once.sql, statement_);
+    (Bind(args), ...);
+  }
+
   // Bind further parameters, in order.
   void Bind(int64_t value);
   void Bind(int value) { Bind(static_cast<int64_t>(value)); }
@@ -87,9 +97,11 @@ class Query {
  private:
   struct Prepare {};
   Query(SqliteDb& db, const std::string& sql, Prepare);
+  void PrepareStatement(const std::string& sql, sqlite3_stmt*& statement);
   void Check(int code);
 
   SqliteDb& db_;
+  const bool is_kept_ = true;
   sqlite3_stmt* statement_ = nullptr;
   int bound_ = 0;
   absl::Status status_;

@@ -220,7 +220,8 @@ absl::StatusOr<ListPage> SqliteJobStore::List(const ListQuery& list) {
   std::lock_guard<std::mutex> lock(read_.mutex);
   std::vector<JobRow> rows;
   {
-    Query query(*read_.db, sql, last);
+    // Filters have thousands of combinations.
+    Query query(*read_.db, Query::Once{sql}, last);
     for (const auto& [key, value] : list.labels) {
       query.Bind(key);
       query.Bind(value);

@@ -109,6 +109,28 @@ TEST_F(SqliteStoreTest, LockedFileIsUnavailableForWritesAndStillRead) {
   EXPECT_TRUE((*store)->Create(Make(), 10).ok());
 }
 
+// There are thousands of forms of a list's filters, and a statement takes kilobytes.
+TEST_F(SqliteStoreTest, ListsOfManyFormsTakeNoMemory) {
+  auto store = OpenSqliteJobStore(options_);
+  ASSERT_TRUE(store.ok());
+  const auto list_all = [&](int most_labels) {
+    for (int states = 0; states < 64; ++states) {
+      ListQuery query;
+      for (int i = 0; i < 6; ++i) {
+        if ((states >> i & 1) != 0) query.states.push_back(static_cast<JobState>(i + 1));
+      }
+      for (int labels = 0; labels < most_labels; ++labels) {
+        query.labels["k" + std::to_string(labels)] = "v";
+        ASSERT_TRUE((*store)->List(query).ok());
+      }
+    }
+  };
+  list_all(1);
+  const int64_t before = sqlite3_memory_used();
+  list_all(16);
+  EXPECT_LT(sqlite3_memory_used() - before, 1 << 20);
+}
+
 TEST_F(SqliteStoreTest, JobIdsSortByTimeAndDiffer) {
   const std::string a = NewJobId();
   const std::string b = NewJobId();
