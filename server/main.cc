@@ -50,7 +50,7 @@ bool AwaitStopSignal(int64_t timeout_ms) {
 }
 
 constexpr int64_t kCollectMs = 10'000;  // between two looks for what is kept no longer
-constexpr int kAbandonedStatus = 75;  // EX_TEMPFAIL
+constexpr int kAbandonedStatus = 75;    // EX_TEMPFAIL
 
 // What the roles need, in the order of construction.
 struct World {
@@ -96,6 +96,10 @@ void LogDevices(const Engine& engine) {
 
 std::string WorkRoot(const ServerOptions& options) { return options.data_dir + "/work"; }
 
+JobVolumes VolumesOf(const ServerOptions& options) {
+  return {WorkRoot(options), options.artifact_root};
+}
+
 // What a server has started ends with it.
 absl::Status TieToServer(const ServerOptions& options) {
   if (options.parent_pid == 0) return absl::OkStatus();
@@ -116,7 +120,8 @@ absl::Status RunPlanner(const ServerOptions& options) {
   setrlimit(RLIMIT_DATA, &limit);
   World world;
   RETURN_IF_ERROR(OpenPipeline(options, world));
-  return ServeChecks(options.planner_fd, CheckHere(world.engine, *world.artifacts));
+  return ServeChecks(options.planner_fd,
+                     CheckHere(world.engine, *world.artifacts, VolumesOf(options)));
 }
 
 absl::Status RunWorker(const ServerOptions& options) {
@@ -142,7 +147,7 @@ absl::Status RunWorker(const ServerOptions& options) {
   worker_options.can_run = UnderstoodJobs();
   worker_options.prepare = world.engine.open_device;
   worker_options.check_after_failure = world.engine.check_device;
-  Worker worker(*world.store, MakeJobHandler(world.engine, *world.artifacts, WorkRoot(options)),
+  Worker worker(*world.store, MakeJobHandler(world.engine, *world.artifacts, VolumesOf(options)),
                 worker_options);
   absl::Status ended;
   std::thread thread([&] {

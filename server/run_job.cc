@@ -185,13 +185,13 @@ double SecondsAlone(double seconds, double processor_seconds, int threads) {
 }
 
 JobHandler MakeJobHandler(const Engine& engine, ArtifactStore& artifacts,
-                          const std::string& work_root) {
-  return [&engine, &artifacts, work_root](JobContext& context) -> absl::StatusOr<HandlerResult> {
+                          const JobVolumes& volumes) {
+  return [&engine, &artifacts, volumes](JobContext& context) -> absl::StatusOr<HandlerResult> {
     const Job& job = context.job();
     RETURN_IF_ERROR(CheckUnderstood(job));
     RETURN_IF_ERROR(context.Check());  // e.g. a job whose time ran out while it waited again
     const std::string attempt = job.id + "." + std::to_string(context.lease().token);
-    ASSIGN_OR_RETURN(const WorkDir work_dir, WorkDir::Create(work_root + "/" + attempt));
+    ASSIGN_OR_RETURN(const WorkDir work_dir, WorkDir::Create(volumes.work_root + "/" + attempt));
     ProgressSink sink(context);
     RunHooks hooks;
     hooks.on_progress = [&](const ProgressEvent& progress) { sink.Add(progress); };
@@ -212,6 +212,11 @@ JobHandler MakeJobHandler(const Engine& engine, ArtifactStore& artifacts,
     ASSIGN_OR_RETURN(CompressSpec spec, ToSpec(request, artifacts, work_dir.path()));
     spec.job_id = job.id;
     spec.attempt = context.lease().token;  // unlike the attempt's number, never used twice
+    // A later attempt goes on with what is on the disk already, and is not counted out for it.
+    if (job.attempt == 1 && job.used_ms == 0) {
+      const auto plan = engine.plan_compress(spec);  // where it fails, the run says why
+      if (plan.ok()) RETURN_IF_ERROR(ReserveRoom(NeedsOf(*plan), volumes, attempt));
+    }
     const double before = ProcessorSeconds();
     ASSIGN_OR_RETURN(const CompressResult result, engine.run_compress(spec, artifacts, hooks));
     sink.Flush();

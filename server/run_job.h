@@ -4,6 +4,7 @@
 #include <string>
 
 #include "queue/worker.h"
+#include "server/disk_room.h"
 #include "server/engine.h"
 #include "storage/artifact_store.h"
 
@@ -19,8 +20,9 @@ std::string JobsLike(const CompressSpec& spec, const DeviceInfo& device);
 double SecondsAlone(double seconds, double processor_seconds, int threads);
 
 // Makes the handler. engine and artifacts outlive it. Each attempt works in a directory of its own
-// under work_root, which is gone when the handler returns.
+// under the work root, which is gone when the handler returns. A compression that finds no room on
+// the volumes is SCRATCH_FULL at once.
 JobHandler MakeJobHandler(const Engine& engine, ArtifactStore& artifacts,
-                          const std::string& work_root);
+                          const JobVolumes& volumes);
 
 }  // namespace svdllm

@@ -12,9 +12,6 @@
 namespace svdllm {
 namespace {
 
-// Reports, index, configuration and tokenizer beside an artifact's weights.
-constexpr int64_t kSideBytes = int64_t{64} << 20;
-
 absl::StatusOr<ArtifactPlan> PlanArtifact(const CompressJob& job, double keep_ratio,
                                           const std::vector<int64_t>& ranks,
                                           int64_t& scratch_bytes) {
@@ -24,7 +21,7 @@ absl::StatusOr<ArtifactPlan> PlanArtifact(const CompressJob& job, double keep_ra
   artifact.keep_ratio = keep_ratio;
   artifact.parameters = layout.parameters;
   artifact.weight_bytes = layout.weight_bytes;
-  scratch_bytes += layout.stored_bytes + kSideBytes;
+  scratch_bytes += layout.stored_bytes + kArtifactSideBytes;
   for (size_t i = 0; i < ranks.size(); ++i) {
     const LinearLayer& linear = job.linears[i];
     artifact.matrices.push_back({linear.name, linear.rows, linear.cols, ranks[i]});

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/utf8.h"
+#include "server/job_api.h"
 #include "server_fixture.h"
 
 namespace svdllm {
@@ -288,6 +289,41 @@ TEST_F(ServerBoundsTest, TextsOfResultsAndPlansAreTextsAndBounded) {
   EXPECT_EQ(result.device(), ToValidUtf8(odd));
   EXPECT_EQ(result.artifacts(0).matrices(0).name(), ToValidUtf8(odd));
   EXPECT_LE(result.calibration().warnings(1).size(), 4096u);
+}
+
+TEST_F(ServerBoundsTest, AJobThatNoDiskCouldHoldIsRefusedAndOneThatFindsNoRoomFailsAtOnce) {
+  const auto plan_compress = engine_.plan_compress;
+  int64_t bytes = int64_t{1} << 60;
+  engine_.plan_compress = [&](const CompressSpec& spec) -> absl::StatusOr<CompressPlan> {
+    ASSIGN_OR_RETURN(CompressPlan plan, plan_compress(spec));
+    plan.artifacts[0].weight_bytes = bytes;
+    return plan;
+  };
+  // A server whose planners know the volumes, as the real one's do.
+  const SubmissionChecker checker =
+      CheckHere(engine_, *artifacts_, {directory_ + "/work", directory_ + "/artifacts"});
+  JobApi api(*store_, engine_, checker, {});
+  const auto refused = api.CompressModel(Compression(), "peer");
+  EXPECT_EQ(ErrorReason(refused.status()), kScratchFull);
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("the job writes 1.15 EB"));
+
+  bytes = static_cast<int64_t>(std::filesystem::space(directory_).available) * 3 / 2;
+  const bool fits = bytes < static_cast<int64_t>(std::filesystem::space(directory_).capacity);
+  v1::CompressModelRequest request = Compression();
+  request.set_validate_only(true);
+  if (fits) {
+    const auto warned = api.CompressModel(request, "peer");
+    ASSERT_TRUE(warned.ok()) << warned.status();
+    EXPECT_THAT(warned->plan().warnings(1), HasSubstr("SCRATCH_FULL unless there is room"));
+  }
+  StartWorker();
+  const v1::Job job = AwaitEnd(Submit(Compression(1000, 100)).name());
+  EXPECT_EQ(job.state(), v1::JOB_STATE_FAILED);
+  EXPECT_EQ(job.error().reason(), "SCRATCH_FULL");
+  EXPECT_THAT(job.error().message(), HasSubstr(" are free"));
+  EXPECT_EQ(job.attempt(), 1) << "not tried again: the disk is as full then";
+  bytes = 1800;
+  EXPECT_EQ(AwaitEnd(Submit(Compression()).name()).state(), v1::JOB_STATE_SUCCEEDED);
 }
 
 }  // namespace

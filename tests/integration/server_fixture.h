@@ -70,7 +70,7 @@ class ServerTest : public ::testing::Test {
   void StartWorker() {
     worker_ = std::make_unique<Worker>(
         *store_,
-        MakeJobHandler(engine_, *artifacts_, directory_ + "/work"),
+        MakeJobHandler(engine_, *artifacts_, {directory_ + "/work", directory_ + "/artifacts"}),
         WorkerOptions{.id = "w1",
                       .poll_ms = 10,
                       .prepare = engine_.open_device,
