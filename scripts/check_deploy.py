@@ -25,7 +25,9 @@ import promtool
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # From the first in which gRPC probes are stable, which deploy/README.md names, to the latest known.
 SCHEMA_VERSIONS = ["1.27.0", "1.32.0", "1.37.0"]
-RENDERED = ["base", "overlays/gpu", "overlays/monitored", "overlays/second"]
+RENDERED = ["base", "overlays/gpu", "overlays/monitored", "overlays/replicated", "overlays/second"]
+# The one container that is asked for signs of life, and the image of this project.
+SERVER, IMAGE = "server", "svdllm"
 # Metrics of others that alerts and dashboards may use.
 FOREIGN_METRICS = {"up", "ALERTS"}
 METRIC = re.compile(r"\b(?:svdllm|grpc_server|process)_[a-z_]+\b(?!=)|\b(?:up|ALERTS)(?=\{)")
@@ -93,7 +95,7 @@ def check_pod_security(stateful_set):
                 if name_of_resource not in resources.get(bound, {}):
                     yield f"container {name} has no {bound} of {name_of_resource}"
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-            if container in spec["containers"] and probe not in container:
+            if name == SERVER and probe not in container:
                 yield f"container {name} has no {probe}"
         if ":" not in container["image"]:
             yield f"container {name}: image {container['image']} has no tag"
@@ -110,7 +112,7 @@ def check_references(objects):
         yield "SQLite mode has one replica"
     labels = spec["template"]["metadata"]["labels"]
     ports = {port["name"]: port["containerPort"]
-             for container in spec["template"]["spec"]["containers"] for port in container["ports"]}
+             for container in spec["template"]["spec"]["containers"] for port in container.get("ports", [])}
     services = {service["metadata"]["name"]: service for service in of_kind(objects, "Service")}
     if services.get(spec["serviceName"], {}).get("spec", {}).get("clusterIP") != "None":
         yield f"{spec['serviceName']} is not a headless service"
@@ -312,12 +314,13 @@ def check_image(dockerfile, ignored, cmake):
 
 
 def check_version(objects):
-    """Pods run the image of this version."""
+    """Pods run the image of this version, but for programs of others."""
     version = re.search(r"project\(svdllm VERSION ([\d.]+)", (ROOT / "CMakeLists.txt").read_text()).group(1)
     for stateful_set in of_kind(objects, "StatefulSet"):
         spec = stateful_set["spec"]["template"]["spec"]
         for container in spec.get("initContainers", []) + spec["containers"]:
-            if container["image"].partition(":")[2].removesuffix("-cuda") != version:
+            image, _, tag = container["image"].rpartition(":")
+            if image == IMAGE and tag.removesuffix("-cuda") != version:
                 yield f"container {container['name']}: image {container['image']} is not of version {version}"
 
 

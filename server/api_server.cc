@@ -4,6 +4,7 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/security/tls_certificate_provider.h>
 #include <grpcpp/security/tls_credentials_options.h>
@@ -31,6 +32,7 @@
 #include "server/http_server.h"
 #include "server/leftovers.h"
 #include "server/reflection.h"
+#include "server/store_care.h"
 
 namespace svdllm {
 namespace {
@@ -40,6 +42,8 @@ using std::chrono::milliseconds;
 constexpr milliseconds kLeaseCheck(1000);
 constexpr int kReadyChecks = 5;  // lease checks between two looks at readiness and leftovers
 constexpr milliseconds kShutdownPatience(2000);
+constexpr int64_t kWatchPollMs = 50;
+constexpr size_t kQuotaBytes = size_t{256} << 20;
 constexpr unsigned kReloadSeconds = 1;  // between two looks at the files of TLS
 constexpr char kPaths[] = "svdllm-server " SVDLLM_VERSION
                           "\n"
@@ -95,16 +99,16 @@ class ApiServerImpl final : public ApiServer {
         artifacts_(artifacts),
         api_(store, engine, options.checker.value_or(CheckHere(engine, artifacts)),
              {options.queue_limit, options.lease_ms, options.max_request_bytes,
-              options.artifact_root, options.model_roots}),
-        hub_(store),
+              options.artifact_root, options.model_roots, options.max_watchers}),
+        hub_(store, kWatchPollMs, options.max_watchers),
         rpc_metrics_(registry_),
         service_(api_, store, hub_, rpc_metrics_),
         reflection_({kService, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
                      "grpc.reflection.v1alpha.ServerReflection"}),
         collector_([this](StoreSample& sample) { return Sample(sample); }),
         device_collector_(Watched(engine.devices), options.nvml_library),
-        host_collector_(
-            {{"artifact_root", options.artifact_root}, {"data_dir", options.data_dir}}) {
+        host_collector_({{"artifact_root", options.artifact_root}, {"data_dir", options.data_dir}},
+                        BackupPath(options.data_dir)) {
     memory_ = &prometheus::BuildGauge()
                    .Name(kHostMemoryBytes)
                    .Help("Resident memory of the server's processes.")
@@ -174,6 +178,12 @@ absl::Status ApiServerImpl::Listen() {
   builder.RegisterService(&reflection_);
   builder.SetMaxReceiveMessageSize(static_cast<int>(options_.max_request_bytes));
   builder.SetMaxSendMessageSize(64 << 20);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMostCallsPerConnection);
+  // Of what peers have sent and not been answered for; past it, connections are slowed down and
+  // refused. A message of the largest size is taken in any case.
+  grpc::ResourceQuota quota("server");
+  quota.Resize(std::max<size_t>(kQuotaBytes, 4 * static_cast<size_t>(options_.max_request_bytes)));
+  builder.SetResourceQuota(quota);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a taken port is an error, not shared
   // Clients ping every 10 to 20 s, also when nothing else goes on.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);

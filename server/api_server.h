@@ -16,6 +16,7 @@
 #include "server/engine.h"
 #include "server/supervisor.h"
 #include "server/tls.h"
+#include "server/watch_hub.h"
 #include "storage/artifact_store.h"
 
 namespace svdllm {
@@ -31,6 +32,7 @@ struct ApiServerOptions {
   int64_t queue_limit = 1000;
   int64_t lease_ms = 30000;
   int64_t max_request_bytes = 4 << 20;
+  size_t max_watchers = kMostWatchers;
   // The supervised workers, for metrics. Empty: there are none.
   std::function<std::vector<WorkerProcess>()> workers;
   // Checks submissions. Empty: they are checked in this process (CheckHere).

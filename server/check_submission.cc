@@ -7,6 +7,7 @@
 #include "server/job_proto.h"
 #include "server/run_job.h"
 #include "server/spec_proto.h"
+#include "server/tidy_texts.h"
 #include "tasks/text_tasks.h"
 
 namespace svdllm {
@@ -53,12 +54,19 @@ void SetMeasured(const Plan& plan, Measurements& measurements) {
   }
 }
 
-absl::Status Check(const Engine& engine, ArtifactStore& artifacts, const std::string& id,
-                   v1::CompressModelRequest& request, CheckedSubmission& checked) {
+absl::Status Check(const Engine& engine, ArtifactStore& artifacts, const JobVolumes& volumes,
+                   const std::string& id, v1::CompressModelRequest& request,
+                   CheckedSubmission& checked) {
   RETURN_IF_ERROR(Resolve(artifacts, id, request));
   ASSIGN_OR_RETURN(CompressSpec spec, ToSpec(request, artifacts, ""));
   spec.job_id = id;
-  ASSIGN_OR_RETURN(const CompressPlan plan, engine.plan_compress(spec));
+  ASSIGN_OR_RETURN(CompressPlan plan, engine.plan_compress(spec));
+  ASSIGN_OR_RETURN(const std::string warning, CheckVolumes(NeedsOf(plan), volumes));
+  if (!warning.empty()) {
+    plan.warnings.push_back(warning +
+                            "; the job fails with SCRATCH_FULL unless there is room when "
+                            "it starts");
+  }
   if (request.has_calibration()) SetWindows(plan.calibration, *request.mutable_calibration());
   SetMeasured(plan, *request.mutable_evaluation());
   checked.outputs = OutputUris(spec);
@@ -78,8 +86,9 @@ absl::Status Check(const Engine& engine, ArtifactStore& artifacts, const std::st
   return absl::OkStatus();
 }
 
-absl::Status Check(const Engine& engine, ArtifactStore& artifacts, const std::string& id,
-                   v1::EvaluateRequest& request, CheckedSubmission& checked) {
+absl::Status Check(const Engine& engine, ArtifactStore& artifacts, const JobVolumes&,
+                   const std::string& id, v1::EvaluateRequest& request,
+                   CheckedSubmission& checked) {
   RETURN_IF_ERROR(Resolve(artifacts, id, request));
   ASSIGN_OR_RETURN(EvaluateSpec spec, ToSpec(request, artifacts, ""));
   spec.job_id = id;
@@ -92,12 +101,14 @@ absl::Status Check(const Engine& engine, ArtifactStore& artifacts, const std::st
 
 }  // namespace
 
-SubmissionChecker CheckHere(const Engine& engine, ArtifactStore& artifacts) {
-  const auto check = [&engine, &artifacts](const std::string& id, auto& request,
-                                           CheckedSubmission& checked) {
+SubmissionChecker CheckHere(const Engine& engine, ArtifactStore& artifacts,
+                            const JobVolumes& volumes) {
+  const auto check = [&engine, &artifacts, volumes](const std::string& id, auto& request,
+                                                    CheckedSubmission& checked) {
     ResetMapGuard();
-    const absl::Status status = Check(engine, artifacts, id, request, checked);
+    const absl::Status status = Check(engine, artifacts, volumes, id, request, checked);
     RETURN_IF_ERROR(CheckMaps());
+    TidyTexts(checked.preview);
     return status;
   };
   return {check, check};

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "server/disk_room.h"
 #include "server/engine.h"
 #include "storage/artifact_store.h"
 #include "svdllm/v1/compression.pb.h"
@@ -32,7 +33,9 @@ struct SubmissionChecker {
       evaluate;
 };
 
-// Checks in the calling thread. Both references outlive it.
-SubmissionChecker CheckHere(const Engine& engine, ArtifactStore& artifacts);
+// Checks in the calling thread. Both references outlive it. Compressions are refused where the
+// volumes are too small for them, and warned where these are too full.
+SubmissionChecker CheckHere(const Engine& engine, ArtifactStore& artifacts,
+                            const JobVolumes& volumes = {});
 
 }  // namespace svdllm

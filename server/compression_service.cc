@@ -46,7 +46,7 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::JobEvent>,
   // Keeps itself alive until OnDone.
   void Start(WatchHub& hub) {
     self_ = shared_from_this();
-    if (!hub.Add(self_)) return Shutdown();
+    if (const absl::Status added = hub.Add(self_); !added.ok()) return Fail(added);
     Notify();
   }
   void Fail(const absl::Status& status) {
@@ -135,7 +135,10 @@ class WaitCall final : public grpc::ServerUnaryReactor,
   // Keeps itself alive until OnDone.
   void Start(WatchHub& hub, std::chrono::milliseconds timeout) {
     self_ = shared_from_this();
-    if (!hub.Add(self_)) return Shutdown();
+    if (const absl::Status added = hub.Add(self_); !added.ok()) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      return End(added);
+    }
     // Weak, because the alarm is a part of this object.
     alarm_.Set(std::chrono::system_clock::now() + timeout, [weak = weak_from_this()](bool rang) {
       if (const auto self = weak.lock(); self != nullptr && rang) self->Look(/*time_is_up=*/true);

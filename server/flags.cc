@@ -43,6 +43,18 @@ ABSL_FLAG(std::vector<std::string>, model_roots, {},
           "that the server may read.");
 ABSL_FLAG(std::string, artifact_root, "",
           "Directory under which artifacts are published. Default: artifacts in data_dir.");
+ABSL_FLAG(double, backup_minutes, 60,
+          "How often the job store is backed up, to jobs.db.backup beside it. 0: never.");
+ABSL_FLAG(bool, restore_backup, false,
+          "Where the job store is damaged or gone, its backup takes its place before the server "
+          "starts, and the damaged file stays under another name. Jobs that came after the backup "
+          "are lost.");
+ABSL_FLAG(bool, check_store, false,
+          "Look through the job store and its backup, print what is found, and exit: 0 where both "
+          "are sound, else 1. A server may be using them.");
+ABSL_FLAG(double, keep_jobs_days, 0,
+          "How long jobs that have ended are kept, with their events and results; what they "
+          "published stays. 0: for good.");
 ABSL_FLAG(int64_t, queue_limit, 1000,
           "Jobs that may wait at a time; more are refused with QUEUE_FULL.");
 ABSL_FLAG(double, lease_seconds, 30,
@@ -97,10 +109,15 @@ constexpr const char* kFlags[] = {"listen",         "http_listen",
                                   "log_level",      "max_request_bytes",
                                   "worker_id",      "insecure_allow_remote",
                                   "tls_cert",       "tls_key",
-                                  "tls_client_ca"};
+                                  "tls_client_ca",  "backup_minutes",
+                                  "restore_backup", "check_store",
+                                  "keep_jobs_days"};
 
 // Not for people, and not in the environment.
 constexpr const char* kChildFlags[] = {"parent_pid", "heartbeat_fd", "planner_fd"};
+
+constexpr int kMostBackupMinutes = 7 * 24 * 60;
+constexpr int kMostDays = 36500;
 
 absl::Status Invalid(const std::string& flag, const std::string& why) {
   return absl::InvalidArgumentError("--" + flag + ": " + why);
@@ -249,6 +266,22 @@ absl::StatusOr<int64_t> Milliseconds(const std::string& flag, double seconds, do
   return static_cast<int64_t>(seconds * 1000);
 }
 
+absl::Status ReadStoreOptions(ServerOptions& options) {
+  options.check_store = absl::GetFlag(FLAGS_check_store);
+  options.restore_backup = absl::GetFlag(FLAGS_restore_backup);
+  const double minutes = absl::GetFlag(FLAGS_backup_minutes);
+  if (!(minutes >= 0 && minutes <= kMostBackupMinutes)) {
+    return Invalid("backup_minutes", "must be 0 to " + std::to_string(kMostBackupMinutes));
+  }
+  options.backup_ms = static_cast<int64_t>(minutes * 60'000);
+  const double days = absl::GetFlag(FLAGS_keep_jobs_days);
+  if (!(days >= 0 && days <= kMostDays)) {
+    return Invalid("keep_jobs_days", "must be 0 to " + std::to_string(kMostDays));
+  }
+  options.keep_jobs_ms = static_cast<int64_t>(days * 86'400'000);
+  return absl::OkStatus();
+}
+
 absl::Status ReadTimes(ServerOptions& options) {
   ASSIGN_OR_RETURN(options.lease_ms,
                    Milliseconds("lease_seconds", absl::GetFlag(FLAGS_lease_seconds), 0.5));
@@ -349,6 +382,7 @@ absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv) {
     return Invalid("max_request_bytes", "must be 1024 to 2^30");
   }
   RETURN_IF_ERROR(ReadTimes(options));
+  RETURN_IF_ERROR(ReadStoreOptions(options));
   const std::string level = absl::GetFlag(FLAGS_log_level);
   const char* const levels[] = {"debug", "info", "warning", "error"};
   const auto found = std::find(std::begin(levels), std::end(levels), level);

@@ -25,6 +25,10 @@ struct ServerOptions {
   DeviceSettings devices;
   std::vector<std::string> model_roots;
   std::string artifact_root;
+  bool check_store = false;
+  bool restore_backup = false;
+  int64_t backup_ms = 0;
+  int64_t keep_jobs_ms = 0;  // 0: for good
   int64_t queue_limit = 0;
   int64_t lease_ms = 0;
   int64_t drain_ms = 0;

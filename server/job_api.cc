@@ -17,6 +17,7 @@
 #include "server/run_job.h"
 #include "server/spec_proto.h"
 #include "server/status_proto.h"
+#include "server/tidy_texts.h"
 #include "tasks/text_tasks.h"
 
 namespace svdllm {
@@ -155,6 +156,7 @@ absl::StatusOr<v1::Job> JobApi::Submit(JobKind kind, const Request& request, boo
   }
   job.labels.insert(request.labels().begin(), request.labels().end());
   job.timeout_ms = google::protobuf::util::TimeUtil::DurationToMilliseconds(request.timeout());
+  job.ttl_ms = google::protobuf::util::TimeUtil::DurationToMilliseconds(request.artifact_ttl());
   job.request = resolved.SerializeAsString();
   ASSIGN_OR_RETURN(const CreateResult result, store_.Create(job, options_.max_queued));
   created = result.created;
@@ -278,6 +280,8 @@ v1::ServerInfo JobApi::GetServerInfo() const {
   limits.set_max_labels(kMaxLabels);
   limits.set_max_page_size(kMaxPageSize);
   limits.set_max_attempts(kMaxAttempts);
+  limits.set_max_watchers(static_cast<int32_t>(options_.max_watchers));
+  limits.set_max_calls_per_connection(kMostCallsPerConnection);
   *limits.mutable_lease_duration() =
       google::protobuf::util::TimeUtil::MillisecondsToDuration(options_.lease_ms);
   for (const std::string& name : SupportedFamilies()) info.add_families(name);
@@ -289,6 +293,7 @@ v1::ServerInfo JobApi::GetServerInfo() const {
   for (const TextTask& task : TextTasks()) info.add_text_tasks(std::string(task.name));
   info.set_artifact_root(options_.artifact_root);
   for (const std::string& root : options_.model_roots) info.add_model_roots(root);
+  TidyTexts(info);
   return info;
 }
 

@@ -9,9 +9,12 @@
 #include "queue/job_store.h"
 #include "server/check_submission.h"
 #include "server/engine.h"
+#include "server/watch_hub.h"
 #include "svdllm/v1/compression.pb.h"
 
 namespace svdllm {
+
+inline constexpr int kMostCallsPerConnection = 4096;
 
 struct ApiOptions {
   int64_t max_queued = 1000;
@@ -19,6 +22,7 @@ struct ApiOptions {
   int64_t max_request_bytes = 4 << 20;
   std::string artifact_root;             // for GetServerInfo
   std::vector<std::string> model_roots;  // for GetServerInfo
+  size_t max_watchers = kMostWatchers;   // for GetServerInfo
 };
 
 class JobApi {

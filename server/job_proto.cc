@@ -8,6 +8,7 @@
 #include "queue/job_store.h"
 #include "server/enum_rows.h"
 #include "server/status_proto.h"
+#include "server/understood.h"
 
 namespace svdllm {
 namespace {
@@ -179,22 +180,47 @@ void UpgradeResult(v1::EvaluateResult& result) {
 #pragma GCC diagnostic pop
 }
 
+// What cannot be read is left out, rather than shown in part.
+void ParseStored(const std::string& bytes, google::protobuf::Message& message) {
+  if (!message.ParseFromString(bytes)) message.Clear();
+}
+
+void AddRequest(const Job& job, v1::Job& message) {
+  if (job.kind == JobKind::kCompressModel) {
+    ParseStored(job.request, *message.mutable_compress_model_request());
+    message.set_display_name(message.compress_model_request().display_name());
+  } else if (job.kind == JobKind::kEvaluate) {
+    ParseStored(job.request, *message.mutable_evaluate_request());
+    message.set_display_name(message.evaluate_request().display_name());
+  }
+}
+
 // A job that failed has a result where its figures are why.
 void AddResult(const Job& job, JobView view, v1::Job& message) {
   if (job.state != JobState::kSucceeded && job.result.empty()) return;
+  if (job.kind != JobKind::kEvaluate && job.kind != JobKind::kCompressModel) return;
   if (job.kind == JobKind::kEvaluate) {
     v1::EvaluateResult& result = *message.mutable_evaluate_result();
-    result.ParseFromString(job.result);
+    ParseStored(job.result, result);
     if (!result.has_model()) UpgradeResult(result);
     if (!result.report_uri().empty()) message.add_artifact_uris(result.report_uri());
     return;
   }
   v1::CompressModelResult& result = *message.mutable_compress_model_result();
-  result.ParseFromString(job.result);
+  ParseStored(job.result, result);
   for (v1::ArtifactResult& artifact : *result.mutable_artifacts()) {
     if (!artifact.uri().empty()) message.add_artifact_uris(artifact.uri());
     if (view == JobView::kListed) artifact.clear_matrices();
   }
+}
+
+// When what was published goes, or that it has gone.
+void AddExpiry(const Job& job, v1::Job& message) {
+  if (job.ttl_ms == 0 || message.artifact_uris().empty()) return;
+  SetTime(job.end_ms + job.ttl_ms, &v1::Job::mutable_artifact_expire_time, message);
+  if (job.expired_ms == 0) return;
+  message.set_artifacts_expired(true);
+  message.clear_artifact_uris();
 }
 
 }  // namespace
@@ -236,17 +262,17 @@ v1::Job ToProto(const Job& job, JobView view) {
   SetTime(job.start_ms, &v1::Job::mutable_start_time, message);
   SetTime(job.update_ms, &v1::Job::mutable_update_time, message);
   SetTime(job.end_ms, &v1::Job::mutable_end_time, message);
-  if (job.kind == JobKind::kCompressModel) {
-    message.mutable_compress_model_request()->ParseFromString(job.request);
-    message.set_display_name(message.compress_model_request().display_name());
-  } else {
-    message.mutable_evaluate_request()->ParseFromString(job.request);
-    message.set_display_name(message.evaluate_request().display_name());
-  }
-  if (!job.progress.empty()) message.mutable_progress()->ParseFromString(job.progress);
+  AddRequest(job, message);
+  if (!job.progress.empty()) ParseStored(job.progress, *message.mutable_progress());
   if (message.has_progress() && IsTerminal(job.state)) message.mutable_progress()->clear_eta();
-  if (job.error.has_value()) *message.mutable_error() = ToProto(*job.error);
+  const absl::Status understood = IsTerminal(job.state) ? absl::OkStatus() : CheckUnderstood(job);
+  if (job.error.has_value()) {
+    *message.mutable_error() = ToProto(*job.error);
+  } else if (!understood.ok()) {
+    *message.mutable_error() = ToProto(ToJobError(understood));
+  }
   AddResult(job, view, message);
+  AddExpiry(job, message);
   for (const Attempt& attempt : job.attempts) {
     v1::Attempt& added = *message.add_attempts();
     added.set_number(attempt.number);
@@ -256,7 +282,7 @@ v1::Job ToProto(const Job& job, JobView view) {
     if (attempt.error.has_value()) *added.mutable_error() = ToProto(*attempt.error);
   }
   message.set_last_sequence(job.last_sequence);
-  message.set_queue_position(job.queue_position);
+  if (understood.ok()) message.set_queue_position(job.queue_position);
   return message;
 }
 
@@ -273,13 +299,13 @@ v1::JobEvent ToProto(const Event& event) {
       }
       break;
     case EventKind::kProgress:
-      message.mutable_progress()->ParseFromString(event.payload);
+      ParseStored(event.payload, *message.mutable_progress());
       break;
     case EventKind::kArtifact:
-      message.mutable_artifact()->ParseFromString(event.payload);
+      ParseStored(event.payload, *message.mutable_artifact());
       break;
     case EventKind::kLog:
-      message.mutable_log()->ParseFromString(event.payload);
+      ParseStored(event.payload, *message.mutable_log());
       break;
   }
   return message;
@@ -288,14 +314,14 @@ v1::JobEvent ToProto(const Event& event) {
 v1::Progress ToProto(const ProgressEvent& progress) {
   v1::Progress message;
   message.set_stage(progress.stage);
-  message.set_module(Shortened(progress.module, kMaxRecordedBytes));
+  message.set_module(progress.module);
   message.set_layers_done(progress.layers_done);
   message.set_layers_total(progress.layers_total);
   message.set_percent(progress.percent);
   if (progress.eta_seconds >= 0) *message.mutable_eta() = ToDuration(progress.eta_seconds);
   message.set_peak_host_bytes(progress.peak_host_bytes);
   message.set_peak_device_bytes(progress.peak_device_bytes);
-  message.set_message(Shortened(progress.message, kMaxRecordedBytes));
+  message.set_message(progress.message);
   return message;
 }
 
@@ -342,9 +368,7 @@ void AddNeeds(const Plan& plan, Message& message) {
   message.set_mapped_host_bytes(plan.host.mapped);
   message.set_host_memory_bytes(plan.host.total);
   message.set_peak_device_bytes(plan.peak_device_bytes);
-  for (const std::string& warning : plan.warnings) {
-    message.add_warnings(Shortened(warning, kMaxRecordedBytes));
-  }
+  for (const std::string& warning : plan.warnings) message.add_warnings(warning);
 }
 
 void SetTimes(const CompressPlan& plan, v1::CompressionPlan& message) {

@@ -24,9 +24,13 @@
 #include "server/engine.h"
 #include "server/flags.h"
 #include "server/heartbeat.h"
+#include "server/periodic.h"
 #include "server/planner_pool.h"
+#include "server/retention.h"
 #include "server/run_job.h"
+#include "server/store_care.h"
 #include "server/supervisor.h"
+#include "server/understood.h"
 
 namespace svdllm {
 namespace {
@@ -46,7 +50,8 @@ bool AwaitStopSignal(int64_t timeout_ms) {
   return sigtimedwait(&signals, nullptr, &timeout) > 0;
 }
 
-constexpr int kAbandonedStatus = 75;  // EX_TEMPFAIL
+constexpr int64_t kCollectMs = 10'000;  // between two looks for what is kept no longer
+constexpr int kAbandonedStatus = 75;    // EX_TEMPFAIL
 
 // What the roles need, in the order of construction.
 struct World {
@@ -68,8 +73,7 @@ absl::Status OpenWorld(const ServerOptions& options, World& world, Heartbeat* he
   if (error)
     return absl::InvalidArgumentError("--data_dir: " + options.data_dir + ": " + error.message());
   SqliteStoreOptions store;
-  store.path = options.data_dir + "/jobs.db";
-  store.check = options.role != Role::kWorker;
+  store.path = StorePath(options.data_dir);
   if (heartbeat != nullptr) {
     store.writing = [heartbeat](bool writing) { heartbeat->SetWriting(writing); };
   }
@@ -93,6 +97,10 @@ void LogDevices(const Engine& engine) {
 
 std::string WorkRoot(const ServerOptions& options) { return options.data_dir + "/work"; }
 
+JobVolumes VolumesOf(const ServerOptions& options) {
+  return {WorkRoot(options), options.artifact_root};
+}
+
 // What a server has started ends with it.
 absl::Status TieToServer(const ServerOptions& options) {
   if (options.parent_pid == 0) return absl::OkStatus();
@@ -114,7 +122,8 @@ absl::Status RunPlanner(const ServerOptions& options) {
   setrlimit(RLIMIT_DATA, &limit);
   World world;
   RETURN_IF_ERROR(OpenPipeline(options, world));
-  return ServeChecks(options.planner_fd, CheckHere(world.engine, *world.artifacts));
+  return ServeChecks(options.planner_fd,
+                     CheckHere(world.engine, *world.artifacts, VolumesOf(options)));
 }
 
 absl::Status RunWorker(const ServerOptions& options) {
@@ -143,9 +152,10 @@ absl::Status RunWorker(const ServerOptions& options) {
   if (heartbeat.has_value()) worker_options.beat = [&heartbeat] { heartbeat->Beat(); };
   // At once: a thread that hangs would keep every orderly end waiting.
   worker_options.abandon = [](const std::string&) { _exit(kAbandonedStatus); };
+  worker_options.can_run = UnderstoodJobs();
   worker_options.prepare = world.engine.open_device;
   worker_options.check_after_failure = world.engine.check_device;
-  Worker worker(*world.store, MakeJobHandler(world.engine, *world.artifacts, WorkRoot(options)),
+  Worker worker(*world.store, MakeJobHandler(world.engine, *world.artifacts, VolumesOf(options)),
                 worker_options);
   absl::Status ended;
   std::thread thread([&] {
@@ -177,9 +187,21 @@ absl::Status LockDataDir(const ServerOptions& options) {
 absl::Status RunServer(const ServerOptions& options, const std::vector<std::string>& arguments) {
   SetLogContext({{"role", "api"}});
   RETURN_IF_ERROR(LockDataDir(options));
+  RETURN_IF_ERROR(PrepareStore(options.data_dir, options.restore_backup));
   World world;
   RETURN_IF_ERROR(OpenWorld(options, world, nullptr));
   LogDevices(world.engine);
+  std::optional<PeriodicThread> backups;
+  if (options.backup_ms > 0) {
+    backups.emplace(UntilBackupMs(options.data_dir, options.backup_ms), [&options] {
+      BackUp(options.data_dir);
+      return options.backup_ms;
+    });
+  }
+  const PeriodicThread collection(kCollectMs, [&options, &world] {
+    const bool more = Collect(*world.store, *world.artifacts, options.keep_jobs_ms);
+    return more ? kCollectMs / 10 : kCollectMs;
+  });
   PlannerPool planners(arguments, PlannerOptions{.deadline_ms = options.plan_ms});
   MeasureRate();  // for plans, before a worker computes: the machine is hardly idler later
   std::vector<std::unique_ptr<Supervisor>> supervisors;  // one a device
@@ -265,6 +287,7 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "svdllm-server: %s\n", std::string(options.status().message()).c_str());
     return 2;
   }
+  if (options->check_store) return PrintStoreCheck(options->data_dir);
   SetLogLevel(options->log_level);
   absl::Status status;
   switch (options->role) {

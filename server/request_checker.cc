@@ -13,6 +13,11 @@ namespace {
 constexpr int64_t kMaxLimit = 1'000'000'000;
 constexpr int64_t kMaxTimeoutSeconds = int64_t{100} * 365 * 86400;
 
+bool IsDuration(const google::protobuf::Duration& duration) {
+  return duration.seconds() >= 0 && duration.nanos() >= 0 && duration.nanos() < 1'000'000'000 &&
+         duration.seconds() < kMaxTimeoutSeconds;
+}
+
 bool IsUuid(const std::string& text) {
   if (text.size() != 36) return false;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -109,9 +114,12 @@ void Checker::CheckLabels(const google::protobuf::Map<std::string, std::string>&
 }
 
 void Checker::CheckTimeout(const google::protobuf::Duration& timeout) {
-  Require(timeout.seconds() >= 0 && timeout.nanos() >= 0 && timeout.nanos() < 1'000'000'000 &&
-              timeout.seconds() < kMaxTimeoutSeconds,
-          "timeout", "must be a duration that is not negative");
+  Require(IsDuration(timeout), "timeout", "must be a duration that is not negative");
+}
+
+void Checker::CheckTtl(const google::protobuf::Duration& ttl) {
+  Require(IsDuration(ttl) && (ttl.seconds() > 0 || ttl.nanos() >= 1'000'000), "artifact_ttl",
+          "must be a duration of at least a millisecond; without it artifacts are kept for good");
 }
 
 }  // namespace svdllm

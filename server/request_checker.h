@@ -39,12 +39,13 @@ class Checker {
   void Output(const std::string& field, std::string& uri);
   void Text(const std::string& field, v1::TextSource& text);
 
-  // What both kinds of request have: request_id, labels, timeout, display_name.
+  // What both kinds of request have: request_id, labels, timeout, artifact_ttl, display_name.
   template <typename Request>
   void Common(const Request& request) {
     CheckRequestId(request.request_id());
     CheckLabels(request.labels());
     CheckTimeout(request.timeout());
+    if (request.has_artifact_ttl()) CheckTtl(request.artifact_ttl());
     Bounded("display_name", request.display_name(), kMaxNameBytes);
   }
 
@@ -56,6 +57,7 @@ class Checker {
   void CheckRequestId(const std::string& id);
   void CheckLabels(const google::protobuf::Map<std::string, std::string>& labels);
   void CheckTimeout(const google::protobuf::Duration& timeout);
+  void CheckTtl(const google::protobuf::Duration& ttl);
 
   const ArtifactStore& store_;
   std::vector<FieldViolation> violations_;

@@ -15,11 +15,12 @@
 #include "base/logging.h"
 #include "base/machine.h"
 #include "base/map_guard.h"
-#include "base/utf8.h"
 #include "metrics/metrics.h"
 #include "pipeline/pipeline.h"
 #include "server/job_proto.h"
 #include "server/spec_proto.h"
+#include "server/tidy_texts.h"
+#include "server/understood.h"
 
 namespace svdllm {
 namespace {
@@ -49,6 +50,12 @@ class WorkDir {
   std::string path_;
 };
 
+template <typename Message>
+std::string Recorded(Message message) {
+  TidyTexts(message);
+  return message.SerializeAsString();
+}
+
 // Stores progress, but not more often than anybody can look: every change of stage or layer, and in
 // between ten a second. The last one is never lost.
 class ProgressSink {
@@ -58,7 +65,7 @@ class ProgressSink {
   void Add(const ProgressEvent& progress) {
     const auto now = std::chrono::steady_clock::now();
     const bool step = progress.stage != stage_ || progress.layers_done != layers_done_;
-    pending_ = ToProto(progress).SerializeAsString();
+    pending_ = Recorded(ToProto(progress));
     if (!step && now - stored_at_ < kProgressInterval) return;
     if (progress.stage != stage_) {
       Log(LogLevel::kDebug, "stage",
@@ -84,16 +91,11 @@ class ProgressSink {
   std::optional<std::string> pending_;
 };
 
-absl::Status BadRecord(const Job& job) {
-  return MakeError(absl::StatusCode::kInternal, kInternal,
-                   "the stored request of jobs/" + job.id + " cannot be read");
-}
-
 NewEvent Warning(const std::string& text) {
   v1::LogMessage message;
   message.set_level("warning");
-  message.set_text(Shortened(text, kMaxRecordedBytes));
-  return {EventKind::kLog, message.SerializeAsString()};
+  message.set_text(text);
+  return {EventKind::kLog, Recorded(message)};
 }
 
 // Of this process, all threads together.
@@ -123,7 +125,7 @@ Timing TimingOf(const CompressSpec& spec, const DeviceInfo& device, const Compre
 
 HandlerResult ToHandlerResult(const CompressResult& result) {
   HandlerResult handled;
-  handled.result = ToProto(result).SerializeAsString();
+  handled.result = Recorded(ToProto(result));
   handled.failure = CheckVerdicts(result);
   for (const ArtifactResult& artifact : result.artifacts) {
     for (const std::string& warning : artifact.warnings) {
@@ -136,7 +138,7 @@ HandlerResult ToHandlerResult(const CompressResult& result) {
     event.set_uri(artifact.uri);
     event.set_manifest_sha256(artifact.manifest_sha256);
     event.set_weight_bytes(artifact.weight_bytes);
-    handled.events.push_back({EventKind::kArtifact, event.SerializeAsString()});
+    handled.events.push_back({EventKind::kArtifact, Recorded(event)});
     handled.counters[kArtifactBytes] += static_cast<double>(artifact.weight_bytes);
   }
   for (const std::string& warning : result.calibration.warnings) {
@@ -151,13 +153,13 @@ HandlerResult ToHandlerResult(const CompressResult& result) {
 
 HandlerResult ToHandlerResult(const EvaluateResult& result) {
   HandlerResult handled;
-  handled.result = ToProto(result).SerializeAsString();
+  handled.result = Recorded(ToProto(result));
   for (const std::string& warning : result.warnings) handled.events.push_back(Warning(warning));
   if (!result.report_uri.empty()) {
     v1::ArtifactPublished event;
     event.set_uri(result.report_uri);
     event.set_manifest_sha256(result.manifest_sha256);
-    handled.events.push_back({EventKind::kArtifact, event.SerializeAsString()});
+    handled.events.push_back({EventKind::kArtifact, Recorded(event)});
   }
   double seconds = 0;
   const auto add = [&seconds](const Figures& figures) {
@@ -174,10 +176,10 @@ HandlerResult ToHandlerResult(const EvaluateResult& result) {
 
 // One attempt, from the request's bytes to the result's.
 absl::StatusOr<HandlerResult> RunAttempt(const Engine& engine, ArtifactStore& artifacts,
-                                         const std::string& work_root, JobContext& context) {
+                                         const JobVolumes& volumes, JobContext& context) {
   const Job& job = context.job();
   const std::string attempt = job.id + "." + std::to_string(context.lease().token);
-  ASSIGN_OR_RETURN(const WorkDir work_dir, WorkDir::Create(work_root + "/" + attempt));
+  ASSIGN_OR_RETURN(const WorkDir work_dir, WorkDir::Create(volumes.work_root + "/" + attempt));
   ProgressSink sink(context);
   RunHooks hooks;
   hooks.on_progress = [&](const ProgressEvent& progress) { sink.Add(progress); };
@@ -194,11 +196,11 @@ absl::StatusOr<HandlerResult> RunAttempt(const Engine& engine, ArtifactStore& ar
   const auto set_attempt = [&](auto& spec) {
     spec.job_id = job.id;
     spec.attempt = context.lease().token;  // unlike the attempt's number, never used twice
-    spec.journal_dir = JournalDir(work_root, job.id);
+    spec.journal_dir = JournalDir(volumes.work_root, job.id);
   };
   if (job.kind == JobKind::kEvaluate) {
     v1::EvaluateRequest request;
-    if (!request.ParseFromString(job.request)) return BadRecord(job);
+    request.ParseFromString(job.request);
     ASSIGN_OR_RETURN(EvaluateSpec spec, ToSpec(request, artifacts, work_dir.path()));
     set_attempt(spec);
     ASSIGN_OR_RETURN(const EvaluateResult result, engine.run_evaluate(spec, artifacts, hooks));
@@ -206,9 +208,14 @@ absl::StatusOr<HandlerResult> RunAttempt(const Engine& engine, ArtifactStore& ar
     return ToHandlerResult(result);
   }
   v1::CompressModelRequest request;
-  if (!request.ParseFromString(job.request)) return BadRecord(job);
+  request.ParseFromString(job.request);
   ASSIGN_OR_RETURN(CompressSpec spec, ToSpec(request, artifacts, work_dir.path()));
   set_attempt(spec);
+  // A later attempt goes on with what is on the disk already, and is not counted out for it.
+  if (job.attempt == 1 && job.used_ms == 0) {
+    const auto plan = engine.plan_compress(spec);  // where it fails, the run says why
+    if (plan.ok()) RETURN_IF_ERROR(ReserveRoom(NeedsOf(*plan), volumes, attempt));
+  }
   const double before = ProcessorSeconds();
   ASSIGN_OR_RETURN(const CompressResult result, engine.run_compress(spec, artifacts, hooks));
   sink.Flush();
@@ -241,15 +248,16 @@ void RemoveJournal(const std::string& work_root, const std::string& job_id) {
 }
 
 JobHandler MakeJobHandler(const Engine& engine, ArtifactStore& artifacts,
-                          const std::string& work_root) {
-  return [&engine, &artifacts, work_root](JobContext& context) -> absl::StatusOr<HandlerResult> {
+                          const JobVolumes& volumes) {
+  return [&engine, &artifacts, volumes](JobContext& context) -> absl::StatusOr<HandlerResult> {
+    RETURN_IF_ERROR(CheckUnderstood(context.job()));
     RETURN_IF_ERROR(context.Check());  // e.g. a job whose time ran out while it waited again
     ResetMapGuard();
-    absl::StatusOr<HandlerResult> handled = RunAttempt(engine, artifacts, work_root, context);
+    absl::StatusOr<HandlerResult> handled = RunAttempt(engine, artifacts, volumes, context);
     // Whatever came of zeros in place of weights: that is why.
     if (!handled.ok() && !CheckMaps().ok()) handled = CheckMaps();
     if (handled.ok() || ErrorReason(handled.status()) == kScratchFull) {
-      RemoveJournal(work_root, context.job().id);
+      RemoveJournal(volumes.work_root, context.job().id);
     }
     return handled;
   };

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "queue/worker.h"
+#include "server/disk_room.h"
 #include "server/engine.h"
 #include "storage/artifact_store.h"
 
@@ -27,11 +28,11 @@ inline constexpr std::string_view kJournalEnding = ".journal";
 void RemoveJournal(const std::string& work_root, const std::string& job_id);
 
 // Makes the handler. engine and artifacts outlive it. Each attempt works in a directory of its own
-// under work_root, which is gone when the handler returns. What the job has finished is kept beside
-// it, in JournalDir, until the job has ended.
-// A journal of a job that is done, or whose disk is full, is removed at once: storing the outcome
-// may need the room. RemoveJournal is for all others that have ended.
+// under the work root, which is gone when the handler returns. What the job has finished is kept
+// beside it, in JournalDir, until the job has ended. A journal of a job that is done, or whose disk is
+// full, is removed at once: storing the outcome may need the room. RemoveJournal is for all others
+// that have ended. A compression that finds no room on the volumes is SCRATCH_FULL at once.
 JobHandler MakeJobHandler(const Engine& engine, ArtifactStore& artifacts,
-                          const std::string& work_root);
+                          const JobVolumes& volumes);
 
 }  // namespace svdllm

@@ -5,8 +5,8 @@
 
 namespace svdllm {
 
-WatchHub::WatchHub(JobStore& store, int64_t poll_ms)
-    : store_(store), poll_ms_(poll_ms), thread_([this] { Run(); }) {}
+WatchHub::WatchHub(JobStore& store, int64_t poll_ms, size_t most_watchers)
+    : store_(store), poll_ms_(poll_ms), most_watchers_(most_watchers), thread_([this] { Run(); }) {}
 
 WatchHub::~WatchHub() {
   {
@@ -17,12 +17,21 @@ WatchHub::~WatchHub() {
   thread_.join();
 }
 
-bool WatchHub::Add(const std::shared_ptr<Watcher>& watcher) {
+absl::Status WatchHub::Add(const std::shared_ptr<Watcher>& watcher) {
   std::lock_guard<std::mutex> lock(mutex_);
-  if (shutdown_) return false;
+  if (shutdown_) {
+    return MakeError(
+        absl::StatusCode::kUnavailable, kStoreUnavailable,
+        "the server is shutting down; call again, after the last sequence number seen");
+  }
   std::erase_if(watchers_, [](const auto& weak) { return weak.expired(); });
+  if (watchers_.size() >= most_watchers_) {
+    return MakeError(absl::StatusCode::kResourceExhausted, kServerBusy,
+                     std::to_string(watchers_.size()) +
+                         " callers watch jobs or wait for them, and more are not taken");
+  }
   watchers_.push_back(watcher);
-  return true;
+  return absl::OkStatus();
 }
 
 std::vector<std::shared_ptr<Watcher>> WatchHub::Living() {

@@ -23,14 +23,17 @@ class Watcher {
   virtual void Shutdown() = 0;
 };
 
+inline constexpr size_t kMostWatchers = 4096;  // shown in ServerInfo
+
 // Thread-safe.
 class WatchHub {
  public:
-  explicit WatchHub(JobStore& store, int64_t poll_ms = 50);
+  explicit WatchHub(JobStore& store, int64_t poll_ms, size_t most_watchers = kMostWatchers);
   ~WatchHub();
 
-  // Adds a watcher without keeping it alive: one that is gone is forgotten. False after Shutdown.
-  bool Add(const std::shared_ptr<Watcher>& watcher);
+  // Adds a watcher without keeping it alive: one that is gone is forgotten. RESOURCE_EXHAUSTED with
+  // SERVER_BUSY where as many watch as may, UNAVAILABLE after Shutdown.
+  absl::Status Add(const std::shared_ptr<Watcher>& watcher);
   // Ends every watcher. Later ones are refused.
   void Shutdown();
   size_t size() const;
@@ -41,6 +44,7 @@ class WatchHub {
 
   JobStore& store_;
   const int64_t poll_ms_;
+  const size_t most_watchers_;
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::vector<std::weak_ptr<Watcher>> watchers_;

@@ -1,5 +1,6 @@
 #include "client/cli/job_flags.h"
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 
@@ -93,6 +94,18 @@ void AddJobFlags(FlagSet& flags, JobFlags* given) {
              "The job fails when it has not ended this long after it was started, e.g. 2h30m. "
              "Default: none."},
             DurationValue([given](double seconds) { given->timeout_seconds = seconds; }));
+  flags.Add({"artifact_ttl", "DURATION",
+             "The server removes what the job publishes this long after the job has ended, e.g. "
+             "720h. Default: never."},
+            DurationValue([given](double seconds) { given->ttl_seconds = seconds; }));
+}
+
+google::protobuf::Duration ToDuration(double seconds) {
+  google::protobuf::Duration duration;
+  const double whole = std::floor(seconds);
+  duration.set_seconds(static_cast<int64_t>(whole));
+  duration.set_nanos(static_cast<int32_t>((seconds - whole) * 1e9));
+  return duration;
 }
 
 }  // namespace svdllm::cli

@@ -2,7 +2,6 @@
 // for. The flags are those of compress and of evaluate.
 #pragma once
 
-#include <cmath>
 #include <map>
 #include <string>
 
@@ -18,6 +17,7 @@ struct JobFlags {
   std::string display_name;
   std::map<std::string, std::string> labels;
   double timeout_seconds = 0;  // 0: none
+  double ttl_seconds = 0;      // 0: none
   bool validate_only = false;
   bool print_request = false;
   bool watch = false;
@@ -49,6 +49,8 @@ void AddFollowFlags(FlagSet& flags, JobFlags* given);
 // All others, under a title of their own.
 void AddJobFlags(FlagSet& flags, JobFlags* given);
 
+google::protobuf::Duration ToDuration(double seconds);
+
 // What is not given stays as it is, so that the file's values or else the server's defaults count,
 // not ours; only request_id is always there.
 template <typename Request>
@@ -60,12 +62,8 @@ void FillJob(const JobFlags& given, const std::string& directory, Request* reque
   if (given.validate_only) request->set_validate_only(true);
   if (!given.display_name.empty()) request->set_display_name(given.display_name);
   for (const auto& [key, value] : given.labels) (*request->mutable_labels())[key] = value;
-  if (given.timeout_seconds > 0) {
-    const double whole = std::floor(given.timeout_seconds);
-    request->mutable_timeout()->set_seconds(static_cast<int64_t>(whole));
-    request->mutable_timeout()->set_nanos(
-        static_cast<int32_t>((given.timeout_seconds - whole) * 1e9));
-  }
+  if (given.timeout_seconds > 0) *request->mutable_timeout() = ToDuration(given.timeout_seconds);
+  if (given.ttl_seconds > 0) *request->mutable_artifact_ttl() = ToDuration(given.ttl_seconds);
 }
 
 }  // namespace svdllm::cli

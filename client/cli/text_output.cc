@@ -313,6 +313,11 @@ std::string JobDetails(const v1::Job& job) {
   }
   const bool ended = job.has_end_time();
   if (job.has_progress() && !ended) rows.push_back({"progress", ProgressText(job.progress())});
+  if (job.has_artifact_expire_time()) {
+    rows.push_back(
+        {"artifacts", absl::StrCat(job.artifacts_expired() ? "removed, kept until " : "kept until ",
+                                   Time(job.artifact_expire_time()))});
+  }
   if (job.has_error()) rows.push_back({"error", ErrorText(job.error())});
   const std::string result = ResultText(job);
   return absl::StrCat(Table(rows), result.empty() ? "" : "\n", result);

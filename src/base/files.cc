@@ -84,6 +84,11 @@ absl::Status ErrnoToStatus(int error, std::string_view what, std::string_view pa
     case EDQUOT:
     case EFBIG:
       return MakeError(absl::StatusCode::kResourceExhausted, kScratchFull, message);
+    case EIO:
+    case EREMOTEIO:
+    case ESTALE:
+    case EUCLEAN:
+      return MakeError(absl::StatusCode::kUnavailable, kArtifactStoreUnavailable, message);
     case EEXIST:
     case ENOTEMPTY:
       return absl::AlreadyExistsError(message);

@@ -58,8 +58,8 @@ absl::Status ReplaceFile(const std::string& path, std::string_view content,
 absl::Status CopyFile(const std::string& from, const std::string& to);
 // Syncs a file or a directory with fsync. For a directory this makes renames inside it durable.
 absl::Status SyncPath(const std::string& path);
-// Returns the status for an errno: NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED with reason
-// SCRATCH_FULL (no space left), or INTERNAL. Its message is "what path: strerror".
+// Returns the status for an errno: NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED (SCRATCH_FULL),
+// UNAVAILABLE (ARTIFACT_STORE_UNAVAILABLE: EIO), else INTERNAL; the message is "what path: why".
 absl::Status ErrnoToStatus(int error, std::string_view what, std::string_view path);
 
 }  // namespace svdllm

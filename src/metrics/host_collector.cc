@@ -1,6 +1,7 @@
 #include "metrics/host_collector.h"
 
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -103,6 +104,11 @@ void AddProcess(std::vector<MetricFamily>& families) {
 std::vector<MetricFamily> HostCollector::Collect() const {
   std::vector<MetricFamily> families;
   AddProcess(families);
+  struct stat backup {};
+  if (stat(backup_.c_str(), &backup) == 0) {
+    AddValue(families, kBackupTime, "When the job store was last backed up, since 1970.",
+             static_cast<double>(backup.st_mtim.tv_sec));
+  }
   MetricFamily free =
       MakeFamily(kVolumeFree, "Room that is left for the server on the volume.", MetricType::Gauge);
   MetricFamily size = MakeFamily(kVolumeSize, "Size of the volume.", MetricType::Gauge);

@@ -1,4 +1,4 @@
-// Metrics of the process that serves them, and of the volumes that it writes to.
+// Metrics of the process that serves them, of the volumes that it writes to, and of its backup.
 #pragma once
 
 #include <prometheus/collectable.h>
@@ -14,13 +14,14 @@ namespace svdllm {
 class HostCollector : public prometheus::Collectable {
  public:
   // The label and a path of each volume: {"data_dir", "/data/state"}. Volumes without a path are
-  // passed over.
-  explicit HostCollector(std::map<std::string, std::string> volumes)
-      : volumes_(std::move(volumes)) {}
+  // passed over. backup: the job store's backup.
+  explicit HostCollector(std::map<std::string, std::string> volumes, std::string backup = "")
+      : volumes_(std::move(volumes)), backup_(std::move(backup)) {}
   std::vector<prometheus::MetricFamily> Collect() const override;
 
  private:
   const std::map<std::string, std::string> volumes_;
+  const std::string backup_;
 };
 
 }  // namespace svdllm

@@ -25,6 +25,7 @@ inline constexpr char kRefused[] = "svdllm_submissions_refused_total";     // {r
 inline constexpr char kWorkerRestarts[] = "svdllm_worker_restarts_total";  // {device}
 inline constexpr char kVolumeFree[] = "svdllm_volume_free_bytes";          // {volume}
 inline constexpr char kVolumeSize[] = "svdllm_volume_size_bytes";          // {volume}
+inline constexpr char kBackupTime[] = "svdllm_store_backup_timestamp_seconds";
 inline constexpr char kDeviceInfo[] = "svdllm_device_info";  // {device, driver, model}
 inline constexpr char kDeviceMemoryUsed[] = "svdllm_device_memory_used_bytes";    // {device}
 inline constexpr char kDeviceMemoryLimit[] = "svdllm_device_memory_limit_bytes";  // {device}
@@ -87,6 +88,7 @@ inline constexpr std::string_view kReasons[] = {"INVALID_FIELD",
                                                 "PLAN_TIMEOUT",
                                                 "PLANNER_DIED",
                                                 "SERVER_BUSY",
+                                                "REQUEST_NOT_UNDERSTOOD",
                                                 "INTERNAL"};
 
 // Returns the key of a counter's row.

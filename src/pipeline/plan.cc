@@ -13,9 +13,6 @@
 namespace svdllm {
 namespace {
 
-// Reports, index, configuration and tokenizer beside an artifact's weights.
-constexpr int64_t kSideBytes = int64_t{64} << 20;
-
 absl::StatusOr<ArtifactPlan> PlanArtifact(const CompressJob& job, double keep_ratio,
                                           const std::vector<int64_t>& ranks, int64_t& scratch_bytes,
                                           int64_t& factor_bytes) {
@@ -25,7 +22,7 @@ absl::StatusOr<ArtifactPlan> PlanArtifact(const CompressJob& job, double keep_ra
   artifact.keep_ratio = keep_ratio;
   artifact.parameters = layout.parameters;
   artifact.weight_bytes = layout.weight_bytes;
-  scratch_bytes += layout.stored_bytes + kSideBytes;
+  scratch_bytes += layout.stored_bytes + kArtifactSideBytes;
   for (const StoredTensor& tensor : layout.tensors) {
     if (tensor.source.empty()) factor_bytes += tensor.spec.bytes();
   }

@@ -6,6 +6,9 @@
 
 namespace svdllm {
 
+// Room for reports, index, configuration and tokenizer beside an artifact's weights.
+inline constexpr int64_t kArtifactSideBytes = int64_t{64} << 20;
+
 // Makes the plan without its memory, which memory_plan.h counts.
 absl::StatusOr<CompressPlan> MakePlan(const CompressJob& job);
 

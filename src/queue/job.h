@@ -19,6 +19,7 @@ inline constexpr std::string_view kWorkerDied = "WORKER_DIED";
 inline constexpr std::string_view kPlanTimeout = "PLAN_TIMEOUT";
 inline constexpr std::string_view kPlannerDied = "PLANNER_DIED";
 inline constexpr std::string_view kServerBusy = "SERVER_BUSY";
+inline constexpr std::string_view kRequestNotUnderstood = "REQUEST_NOT_UNDERSTOOD";
 inline constexpr std::string_view kInternal = "INTERNAL";
 
 // The numbers are stored, and equal those of the API.
@@ -34,7 +35,11 @@ enum class JobKind { kCompressModel = 1, kEvaluate = 2 };
 
 std::string_view JobStateName(JobState state);  // "QUEUED", ...
 std::string_view JobKindName(JobKind kind);     // "COMPRESS_MODEL", ...
-inline bool IsTerminal(JobState state) { return state >= JobState::kSucceeded; }
+// A number that is none of them is a newer version's state, and nothing is known about it.
+inline bool IsKnown(JobState state) {
+  return state >= JobState::kQueued && state <= JobState::kCancelled;
+}
+inline bool IsTerminal(JobState state) { return IsKnown(state) && state >= JobState::kSucceeded; }
 
 // What a record keeps of a text, an error's message or an event's: longer ones are shortened.
 inline constexpr size_t kMaxRecordedBytes = 4096;
@@ -78,6 +83,7 @@ struct Job {
   int64_t end_ms = 0;
   int64_t timeout_ms = 0;  // that its attempts may run, all together; 0: no bound
   int64_t ttl_ms = 0;      // how long what it published is kept after its end; 0: for good
+  int64_t expired_ms = 0;  // when that was removed; 0: it was not
   int64_t used_ms = 0;     // that its ended attempts have run, by a clock that nobody sets
   int64_t last_sequence = 0;
   int64_t queue_position = 0;  // QUEUED only: 1 for the one that is claimed first

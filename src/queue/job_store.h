@@ -11,7 +11,8 @@
 // event. Waits, ends and durations are counted in the same transaction as the change of state.
 //
 // Thread-safe; several processes may open one store. Errors of the storage itself carry reason
-// STORE_UNAVAILABLE: RESOURCE_EXHAUSTED where the disk is full, else UNAVAILABLE.
+// STORE_UNAVAILABLE: RESOURCE_EXHAUSTED where the disk is full, DATA_LOSS where what is stored is
+// damaged (store_file.h), else UNAVAILABLE.
 #pragma once
 
 #include <cstdint>
@@ -65,6 +66,9 @@ struct ListPage {
   std::string next_page_token;  // empty on the last page
 };
 
+// Whether a job may be claimed. It has neither labels nor attempts; the store is locked meanwhile.
+using JobFilter = std::function<bool(const Job& job)>;
+
 struct ClaimedJob {
   Job job;
   Lease lease;
@@ -117,6 +121,14 @@ class JobStore {
   virtual absl::StatusOr<Job> Cancel(const std::string& id) = 0;
   // Deletes a job that has ended. FAILED_PRECONDITION with JOB_STATE for any other.
   virtual absl::Status Delete(const std::string& id) = 0;
+  // Returns at most limit jobs that have ended and of which what they published is due to be
+  // removed, the longest due first, without the first `skip` of them.
+  virtual absl::StatusOr<std::vector<Job>> Expiring(int limit, int skip) = 0;
+  // What the job published is removed: it is due no more.
+  virtual absl::Status SetExpired(const std::string& id) = 0;
+  // Deletes jobs that ended more than age_ms ago with their history, at most limit of them, and
+  // returns how many these were. One that still has something to be removed stays until it is.
+  virtual absl::StatusOr<int> DeleteEnded(int64_t age_ms, int limit) = 0;
   // Returns at most limit events after after_sequence, in order. An unknown job has none.
   virtual absl::StatusOr<std::vector<Event>> Events(const std::string& id, int64_t after_sequence,
                                                     int limit) = 0;
@@ -130,9 +142,10 @@ class JobStore {
   virtual absl::Status CheckWritable() = 0;
 
   // Returns the job that has waited longest and may run now, or none. The job becomes RUNNING under
-  // a new lease.
+  // a new lease. can_run: jobs for which it is false are left alone; empty: every job can.
   virtual absl::StatusOr<std::optional<ClaimedJob>> Claim(const std::string& worker_id,
-                                                          int64_t lease_ms) = 0;
+                                                          int64_t lease_ms,
+                                                          const JobFilter& can_run = {}) = 0;
   // Extends the lease to lease_ms from now. attempt_ms: how long the attempt has run, by the
   // worker's own clock, for Job::used_ms. Returns true where the job is CANCELLING.
   virtual absl::StatusOr<bool> Renew(const Lease& lease, int64_t lease_ms,
@@ -172,14 +185,14 @@ struct SqliteStoreOptions {
   // Told when a change begins (true) and ends (false) to keep other processes from theirs. Empty:
   // nobody wants to know.
   std::function<void(bool)> writing{};
-  // Whether the file is looked through before it is used: DATA_LOSS where it is damaged.
-  bool check = false;
   int busy_timeout_ms = 5000;
   int64_t retry_pause_ms = 2000;  // before the second attempt of a retried failure; then doubled
 };
 
 // Opens a store in one SQLite file (WAL, synchronous=FULL). The file is created where absent. A
-// file that a newer version of this program has written is refused (FAILED_PRECONDITION).
+// file that a newer version of this program has written is refused (FAILED_PRECONDITION). One of an
+// earlier version is brought up to date, and a copy of it as it was stays beside it:
+// "jobs.db.schema-1".
 absl::StatusOr<std::unique_ptr<JobStore>> OpenSqliteJobStore(const SqliteStoreOptions& options);
 
 }  // namespace svdllm

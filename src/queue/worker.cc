@@ -158,7 +158,7 @@ absl::Status Worker::Run() {
     }
     if (now_version.ok()) version = *now_version;
     last_claim_ms = SteadyMs();
-    auto claimed = store_.Claim(options_.id, options_.lease_ms);
+    auto claimed = store_.Claim(options_.id, options_.lease_ms, options_.can_run);
     if (!claimed.ok()) {
       Log(LogLevel::kWarning, "no job could be claimed", {{"error", claimed.status().ToString()}});
       Sleep(1000);

@@ -30,6 +30,8 @@ struct WorkerOptions {
   // this process any more: the attempt is then tried again elsewhere, and the worker ends. Empty:
   // every job gets its try.
   std::function<absl::Status()> check_after_failure{};
+  // Jobs for which it is false are left alone. Empty: there are none.
+  JobFilter can_run{};
   // How long an attempt may go on after it was cancelled or its timeout has passed.
   int64_t stop_ms = 60000;
   // How long an attempt's thread may neither call Check or Report nor use the processor. An attempt

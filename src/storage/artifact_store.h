@@ -47,6 +47,10 @@ class ArtifactStore {
   // Removes a staged directory: the store is then as it was before it was staged. It never touches
   // a committed artifact.
   virtual void Discard(const std::string& staging_dir) = 0;
+  // Removes what is published at uri, where the SHA-256 of its manifest is this one. NOT_FOUND
+  // where nothing is there, or something else, which stays. Files that the manifest does not list
+  // stay as well, with the directories that they are in.
+  virtual absl::Status Remove(const std::string& uri, const std::string& manifest_sha256) = 0;
   // Removes what was staged with tokens for which is_current is false: attempts that ended without
   // a word leave it behind. is_current is asked after the directory was seen. Returns how many
   // these were.

@@ -1,10 +1,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -12,6 +14,7 @@
 #include "base/digest.h"
 #include "base/failpoint.h"
 #include "base/files.h"
+#include "base/json.h"
 #include "base/logging.h"
 #include "storage/artifact_store.h"
 #include "storage/local_path.h"
@@ -25,6 +28,7 @@ constexpr std::string_view kStagingPrefix = ".staging-";
 constexpr char kManifest[] = "compression_manifest.json";
 // Of an error's text.
 constexpr size_t kMaxRoots = 16;
+constexpr int64_t kMaxManifestBytes = 1 << 24;
 
 // The same error under the reason that tells a caller which field to correct.
 absl::Status WithReason(const absl::Status& status, std::string_view reason) {
@@ -78,10 +82,11 @@ absl::Status OutputExists(const std::string& path) {
                    UriOfPath(path) + ": something is there already; it is never overwritten");
 }
 
-// A full disk keeps its reason; whatever else stops us from writing is the output's fault.
+// A full or failing disk keeps its reason; whatever else stops us from writing is the output's
+// fault.
 absl::Status CannotWrite(const std::error_code& error, const std::string& path) {
   const absl::Status status = ErrnoToStatus(error.value(), "create", path);
-  if (ErrorReason(status) == kScratchFull) return status;
+  if (!ErrorReason(status).empty()) return status;
   return MakeError(absl::StatusCode::kPermissionDenied, kOutputInvalid,
                    "output cannot be written: " + Text(status.message()));
 }
@@ -113,6 +118,44 @@ void RemoveEntries(const std::string& dir, const Chosen& chosen) {
     if (chosen(it->path().filename().string())) paths.push_back(it->path());
   }
   for (const fs::path& path : paths) fs::remove_all(path, error);
+}
+
+// The files of an artifact whose manifest has this digest, the manifest first. NOT_FOUND where it
+// is another, or none.
+absl::StatusOr<std::vector<std::string>> FilesOf(const std::string& dir,
+                                                 const std::string& manifest_sha256) {
+  const absl::StatusOr<std::string> text = ReadFile(dir + "/" + kManifest, kMaxManifestBytes);
+  if (!text.ok() || Sha256(*text) != manifest_sha256) {
+    return absl::NotFoundError(UriOfPath(dir) + ": what was published is not there any more");
+  }
+  std::vector<std::string> files = {kManifest};
+  const absl::StatusOr<nlohmann::json> manifest = ParseJson(*text);
+  if (!manifest.ok() || !manifest->is_object() || !manifest->contains("files")) return files;
+  for (const auto& [name, entry] : (*manifest)["files"].items()) files.push_back(name);
+  return files;
+}
+
+// Whether a directory has entries beside these files and the directories that they are in.
+bool HoldsMore(const std::string& dir, const std::vector<std::string>& files) {
+  std::error_code error;
+  fs::recursive_directory_iterator it(dir, error);
+  for (; !error && it != fs::recursive_directory_iterator(); it.increment(error)) {
+    std::error_code ignored;
+    if (it->is_directory(ignored) && !it->is_symlink(ignored)) continue;
+    const std::string name = it->path().native().substr(dir.size() + 1);
+    if (std::find(files.begin(), files.end(), name) == files.end()) return true;
+  }
+  return static_cast<bool>(error);
+}
+
+// The first file is the manifest: without it, no artifact.
+absl::Status RemoveFiles(const std::string& dir, const std::vector<std::string>& files) {
+  for (const std::string& name : files) {
+    const std::string path = dir + "/" + name;
+    if (unlink(path.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, "remove", path);
+    for (std::string at = ParentOf(path); at != dir && rmdir(at.c_str()) == 0;) at = ParentOf(at);
+  }
+  return SyncPath(dir);
 }
 
 // Directories that are missing on the way to a target. Those that it made go again, unless what
@@ -171,6 +214,7 @@ class FileStore : public ArtifactStore {
   absl::StatusOr<std::string> Stage(const std::string& uri, const std::string& token) override;
   absl::Status Commit(const std::string& staging_dir, const std::string& uri) override;
   void Discard(const std::string& staging_dir) override;
+  absl::Status Remove(const std::string& uri, const std::string& manifest_sha256) override;
   int DiscardLost(
       const std::function<bool(const std::string& owner, int64_t attempt)>& is_current) override;
 
@@ -347,6 +391,29 @@ void FileStore::Discard(const std::string& staging_dir) {
     Log(LogLevel::kWarning, "staging directory not removed",
         {{"path", *path}, {"error", error.message()}});
   }
+}
+
+absl::Status FileStore::Remove(const std::string& uri, const std::string& manifest_sha256) {
+  ASSIGN_OR_RETURN(const std::string target, OutputPath(uri));
+  ASSIGN_OR_RETURN(const std::vector<std::string> files, FilesOf(target, manifest_sha256));
+  if (HoldsMore(target, files)) return RemoveFiles(target, files);
+  // Aside first, so that nobody sees half of it. No attempt has this token: what a crash leaves of
+  // it is removed with what else was left behind.
+  const std::string aside = ParentOf(target) + "/" + StagingPrefix(target) + "expired.0";
+  std::error_code ignored;
+  fs::remove_all(aside, ignored);
+  if (rename(target.c_str(), aside.c_str()) != 0) return ErrnoToStatus(errno, "remove", target);
+  // Somebody may have put something else there in between.
+  if (const auto moved = FilesOf(aside, manifest_sha256); !moved.ok()) {
+    if (rename(aside.c_str(), target.c_str()) != 0) return ErrnoToStatus(errno, "rename", aside);
+    return moved.status();
+  }
+  RETURN_IF_ERROR(SyncPath(ParentOf(target)));
+  Discard(aside);
+  // The way to it that nothing else lies on.
+  std::string dir = ParentOf(target);
+  while (dir.size() > artifact_root_.size() && rmdir(dir.c_str()) == 0) dir = ParentOf(dir);
+  return absl::OkStatus();
 }
 
 int FileStore::DiscardLost(

@@ -77,6 +77,20 @@ TEST_P(JobStoreLeaseTest, ClaimsInOrderOfSubmissionUnderGrowingTokens) {
   EXPECT_EQ(Get(a).attempt, 1);
 }
 
+TEST_P(JobStoreLeaseTest, JobsThatCannotRunAreLeftAlone) {
+  const std::string left = Submit("", "strange");
+  const std::string a = Submit();
+  Submit("", "strange");
+  const JobFilter can_run = [](const Job& job) { return job.request != "strange"; };
+  auto claimed = store_->Claim("w", kLeaseMs, can_run);
+  ASSERT_TRUE(claimed.ok() && claimed->has_value());
+  EXPECT_EQ((*claimed)->lease.job_id, a);
+  EXPECT_FALSE(store_->Claim("w", kLeaseMs, can_run)->has_value());
+  EXPECT_EQ(Get(left).state, JobState::kQueued);
+  EXPECT_EQ(Get(left).last_sequence, 1);
+  EXPECT_EQ(ClaimOne().job_id, left) << "whoever understands it runs it, and first";
+}
+
 TEST_P(JobStoreLeaseTest, EveryJobIsClaimedOnceUnderConcurrency) {
   constexpr int kJobs = 40;
   for (int i = 0; i < kJobs; ++i) Submit();

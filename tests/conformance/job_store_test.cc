@@ -412,6 +412,67 @@ TEST_P(JobStoreTest, StatsCountStatesAndTheOldestWaiting) {
   EXPECT_TRUE(store_->CheckWritable().ok());
 }
 
+TEST_P(JobStoreTest, WhatWasPublishedIsDueOnceItsTimeIsOver) {
+  std::vector<std::string> ids;
+  for (const int64_t ttl_ms : {int64_t{500}, int64_t{0}, int64_t{200}, int64_t{500}}) {
+    NewJob job = Make("", "payload");
+    job.ttl_ms = ttl_ms;
+    ASSERT_TRUE(store_->Create(job, kNoLimit).ok());
+    ids.push_back(job.id);
+  }
+  now_ms_ += 10'000;  // waiting does not count
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(store_->Finish(ClaimOne(), Succeeded("r")).ok());
+  }
+  const auto due = [&](int limit, int skip) {
+    const auto jobs = store_->Expiring(limit, skip);
+    EXPECT_TRUE(jobs.ok()) << jobs.status();
+    std::vector<std::string> found;
+    for (const Job& job : *jobs) found.push_back(job.id);
+    return found;
+  };
+  now_ms_ += 199;
+  EXPECT_THAT(due(9, 0), ElementsAre());
+  now_ms_ += 1;
+  EXPECT_THAT(due(9, 0), ElementsAre(ids[2]));
+  now_ms_ += 300;
+  EXPECT_THAT(due(9, 0), ElementsAre(ids[2], ids[0]));
+  EXPECT_THAT(due(1, 0), ElementsAre(ids[2]));
+  EXPECT_THAT(due(1, 1), ElementsAre(ids[0]));
+  ASSERT_TRUE(store_->SetExpired(ids[2]).ok());
+  EXPECT_THAT(due(9, 0), ElementsAre(ids[0]));
+  EXPECT_EQ(Get(ids[2]).expired_ms, now_ms_);
+  EXPECT_EQ(ErrorReason(store_->SetExpired("none")), kJobNotFound);
+}
+
+TEST_P(JobStoreTest, OldJobsAreDeletedWithTheirHistory) {
+  NewJob job = Make("r1", "payload");
+  job.labels = {{"a", "b"}};
+  ASSERT_TRUE(store_->Create(job, kNoLimit).ok());
+  ASSERT_TRUE(store_->Cancel(job.id).ok());
+  NewJob with_artifact = Make("", "payload");
+  with_artifact.ttl_ms = 100;
+  ASSERT_TRUE(store_->Create(with_artifact, kNoLimit).ok());
+  ASSERT_TRUE(store_->Finish(ClaimOne(), Succeeded("r")).ok());
+  const std::string waiting = Submit();
+  EXPECT_EQ(*store_->DeleteEnded(0, 10), 0) << "not older than itself";
+  now_ms_ += 1000;
+  const std::string later = Submit();
+  ASSERT_TRUE(store_->Cancel(later).ok());
+  EXPECT_EQ(*store_->DeleteEnded(1000, 10), 0);
+  EXPECT_EQ(*store_->DeleteEnded(999, 10), 1);
+  EXPECT_EQ(ErrorReason(store_->Get(job.id).status()), kJobNotFound);
+  EXPECT_TRUE(AllEvents(job.id).empty());
+  EXPECT_FALSE(store_->FindRequest("r1", "payload")->has_value());
+  EXPECT_TRUE(store_->Get(with_artifact.id).ok()) << "its artifact is still there";
+  ASSERT_TRUE(store_->SetExpired(with_artifact.id).ok());
+  now_ms_ += 1000;
+  EXPECT_EQ(*store_->DeleteEnded(999, 1), 1) << "the oldest first";
+  EXPECT_EQ(*store_->DeleteEnded(999, 1), 1);
+  EXPECT_FALSE(store_->Get(later).ok());
+  EXPECT_EQ(Get(waiting).state, JobState::kQueued);
+}
+
 INSTANTIATE_TEST_SUITE_P(Stores, JobStoreTest, ::testing::ValuesIn(Implementations()),
                          [](const auto& info) { return info.param.name; });
 

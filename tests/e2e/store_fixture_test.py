@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A job store of a released server, opened by this one (tests/fixtures/README.md).
 
-    store_fixture_test.py --server BINARY --client BINARY
+    store_fixture_test.py --server BINARY --client BINARY --fixture store-0.1.0
 
 What has ended is as it was: results, errors, history. What waited runs, and gives what it would
 have given then: the same weights to the bit on the processor that the fixture was made on, and on
@@ -23,7 +23,6 @@ import make_store_fixture as fixture  # noqa: E402
 from service_process import Service, plain, processor  # noqa: E402
 
 ARGS = None
-FIXTURE = os.path.join(HERE, "..", "fixtures", "store-0.1.0")
 TOLERANCE = 1e-3  # relative, of figures that another processor has computed
 
 
@@ -59,7 +58,8 @@ def without_last_bits(case, outcome):
 class StoreFixtureTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        with open(f"{FIXTURE}/expected.json") as file:
+        directory_of_fixture = os.path.join(HERE, "..", "fixtures", ARGS.fixture)
+        with open(f"{directory_of_fixture}/expected.json") as file:
             cls.expected = json.load(file)
         cls.same_processor = processor() == cls.expected["processor"]
         # All that the servers do is done here, so that the inputs are there for no longer.
@@ -67,7 +67,7 @@ class StoreFixtureTest(unittest.TestCase):
             stack.enter_context(fixture.inputs())
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="svdllm-store-"))
             cls.inputs = fixture.input_digests()
-            shutil.copy(f"{FIXTURE}/jobs.db", directory)
+            shutil.copy(f"{directory_of_fixture}/jobs.db", directory)
             binaries = [ARGS.server, ARGS.client, directory, *fixture.SERVER_FLAGS]
             with Service(*binaries, "--role=api") as service:  # nothing runs
                 cls.opened = {case: fixture.stored(service, job)
@@ -160,5 +160,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--server", required=True)
     parser.add_argument("--client", required=True)
+    parser.add_argument("--fixture", required=True)
     ARGS, rest = parser.parse_known_args()
     unittest.main(argv=[sys.argv[0], *rest])

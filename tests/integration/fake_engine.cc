@@ -9,6 +9,7 @@
 #include <fstream>
 #include <thread>
 
+#include "base/digest.h"
 #include "base/files.h"
 
 namespace svdllm {
@@ -116,6 +117,7 @@ absl::StatusOr<CompressResult> Compress(const CompressSpec& spec, ArtifactStore&
     ArtifactResult artifact;
     artifact.keep_ratio = spec.keep_ratios[i];
     artifact.uri = uri;
+    artifact.manifest_sha256 = Sha256(spec.job_id);
     artifact.weight_bytes = 1800;
     artifact.matrices = {{"model.layers.0.q_proj", 8, 8, 3, 0.1, 0.2, 0}};
     result.artifacts.push_back(std::move(artifact));

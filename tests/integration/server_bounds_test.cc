@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/utf8.h"
+#include "server/job_api.h"
 #include "server_fixture.h"
 
 namespace svdllm {
@@ -211,6 +212,118 @@ TEST_F(ServerBoundsTest, RecordsAreBoundedAndCutBetweenCharacters) {
     EXPECT_LE(bounded.size(), 4096u);
     EXPECT_TRUE(IsValidUtf8(bounded));
   }
+}
+
+TEST_F(ServerBoundsTest, MoreWatchersThanMayAreRefusedByName) {
+  max_watchers_ = 2;
+  StartServer();
+  v1::ServerInfo info;
+  ASSERT_TRUE(
+      Call(&v1::CompressionService::Stub::GetServerInfo, v1::GetServerInfoRequest(), info).ok());
+  EXPECT_EQ(info.limits().max_watchers(), 2);
+  EXPECT_GT(info.limits().max_calls_per_connection(), 1000);
+  v1::WatchJobRequest request;
+  request.set_name(Submit(Compression()).name());
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::JobEvent>>> streams;
+  v1::JobEvent event;
+  for (int i = 0; i < 2; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    streams.push_back(stub_->WatchJob(contexts.back().get(), request));
+    ASSERT_TRUE(streams.back()->Read(&event));
+  }
+  std::vector<v1::JobEvent> events;
+  const grpc::Status busy = Watch(request.name(), 0, events);
+  EXPECT_EQ(busy.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(DetailsOf(busy).info.reason(), "SERVER_BUSY");
+  EXPECT_GT(DetailsOf(busy).retry.retry_delay().seconds(), 0);
+  v1::WaitJobRequest wait;
+  wait.set_name(request.name());
+  v1::Job job;
+  EXPECT_EQ(DetailsOf(Call(&v1::CompressionService::Stub::WaitJob, wait, job)).info.reason(),
+            "SERVER_BUSY");
+  EXPECT_EQ(Get(request.name()).state(), v1::JOB_STATE_QUEUED) << "all else is answered";
+  contexts[0]->TryCancel();
+  streams[0]->Finish();
+  wait.mutable_timeout()->set_nanos(1'000'000);
+  bool waited = false;
+  for (int i = 0; i < 500 && !waited; ++i) {
+    waited = Call(&v1::CompressionService::Stub::WaitJob, wait, job).ok();
+    if (!waited) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_TRUE(waited) << "who goes makes room";
+  contexts[1]->TryCancel();
+}
+
+// Whatever a model's files are called: what is no text would be an answer that nobody can read.
+TEST_F(ServerBoundsTest, TextsOfResultsAndPlansAreTextsAndBounded) {
+  const std::string odd = "odd \xff\xfe name";
+  engine_.run_compress = [&odd](const CompressSpec&, ArtifactStore&,
+                                const RunHooks& hooks) -> absl::StatusOr<CompressResult> {
+    ProgressEvent progress;
+    progress.stage = odd;
+    hooks.on_progress(progress);
+    CompressResult result;
+    result.device = odd;
+    result.calibration.warnings = {odd, std::string(9000, 'w')};
+    result.artifacts.emplace_back().matrices = {{odd, 8, 8, 3, 0.1, 0.2, 0}};
+    return result;
+  };
+  const auto plan_compress = engine_.plan_compress;
+  engine_.plan_compress = [&](const CompressSpec& spec) -> absl::StatusOr<CompressPlan> {
+    ASSIGN_OR_RETURN(CompressPlan plan, plan_compress(spec));
+    plan.artifacts[0].matrices[0].name = odd;
+    return plan;
+  };
+  v1::CompressModelRequest request = Compression();
+  request.set_validate_only(true);
+  EXPECT_EQ(Submit(request).plan().artifacts(0).matrices(0).name(), ToValidUtf8(odd));
+  StartWorker();
+  const std::string name = Submit(Compression()).name();
+  std::vector<v1::JobEvent> events;
+  ASSERT_TRUE(Watch(name, 0, events).ok());
+  const v1::Job job = Get(name);
+  EXPECT_EQ(job.state(), v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(job.progress().stage(), ToValidUtf8(odd));
+  const v1::CompressModelResult& result = job.compress_model_result();
+  EXPECT_EQ(result.device(), ToValidUtf8(odd));
+  EXPECT_EQ(result.artifacts(0).matrices(0).name(), ToValidUtf8(odd));
+  EXPECT_LE(result.calibration().warnings(1).size(), 4096u);
+}
+
+TEST_F(ServerBoundsTest, AJobThatNoDiskCouldHoldIsRefusedAndOneThatFindsNoRoomFailsAtOnce) {
+  const auto plan_compress = engine_.plan_compress;
+  int64_t bytes = int64_t{1} << 60;
+  engine_.plan_compress = [&](const CompressSpec& spec) -> absl::StatusOr<CompressPlan> {
+    ASSIGN_OR_RETURN(CompressPlan plan, plan_compress(spec));
+    plan.artifacts[0].weight_bytes = bytes;
+    return plan;
+  };
+  // A server whose planners know the volumes, as the real one's do.
+  const SubmissionChecker checker =
+      CheckHere(engine_, *artifacts_, {directory_ + "/work", directory_ + "/artifacts"});
+  JobApi api(*store_, engine_, checker, {});
+  const auto refused = api.CompressModel(Compression(), "peer");
+  EXPECT_EQ(ErrorReason(refused.status()), kScratchFull);
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("the job writes 1.15 EB"));
+
+  bytes = static_cast<int64_t>(std::filesystem::space(directory_).available) * 3 / 2;
+  const bool fits = bytes < static_cast<int64_t>(std::filesystem::space(directory_).capacity);
+  v1::CompressModelRequest request = Compression();
+  request.set_validate_only(true);
+  if (fits) {
+    const auto warned = api.CompressModel(request, "peer");
+    ASSERT_TRUE(warned.ok()) << warned.status();
+    EXPECT_THAT(warned->plan().warnings(1), HasSubstr("SCRATCH_FULL unless there is room"));
+  }
+  StartWorker();
+  const v1::Job job = AwaitEnd(Submit(Compression(1000, 100)).name());
+  EXPECT_EQ(job.state(), v1::JOB_STATE_FAILED);
+  EXPECT_EQ(job.error().reason(), "SCRATCH_FULL");
+  EXPECT_THAT(job.error().message(), HasSubstr(" are free"));
+  EXPECT_EQ(job.attempt(), 1) << "not tried again: the disk is as full then";
+  bytes = 1800;
+  EXPECT_EQ(AwaitEnd(Submit(Compression()).name()).state(), v1::JOB_STATE_SUCCEEDED);
 }
 
 }  // namespace

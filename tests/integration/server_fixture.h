@@ -59,6 +59,7 @@ class ServerTest : public ::testing::Test {
     options.model_roots = {directory_};
     options.queue_limit = queue_limit_;
     options.nvml_library = nvml_library_;
+    options.max_watchers = max_watchers_;
     auto server = ApiServer::Start(options, *store_, *artifacts_, engine_);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = std::move(*server);
@@ -67,12 +68,13 @@ class ServerTest : public ::testing::Test {
     stub_ = v1::CompressionService::NewStub(channel_);
   }
   void StartWorker() {
-    worker_ = std::make_unique<Worker>(*store_,
-                                       MakeJobHandler(engine_, *artifacts_, directory_ + "/work"),
-                                       WorkerOptions{.id = "w1",
-                                                     .poll_ms = 10,
-                                                     .prepare = engine_.open_device,
-                                                     .check_after_failure = engine_.check_device});
+    worker_ = std::make_unique<Worker>(
+        *store_,
+        MakeJobHandler(engine_, *artifacts_, {directory_ + "/work", directory_ + "/artifacts"}),
+        WorkerOptions{.id = "w1",
+                      .poll_ms = 10,
+                      .prepare = engine_.open_device,
+                      .check_after_failure = engine_.check_device});
     worker_thread_ = std::thread([this] { ended_ = worker_->Run(); });
   }
   void StopWorker() {
@@ -190,6 +192,7 @@ class ServerTest : public ::testing::Test {
   }
 
   int64_t queue_limit_ = 1000;
+  size_t max_watchers_ = kMostWatchers;
   std::string nvml_library_ = kNvmlLibrary;
   std::string directory_, model_, text_;
   std::unique_ptr<JobStore> store_;

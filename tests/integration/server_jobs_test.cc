@@ -206,6 +206,7 @@ TEST_F(ServerTest, ListLeavesPerMatrixReportsOut) {
 }
 
 // As a newer server stores it, or one that is broken.
+// Where one gets to run nevertheless: the real worker does not claim it (store_fault_test.cc).
 TEST_F(ServerTest, StoredRequestsWithSomethingUnknownFailByName) {
   const v1::CompressModelRequest good = Submit(Compression()).compress_model_request();
   const auto end_of = [this](JobKind kind, const google::protobuf::Message& request) {
@@ -221,23 +222,23 @@ TEST_F(ServerTest, StoredRequestsWithSomethingUnknownFailByName) {
   request.set_method(static_cast<v1::Method>(99));
   v1::Job job = end_of(JobKind::kCompressModel, request);
   EXPECT_EQ(job.state(), v1::JOB_STATE_FAILED);
-  EXPECT_EQ(job.error().reason(), "INVALID_FIELD");
-  EXPECT_EQ(job.error().message(), "method: 99 is no Method that this server knows");
+  EXPECT_EQ(job.error().reason(), "REQUEST_NOT_UNDERSTOOD");
+  EXPECT_THAT(job.error().message(), HasSubstr("method: 99 is no Method that this server knows"));
   EXPECT_EQ(job.attempt(), 1) << "another attempt knows no more";
 
   request = good;
   request.GetReflection()->MutableUnknownFields(&request)->AddVarint(900, 1);
   job = end_of(JobKind::kCompressModel, request);
   EXPECT_EQ(job.state(), v1::JOB_STATE_FAILED);
-  EXPECT_EQ(job.error().reason(), "INVALID_FIELD");
+  EXPECT_EQ(job.error().reason(), "REQUEST_NOT_UNDERSTOOD");
   EXPECT_THAT(job.error().message(), HasSubstr("900: this server knows no field"));
 
   v1::EvaluateRequest evaluation = Evaluation();
   evaluation.mutable_tasks(0)->mutable_dataset()->set_packing(static_cast<v1::Packing>(99));
   job = end_of(JobKind::kEvaluate, evaluation);
   EXPECT_EQ(job.state(), v1::JOB_STATE_FAILED);
-  EXPECT_EQ(job.error().message(),
-            "tasks[0].dataset.packing: 99 is no Packing that this server knows");
+  EXPECT_THAT(job.error().message(),
+              HasSubstr("tasks[0].dataset.packing: 99 is no Packing that this server knows"));
 }
 
 }  // namespace

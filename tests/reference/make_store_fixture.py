@@ -4,7 +4,8 @@
     make_store_fixture.py make --server BINARY --client BINARY --proto DIR --out DIR
         DIR/jobs.db: jobs that have ended in every way, and jobs that wait; DIR/expected.json: what
         they hold, and what became of a copy's waiting jobs. To be made with the binaries and the
-        .proto of the version that the store is to be of.
+        .proto of the version that the store is to be of. --few: not every way of compressing waits,
+        where another fixture has them.
     make_store_fixture.py expect --server BINARY --client BINARY --out DIR
         Runs the waiting jobs of DIR/jobs.db once more and writes anew what they are expected to
         give: for a change that is meant to change numbers, or on another processor.
@@ -320,6 +321,20 @@ def queue_jobs(service, proto):
     service.ask("jobs", "cancel", all_jobs(service)["cancelled"]["name"])
 
 
+def queue_few_jobs(service):
+    """Jobs that wait: one of each kind, with what 0.1.0 had not."""
+    submit(service, "compression", "compress",
+           *compress_flags(output="queued/compression", method="svd_llm", keep_ratio="0.8,0.5",
+                           calibration=[f"3:{TEXT}", OTHER_TEXT], display_name="With a name",
+                           tasks="perplexity,multiple_choice", limit=4, seq_len=32,
+                           dataset=[OTHER_TEXT, f"multiple_choice={QUESTIONS}"], timeout="1h",
+                           max_perplexity_increase=100))
+    submit(service, "evaluation", "evaluate", *evaluate_flags(OTHER_MODEL),
+           "--output=queued/evaluation", "--max_accuracy_drop=0.5", "--max_perplexity_increase=0")
+    submit(service, "cancelled", "compress", *compress_flags())
+    service.ask("jobs", "cancel", all_jobs(service)["cancelled"]["name"])
+
+
 def submit(service, case, command, *flags):
     service.ask(command, *flags, f"--label=case={case}", "--detach")
 
@@ -397,7 +412,10 @@ def make(arguments, directory):
         early = all_jobs(service)[EARLY_FORM]
     put_early_result(store, early, arguments.proto)
     with Service(arguments.server, arguments.client, data, *SERVER_FLAGS, "--role=api") as service:
-        queue_jobs(service, arguments.proto)
+        if arguments.few:
+            queue_few_jobs(service)
+        else:
+            queue_jobs(service, arguments.proto)
         jobs = {case: stored(service, job) for case, job in sorted(all_jobs(service).items())}
     with contextlib.closing(sqlite3.connect(store)) as db:
         db.execute("VACUUM")
@@ -413,6 +431,7 @@ def main():
     for name in ("server", "client", "out"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--proto", help="with make: what holds svdllm/v1/compression.proto")
+    parser.add_argument("--few", action="store_true")
     arguments = parser.parse_args()
     if arguments.command == "make" and not arguments.proto:
         parser.error("make needs --proto")

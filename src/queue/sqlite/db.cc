@@ -6,9 +6,9 @@
 namespace svdllm {
 
 absl::StatusOr<std::unique_ptr<SqliteDb>> SqliteDb::Open(const std::string& path,
-                                                         int busy_timeout_ms) {
+                                                         int busy_timeout_ms, bool create) {
   sqlite3* handle = nullptr;
-  const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
+  const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (create ? SQLITE_OPEN_CREATE : 0);
   const int code = sqlite3_open_v2(path.c_str(), &handle, flags, nullptr);
   std::unique_ptr<SqliteDb> db(new SqliteDb(handle));  // also frees the handle of a failed open
   if (code != SQLITE_OK) return db->Error(code, "open " + path);
@@ -27,27 +27,44 @@ absl::Status SqliteDb::Execute(const char* sql) {
   return code == SQLITE_OK ? absl::OkStatus() : Error(code, sql);
 }
 
+void SqliteDb::LeaveLog() { sqlite3_db_config(db_, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr); }
+
+absl::Status SqliteDb::CopyTo(SqliteDb& other) const {
+  sqlite3_backup* const copy = sqlite3_backup_init(other.db_, "main", db_, "main");
+  if (copy == nullptr) return other.Error(sqlite3_errcode(other.db_), "copy");
+  // In one step: with a write-ahead log a reader keeps nobody from writing, and in several steps
+  // each write between two would begin it anew.
+  sqlite3_backup_step(copy, -1);
+  const int code = sqlite3_backup_finish(copy);
+  return code == SQLITE_OK ? absl::OkStatus() : other.Error(code, "copy");
+}
+
 absl::Status SqliteDb::Error(int code, std::string_view what) const {
   std::string message = "job store: ";
   message.append(what.substr(0, 60)).append(": ");
   message.append(db_ != nullptr ? sqlite3_errmsg(db_) : sqlite3_errstr(code));
-  const bool full = (code & 0xff) == SQLITE_FULL;
-  return MakeError(full ? absl::StatusCode::kResourceExhausted : absl::StatusCode::kUnavailable,
-                   kStoreUnavailable, message);
+  absl::StatusCode kind = absl::StatusCode::kUnavailable;
+  const int primary = code & 0xff;
+  if (primary == SQLITE_FULL) kind = absl::StatusCode::kResourceExhausted;
+  if (primary == SQLITE_CORRUPT || primary == SQLITE_NOTADB) kind = absl::StatusCode::kDataLoss;
+  return MakeError(kind, kStoreUnavailable, message);
 }
 
 Query::Query(SqliteDb& db, const std::string& sql, Prepare) : db_(db) {
   sqlite3_stmt*& cached = db.statements_[sql];
-  if (cached == nullptr) {
-    const int size = static_cast<int>(sql.size());
-    Check(
-        sqlite3_prepare_v3(db.db_, sql.data(), size, SQLITE_PREPARE_PERSISTENT, &cached, nullptr));
-  }
+  if (cached == nullptr) PrepareStatement(sql, cached);
   statement_ = cached;
 }
 
+void Query::PrepareStatement(const std::string& sql, sqlite3_stmt*& statement) {
+  const int size = static_cast<int>(sql.size());
+  const unsigned flags = is_kept_ ? SQLITE_PREPARE_PERSISTENT : 0;
+  Check(sqlite3_prepare_v3(db_.db_, sql.data(), size, flags, &statement, nullptr));
+}
+
 Query::~Query() {
-  if (statement_ == nullptr) return;
+  if (!is_kept_) sqlite3_finalize(statement_);
+  if (!is_kept_ || statement_ == nullptr) return;
   sqlite3_reset(statement_);
   sqlite3_clear_bindings(statement_);
 }

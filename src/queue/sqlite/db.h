@@ -23,17 +23,22 @@ struct Null {};
 
 class SqliteDb {
  public:
+  // create: whether a file that is not there is made.
   static absl::StatusOr<std::unique_ptr<SqliteDb>> Open(const std::string& path,
-                                                        int busy_timeout_ms);
+                                                        int busy_timeout_ms, bool create = true);
   SqliteDb(const SqliteDb&) = delete;
   SqliteDb& operator=(const SqliteDb&) = delete;
   ~SqliteDb();
 
   // Runs statements that return nothing.
   absl::Status Execute(const char* sql);
+  // Leaves the file and its log as they are when the connection is closed.
+  void LeaveLog();
+  // Copies the whole database, as it is at one moment, into another one while others write to it.
+  absl::Status CopyTo(SqliteDb& other) const;
   // How many rows the latest statement changed.
   int64_t Changes() const { return sqlite3_changes64(db_); }
-  // Makes a status of the connection's latest error.
+  // Makes a status of the connection's latest error, as job_store.h has them.
   absl::Status Error(int code, std::string_view what) const;
 
  private:
@@ -57,6 +62,16 @@ class Query {
   Query(const Query&) = delete;
   Query& operator=(const Query&) = delete;
   ~Query();
+
+  // A statement of many forms: it is not kept for the next time.
+  struct Once {
+    std::string sql;
+  };
+  template <typename... Args>
+  Query(SqliteDb& db, const Once& once, const Args&... args) : db_(db), is_kept_(false) {
+    PrepareStatement(once.sql, statement_);
+    (Bind(args), ...);
+  }
 
   // Bind further parameters, in order.
   void Bind(int64_t value);
@@ -82,9 +97,11 @@ class Query {
  private:
   struct Prepare {};
   Query(SqliteDb& db, const std::string& sql, Prepare);
+  void PrepareStatement(const std::string& sql, sqlite3_stmt*& statement);
   void Check(int code);
 
   SqliteDb& db_;
+  const bool is_kept_ = true;
   sqlite3_stmt* statement_ = nullptr;
   int bound_ = 0;
   absl::Status status_;

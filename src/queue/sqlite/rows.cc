@@ -48,7 +48,7 @@ absl::Status CountEnd(SqliteDb& db, const Job& job, const JobError* error) {
 const char kJobColumns[] =
     "seq, lease_token, attempt_start_ms, id, kind, state, attempt, publishing, create_ms, start_ms,"
     " update_ms, end_ms, timeout_ms, last_sequence, request, progress, result, error_code,"
-    " error_reason, error_message, used_ms, owner, ttl_ms";
+    " error_reason, error_message, used_ms, owner, ttl_ms, expired_ms";
 
 JobRow ReadJobRow(const Query& query) {
   JobRow row;
@@ -74,6 +74,7 @@ JobRow ReadJobRow(const Query& query) {
   job.used_ms = query.Int(20);
   job.owner = query.Bytes(21);
   job.ttl_ms = query.Int(22);
+  job.expired_ms = query.Int(23);
   return row;
 }
 

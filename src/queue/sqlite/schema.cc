@@ -5,8 +5,6 @@
 namespace svdllm {
 namespace {
 
-constexpr int64_t kSchemaVersion = 3;
-
 // `seq` orders jobs and is what the other tables refer to; AUTOINCREMENT never reuses one, so page
 // tokens stay right across deletions.
 constexpr char kVersion1[] = R"sql(
@@ -93,10 +91,13 @@ PRAGMA user_version = 2;
 )sql";
 
 // Jobs of version 2 and before belong to nobody, as all do where the server asks for no identity,
-// and what they published stays.
+// and what they published stays. expired_ms: when it was removed.
 constexpr char kVersion3[] = R"sql(
 ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT '';
 ALTER TABLE jobs ADD COLUMN ttl_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN expired_ms INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX jobs_by_expiry ON jobs(end_ms + ttl_ms) WHERE ttl_ms > 0 AND expired_ms = 0;
+CREATE INDEX jobs_by_end ON jobs(end_ms) WHERE end_ms > 0;
 CREATE INDEX jobs_by_owner ON jobs(owner, state) WHERE owner != '';
 PRAGMA user_version = 3;
 )sql";
@@ -112,6 +113,13 @@ absl::Status EndForeignLeases(SqliteDb& db) {
 
 }  // namespace
 
+absl::StatusOr<int64_t> SchemaVersion(SqliteDb& db) {
+  Query query(db, "PRAGMA user_version");
+  const int64_t version = query.Next() ? query.Int(0) : 0;
+  RETURN_IF_ERROR(query.status());
+  return version;
+}
+
 absl::Status ConfigureConnection(SqliteDb& db) {
   // FULL syncs the log at every commit: what was answered with OK survives a power cut.
   return db.Execute(
@@ -121,12 +129,7 @@ absl::Status ConfigureConnection(SqliteDb& db) {
 absl::Status MigrateSchema(SqliteDb& db) {
   Transaction transaction(db);
   RETURN_IF_ERROR(transaction.Begin());
-  int64_t version = 0;
-  {
-    Query query(db, "PRAGMA user_version");
-    if (query.Next()) version = query.Int(0);
-    RETURN_IF_ERROR(query.status());
-  }
+  ASSIGN_OR_RETURN(const int64_t version, SchemaVersion(db));
   if (version > kSchemaVersion) {
     return MakeError(absl::StatusCode::kFailedPrecondition, kStoreUnavailable,
                      "job store: written by a newer version of this program (schema " +

@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "base/digest.h"
+#include "base/files.h"
 #include "queue/sqlite/schema.h"
+#include "queue/store_file.h"
 
 namespace svdllm {
 namespace {
@@ -116,24 +118,18 @@ absl::Status SqliteJobStore::Open() {
   if (!options_.boot_ms) options_.boot_ms = options_.now_ms ? options_.now_ms : BootMs;
   if (!options_.now_ms) options_.now_ms = WallMs;
   RETURN_IF_ERROR(OpenConnection(write_));
-  if (options_.check) RETURN_IF_ERROR(CheckWhole());
+  RETURN_IF_ERROR(KeepEarlier());
   RETURN_IF_ERROR(MigrateSchema(*write_.db));
   RETURN_IF_ERROR(OpenConnection(read_));
   return OpenConnection(watch_);
 }
 
-absl::Status SqliteJobStore::CheckWhole() {
-  const auto damaged = [this](const std::string& what) {
-    return MakeError(absl::StatusCode::kDataLoss, kStoreUnavailable,
-                     "job store " + options_.path + " is damaged (" + what +
-                         "): put a copy of it from before in its place, or move it away and begin "
-                         "with an empty one");
-  };
-  // Enough to find what is not a page of this database; comparing every index with its table takes
-  // as long as there are jobs.
-  Query query(*write_.db, "PRAGMA quick_check(1)");
-  const std::string found = query.Next() ? query.Bytes(0) : std::string(query.status().message());
-  return found == "ok" ? absl::OkStatus() : damaged(found);
+absl::Status SqliteJobStore::KeepEarlier() {
+  ASSIGN_OR_RETURN(const int64_t version, SchemaVersion(*write_.db));
+  if (version == 0 || version >= kSchemaVersion) return absl::OkStatus();
+  const std::string copy = options_.path + ".schema-" + std::to_string(version);
+  if (Exists(copy)) return absl::OkStatus();
+  return Annotate(BackUpStore(options_.path, copy), "no copy could be made before the upgrade");
 }
 
 absl::StatusOr<CreateResult> SqliteJobStore::Create(const NewJob& job, int64_t max_queued) {
@@ -224,7 +220,8 @@ absl::StatusOr<ListPage> SqliteJobStore::List(const ListQuery& list) {
   std::lock_guard<std::mutex> lock(read_.mutex);
   std::vector<JobRow> rows;
   {
-    Query query(*read_.db, sql, last);
+    // Filters have thousands of combinations.
+    Query query(*read_.db, Query::Once{sql}, last);
     for (const auto& [key, value] : list.labels) {
       query.Bind(key);
       query.Bind(value);
@@ -268,6 +265,8 @@ absl::StatusOr<Job> SqliteJobStore::Cancel(const std::string& id) {
       case JobState::kFailed:
         return StateError(row.job, "cannot be cancelled: it has ended, " +
                                        std::string(JobStateName(row.job.state)));
+      default:
+        return StateError(row.job, "is in a state that this version does not know");
     }
     job = std::move(row.job);
     return absl::OkStatus();

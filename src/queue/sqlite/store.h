@@ -26,6 +26,9 @@ class SqliteJobStore : public JobStore {
   absl::StatusOr<ListPage> List(const ListQuery& query) override;
   absl::StatusOr<Job> Cancel(const std::string& id) override;
   absl::Status Delete(const std::string& id) override;
+  absl::StatusOr<std::vector<Job>> Expiring(int limit, int skip) override;
+  absl::Status SetExpired(const std::string& id) override;
+  absl::StatusOr<int> DeleteEnded(int64_t age_ms, int limit) override;
   absl::StatusOr<std::vector<Event>> Events(const std::string& id, int64_t after_sequence,
                                             int limit) override;
   absl::StatusOr<StoreStats> Stats() override;
@@ -33,8 +36,8 @@ class SqliteJobStore : public JobStore {
   absl::StatusOr<int64_t> Version() override;
   absl::Status CheckWritable() override;
 
-  absl::StatusOr<std::optional<ClaimedJob>> Claim(const std::string& worker_id,
-                                                  int64_t lease_ms) override;
+  absl::StatusOr<std::optional<ClaimedJob>> Claim(const std::string& worker_id, int64_t lease_ms,
+                                                  const JobFilter& can_run) override;
   absl::StatusOr<bool> Renew(const Lease& lease, int64_t lease_ms, int64_t attempt_ms) override;
   absl::Status Append(const Lease& lease, std::span<const NewEvent> events) override;
   absl::Status BeginPublish(const Lease& lease) override;
@@ -69,8 +72,8 @@ class SqliteJobStore : public JobStore {
   int64_t Now() const { return options_.now_ms(); }
   int64_t LeaseNow() const { return options_.boot_ms(); }
   absl::Status OpenConnection(Connection& connection);
-  // DATA_LOSS with STORE_UNAVAILABLE where pages of the file are damaged.
-  absl::Status CheckWhole();
+  // Copies a file of an earlier schema: who goes back to the version before needs it.
+  absl::Status KeepEarlier();
   // Runs change(db) in a transaction, which is committed where it returns OK. Refused writes of
   // stale leases are counted.
   template <typename Function>

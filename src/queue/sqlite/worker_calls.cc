@@ -9,16 +9,21 @@
 namespace svdllm {
 
 absl::StatusOr<std::optional<ClaimedJob>> SqliteJobStore::Claim(const std::string& worker_id,
-                                                                int64_t lease_ms) {
+                                                                int64_t lease_ms,
+                                                                const JobFilter& can_run) {
   std::optional<ClaimedJob> claimed;
   RETURN_IF_ERROR(Write([&](SqliteDb& db) -> absl::Status {
     const int64_t now = Now();
     std::string id;
     {
       Query query(db,
-                  "SELECT id FROM jobs WHERE state = ? AND not_before_ms <= ? ORDER BY seq LIMIT 1",
+                  std::string("SELECT ") + kJobColumns +
+                      " FROM jobs WHERE state = ? AND not_before_ms <= ? ORDER BY seq",
                   static_cast<int>(JobState::kQueued), LeaseNow());
-      if (query.Next()) id = query.Bytes(0);
+      while (id.empty() && query.Next()) {
+        const Job job = ReadJobRow(query).job;
+        if (!can_run || can_run(job)) id = job.id;
+      }
       RETURN_IF_ERROR(query.status());
     }
     if (id.empty()) return absl::OkStatus();

@@ -1,7 +1,9 @@
 #include "metrics/host_collector.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include <atomic>
@@ -84,6 +86,18 @@ TEST(HostCollectorTest, MeasuresTheVolumesThatAreThere) {
   ASSERT_EQ(free.size(), 1u);
   // Others write meanwhile.
   EXPECT_NEAR(free.at("data_dir"), block * static_cast<double>(volume.f_bavail), 1 << 30);
+}
+
+TEST(HostCollectorTest, KnowsWhenTheBackupWasMade) {
+  const std::string name = "svdllm_store_backup_timestamp_seconds";
+  EXPECT_TRUE(Values(HostCollector({}, "/not/there"), name).empty()) << "not 0, which is a time";
+  const std::string path = ::testing::TempDir() + "host_collector_backup";
+  std::ofstream(path) << "x";
+  const timespec times[2] = {{0, UTIME_OMIT}, {1700000000, 0}};
+  ASSERT_EQ(utimensat(AT_FDCWD, path.c_str(), times, 0), 0);
+  const auto values = Values(HostCollector({}, path), name);
+  ASSERT_EQ(values.size(), 1u);
+  EXPECT_EQ(values.begin()->second, 1700000000);
 }
 
 }  // namespace

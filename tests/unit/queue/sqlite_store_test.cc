@@ -8,6 +8,7 @@
 #include <string>
 
 #include "queue/job_store.h"
+#include "queue/store_file.h"
 
 namespace svdllm {
 namespace {
@@ -57,11 +58,16 @@ TEST_F(SqliteStoreTest, UpgradesAFileOfVersionOne) {
   }
   Sql("DROP TABLE outputs; DROP TABLE timings; ALTER TABLE jobs DROP COLUMN used_ms;"
       "ALTER TABLE jobs DROP COLUMN attempt_ms; DROP INDEX jobs_by_owner;"
+      "DROP INDEX jobs_by_expiry; DROP INDEX jobs_by_end; ALTER TABLE jobs DROP COLUMN expired_ms;"
       "ALTER TABLE jobs DROP COLUMN owner; ALTER TABLE jobs DROP COLUMN ttl_ms; DELETE FROM meta "
       "WHERE name = 'boot';"
       "PRAGMA user_version = 1");
   auto store = OpenSqliteJobStore(options_);
   ASSERT_TRUE(store.ok()) << store.status();
+  const auto earlier = CheckStoreFile(options_.path + ".schema-1", /*thorough=*/true);
+  ASSERT_TRUE(earlier.ok()) << earlier.status() << ": the way back to the version before";
+  EXPECT_EQ(earlier->schema, 1);
+  EXPECT_EQ(earlier->jobs.at(JobState::kQueued), 1);
   EXPECT_TRUE((*store)->CheckOutputs({"file:///o"}).ok());
   EXPECT_TRUE((*store)->Timings({"x"})->empty());
   EXPECT_EQ((*store)->Get(waiting.id)->state, JobState::kQueued);
@@ -75,7 +81,7 @@ TEST_F(SqliteStoreTest, UpgradesAFileOfVersionOne) {
 TEST_F(SqliteStoreTest, RefusesAFileThatIsNoDatabase) {
   std::ofstream(options_.path) << std::string(5000, 'j');
   const absl::Status status = OpenSqliteJobStore(options_).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(ErrorReason(status), kStoreUnavailable);
 }
 
@@ -101,6 +107,28 @@ TEST_F(SqliteStoreTest, LockedFileIsUnavailableForWritesAndStillRead) {
   EXPECT_TRUE((*store)->Get(job.id).ok());
   sqlite3_close(other);
   EXPECT_TRUE((*store)->Create(Make(), 10).ok());
+}
+
+// There are thousands of forms of a list's filters, and a statement takes kilobytes.
+TEST_F(SqliteStoreTest, ListsOfManyFormsTakeNoMemory) {
+  auto store = OpenSqliteJobStore(options_);
+  ASSERT_TRUE(store.ok());
+  const auto list_all = [&](int most_labels) {
+    for (int states = 0; states < 64; ++states) {
+      ListQuery query;
+      for (int i = 0; i < 6; ++i) {
+        if ((states >> i & 1) != 0) query.states.push_back(static_cast<JobState>(i + 1));
+      }
+      for (int labels = 0; labels < most_labels; ++labels) {
+        query.labels["k" + std::to_string(labels)] = "v";
+        ASSERT_TRUE((*store)->List(query).ok());
+      }
+    }
+  };
+  list_all(1);
+  const int64_t before = sqlite3_memory_used();
+  list_all(16);
+  EXPECT_LT(sqlite3_memory_used() - before, 1 << 20);
 }
 
 TEST_F(SqliteStoreTest, JobIdsSortByTimeAndDiffer) {

@@ -42,7 +42,7 @@ class WatchHubTest : public ::testing::Test {
 TEST_F(WatchHubTest, WakesOnWritesOfThisAndOtherProcessesAndElseNot) {
   WatchHub hub(*store_, 5);
   const auto watcher = std::make_shared<CountingWatcher>();
-  ASSERT_TRUE(hub.Add(watcher));
+  ASSERT_TRUE(hub.Add(watcher).ok());
   ASSERT_TRUE(Within(5000, [&] { return watcher->notified >= 1; }));
   const int before = watcher->notified;
   EXPECT_FALSE(Within(60, [&] { return watcher->notified > before; }));
@@ -58,7 +58,7 @@ TEST_F(WatchHubTest, WakesOnWritesOfThisAndOtherProcessesAndElseNot) {
 TEST_F(WatchHubTest, ForgetsWatchersThatAreGone) {
   WatchHub hub(*store_, 5);
   auto watcher = std::make_shared<CountingWatcher>();
-  ASSERT_TRUE(hub.Add(watcher));
+  ASSERT_TRUE(hub.Add(watcher).ok());
   EXPECT_EQ(hub.size(), 1u);
   watcher.reset();
   EXPECT_EQ(hub.size(), 0u);
@@ -67,10 +67,10 @@ TEST_F(WatchHubTest, ForgetsWatchersThatAreGone) {
 TEST_F(WatchHubTest, ShutdownEndsAllAndRefusesMore) {
   WatchHub hub(*store_, 5);
   const auto watcher = std::make_shared<CountingWatcher>();
-  ASSERT_TRUE(hub.Add(watcher));
+  ASSERT_TRUE(hub.Add(watcher).ok());
   hub.Shutdown();
   EXPECT_EQ(watcher->ended, 1);
-  EXPECT_FALSE(hub.Add(std::make_shared<CountingWatcher>()));
+  EXPECT_TRUE(absl::IsUnavailable(hub.Add(std::make_shared<CountingWatcher>())));
 }
 
 TEST_F(WatchHubTest, WatchersComeAndGoWhileOthersAreWoken) {
@@ -80,7 +80,7 @@ TEST_F(WatchHubTest, WatchersComeAndGoWhileOthersAreWoken) {
     threads.emplace_back([&] {
       for (int n = 0; n < 100; ++n) {
         const auto watcher = std::make_shared<CountingWatcher>();
-        ASSERT_TRUE(hub.Add(watcher));
+        ASSERT_TRUE(hub.Add(watcher).ok());
         if (n % 10 == 0) {
           ASSERT_TRUE(store_->CheckWritable().ok());
         }
@@ -88,6 +88,22 @@ TEST_F(WatchHubTest, WatchersComeAndGoWhileOthersAreWoken) {
     });
   }
   for (std::thread& thread : threads) thread.join();
+}
+
+TEST_F(WatchHubTest, TakesSoManyAtATime) {
+  WatchHub hub(*store_, 5, 2);
+  auto first = std::make_shared<CountingWatcher>();
+  const auto second = std::make_shared<CountingWatcher>();
+  ASSERT_TRUE(hub.Add(first).ok());
+  ASSERT_TRUE(hub.Add(second).ok());
+  const absl::Status busy = hub.Add(std::make_shared<CountingWatcher>());
+  EXPECT_EQ(busy.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(ErrorReason(busy), kServerBusy);
+  first.reset();
+  // The hub's own thread may still hold it for a moment.
+  bool added = false;
+  Within(5000, [&] { return added = added || hub.Add(second).ok(); });
+  EXPECT_TRUE(added) << "one that is gone makes room";
 }
 
 }  // namespace

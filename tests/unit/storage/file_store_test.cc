@@ -5,6 +5,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/digest.h"
 #include "base/files.h"
 #include "storage/artifact_store.h"
 #include "tests/support/status_matchers.h"
@@ -314,6 +315,37 @@ TEST(NewFileStore, RootsMayBeLinks) {
   ASSERT_OK(store);
   EXPECT_EQ(*(*store)->ResolveInput(dir.File("link/m")), "file://" + dir.File("real/m"));
   EXPECT_EQ(*(*store)->ResolveOutput(dir.File("link/out/x")), "file://" + dir.File("real/out/x"));
+}
+
+TEST_F(FileStoreTest, WhatWasPublishedIsRemovedByItsManifest) {
+  const std::string manifest = R"({"files": {"weights": {}}})", digest = Sha256(manifest);
+  ASSERT_OK(Publish("a/x", "job.1", manifest));
+  EXPECT_STATUS(store_->Remove("a/x", Sha256("other")), kNotFound, "", {"a/x"});
+  EXPECT_STATUS(store_->Remove("a/y", digest), kNotFound, "", {"a/y"});
+  EXPECT_STATUS(store_->Remove("../secret", digest), kPermissionDenied, kOutputInvalid, {"secret"});
+  EXPECT_EQ(ListDir(out_ + "/a/x"), "compression_manifest.json weights");
+  ASSERT_OK(store_->Remove("a/x", digest));
+  EXPECT_EQ(ListDir(out_), "") << "nor is the way to it left";
+  EXPECT_STATUS(store_->Remove("a/x", digest), kNotFound, "", {"a/x"});
+  ASSERT_OK(Publish("a/x", "job2.1"));  // the place is free again
+}
+
+TEST_F(FileStoreTest, WhatOthersPutBesideStays) {
+  const std::string manifest = R"({"files": {"weights": {}, "deep/er/notes": {}}})";
+  ASSERT_OK(Publish("x", "job.1", manifest));
+  dir_.Write("artifacts/x/deep/er/notes", "ours");
+  dir_.Write("artifacts/x/mine/model.gguf", "made from it");
+  ASSERT_OK(store_->Remove("x", Sha256(manifest)));
+  EXPECT_EQ(ListDir(out_ + "/x"), "mine");
+  EXPECT_EQ(*ReadFile(out_ + "/x/mine/model.gguf"), "made from it");
+  EXPECT_STATUS(store_->Remove("x", Sha256(manifest)), kNotFound, "", {"x"});
+}
+
+TEST_F(FileStoreTest, WhatACrashLeftOfARemovalIsALeftover) {
+  ASSERT_OK(Publish("x", "job.1"));
+  fs::rename(out_ + "/x", out_ + "/.staging-x-expired.0");  // and then it died
+  EXPECT_EQ(store_->DiscardLost([](const std::string&, int64_t) { return false; }), 1);
+  EXPECT_EQ(ListDir(out_), "");
 }
 
 }  // namespace

@@ -124,7 +124,8 @@ TEST_F(HelpTest, CompressAndEvaluateShareTheirWords) {
                                     "detach",
                                     "request_id",
                                     "label",
-                                    "timeout"}));
+                                    "timeout",
+                                    "artifact_ttl"}));
   std::vector<std::string> own;  // of evaluate
   for (const auto& [name, flag] : evaluate) {
     if (compress.count(name) == 0) own.push_back(name);

@@ -52,11 +52,12 @@ TEST_F(SubmitTest, EveryFlagOfCompressArrives) {
                        "--request_id=9",
                        "--label=a=1",
                        "--timeout=1500ms",
+                       "--artifact_ttl=720h",
                        "--validate_only"});
   ASSERT_EQ(ran.exit_status, kExitOk) << ran.err;
   ExpectRequest(script().compress_requests.at(0), R"(
       request_id: '9' validate_only: true labels { key: 'a' value: '1' }
-      timeout { seconds: 1 nanos: 500000000 }
+      timeout { seconds: 1 nanos: 500000000 } artifact_ttl { seconds: 2592000 }
       model: '/here/model' method: METHOD_ANCHORED keep_ratios: 0.8 keep_ratios: 0.6
       encoding: ENCODING_PIVOTED allocation: ALLOCATION_RELATIVE_TAILS min_keep_ratio: 0.2 rank_multiple: 16
       anchor_blend: 0.75 anchor_ridge: 1e-3
