@@ -8,6 +8,14 @@
 
 namespace svdllm {
 
+namespace {
+
+constexpr char kNotAtLimit[] =
+    " AND owner NOT IN (SELECT owner FROM jobs WHERE owner != '' AND state IN (?, ?)"
+    " GROUP BY owner HAVING count(*) >= ?)";
+
+}  // namespace
+
 absl::StatusOr<std::optional<ClaimedJob>> SqliteJobStore::Claim(const std::string& worker_id,
                                                                 int64_t lease_ms) {
   std::optional<ClaimedJob> claimed;
@@ -15,9 +23,17 @@ absl::StatusOr<std::optional<ClaimedJob>> SqliteJobStore::Claim(const std::strin
     const int64_t now = Now();
     std::string id;
     {
+      // Who is at the limit is found out once, not for each job that waits.
+      const int64_t limit = options_.owner_limits.running;
       Query query(db,
-                  "SELECT id FROM jobs WHERE state = ? AND not_before_ms <= ? ORDER BY seq LIMIT 1",
+                  std::string("SELECT id FROM jobs WHERE state = ? AND not_before_ms <= ?") +
+                      (limit > 0 ? kNotAtLimit : "") + " ORDER BY seq LIMIT 1",
                   static_cast<int>(JobState::kQueued), LeaseNow());
+      if (limit > 0) {
+        query.Bind(static_cast<int>(JobState::kRunning));
+        query.Bind(static_cast<int>(JobState::kCancelling));
+        query.Bind(limit);
+      }
       if (query.Next()) id = query.Bytes(0);
       RETURN_IF_ERROR(query.status());
     }
