@@ -13,8 +13,8 @@
 
 #include "absl/flags/flag.h"
 #include "absl/flags/reflection.h"
+#include "base/address.h"
 #include "base/suggest.h"
-#include "server/address.h"
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:7070",
           "Where gRPC is served, host:port. Port 0 takes a free one and logs it.");

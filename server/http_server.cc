@@ -10,7 +10,7 @@
 #include <optional>
 #include <utility>
 
-#include "server/address.h"
+#include "base/address.h"
 #include "server/call_pool.h"
 
 namespace svdllm {
