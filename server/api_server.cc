@@ -29,6 +29,7 @@
 #include "metrics/store_collector.h"
 #include "server/compression_service.h"
 #include "server/http_server.h"
+#include "server/identity.h"
 #include "server/leftovers.h"
 #include "server/reflection.h"
 
@@ -40,7 +41,7 @@ using std::chrono::milliseconds;
 constexpr milliseconds kLeaseCheck(1000);
 constexpr int kReadyChecks = 5;  // lease checks between two looks at readiness and leftovers
 constexpr milliseconds kShutdownPatience(2000);
-constexpr unsigned kReloadSeconds = 1;  // between two looks at the files of TLS
+constexpr unsigned kReloadSeconds = 1;  // between two looks at the files of TLS and tokens
 constexpr char kPaths[] = "svdllm-server " SVDLLM_VERSION
                           "\n"
                           "/metrics  for Prometheus\n"
@@ -88,9 +89,10 @@ std::shared_ptr<grpc::ServerCredentials> ServerCredentials(const TlsFiles& files
 
 class ApiServerImpl final : public ApiServer {
  public:
-  ApiServerImpl(const ApiServerOptions& options, JobStore& store, ArtifactStore& artifacts,
-                const Engine& engine)
+  ApiServerImpl(const ApiServerOptions& options, std::unique_ptr<Identities> identities,
+                JobStore& store, ArtifactStore& artifacts, const Engine& engine)
       : options_(options),
+        identities_(std::move(identities)),
         store_(store),
         artifacts_(artifacts),
         api_(store, engine, options.checker.value_or(CheckHere(engine, artifacts)),
@@ -98,7 +100,7 @@ class ApiServerImpl final : public ApiServer {
               options.artifact_root, options.model_roots}),
         hub_(store),
         rpc_metrics_(registry_),
-        service_(api_, store, hub_, rpc_metrics_),
+        service_(api_, store, hub_, rpc_metrics_, *identities_),
         reflection_({kService, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
                      "grpc.reflection.v1alpha.ServerReflection"}),
         collector_([this](StoreSample& sample) { return Sample(sample); }),
@@ -139,8 +141,11 @@ class ApiServerImpl final : public ApiServer {
   void SetHealth(const std::string& service, bool serving);
   // Expires leases and keeps the health service's readiness up to date.
   void Maintain();
+  // Reads files of settings again when they change. Apart from Maintain, which may wait for disks.
+  void Reload();
 
   const ApiServerOptions options_;
+  const std::unique_ptr<Identities> identities_;
   JobStore& store_;
   ArtifactStore& artifacts_;
   prometheus::Registry registry_;
@@ -161,7 +166,7 @@ class ApiServerImpl final : public ApiServer {
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stop_ = false;
-  std::thread maintenance_;
+  std::thread maintenance_, reload_;
 };
 
 absl::Status ApiServerImpl::Listen() {
@@ -209,6 +214,7 @@ absl::Status ApiServerImpl::Listen() {
   SetHealth(kService, true);
   SetHealth("readiness", CheckReady().ok());
   maintenance_ = std::thread([this] { Maintain(); });
+  reload_ = std::thread([this] { Reload(); });
   return absl::OkStatus();
 }
 
@@ -307,6 +313,15 @@ void ApiServerImpl::Maintain() {
   }
 }
 
+void ApiServerImpl::Reload() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (!wake_.wait_for(lock, std::chrono::seconds(kReloadSeconds), [this] { return stop_; })) {
+    lock.unlock();
+    identities_->Reload();
+    lock.lock();
+  }
+}
+
 void ApiServerImpl::SetNotReady() {
   draining_ = true;
   SetHealth("readiness", false);
@@ -322,6 +337,7 @@ void ApiServerImpl::Shutdown() {
   }
   wake_.notify_all();
   if (maintenance_.joinable()) maintenance_.join();
+  if (reload_.joinable()) reload_.join();
   hub_.Shutdown();
   if (server_ != nullptr) {
     server_->Shutdown(std::chrono::system_clock::now() + kShutdownPatience);
@@ -336,7 +352,10 @@ absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Start(const ApiServerOptio
                                                             JobStore& store,
                                                             ArtifactStore& artifacts,
                                                             const Engine& engine) {
-  auto server = std::make_unique<ApiServerImpl>(options, store, artifacts, engine);
+  auto identities = Identities::Open(options.tokens);
+  RETURN_IF_ERROR(Annotate(identities.status(), "--tokens"));
+  auto server =
+      std::make_unique<ApiServerImpl>(options, *std::move(identities), store, artifacts, engine);
   RETURN_IF_ERROR(server->Listen());
   return server;
 }

@@ -24,6 +24,7 @@ struct ApiServerOptions {
   std::string listen = "127.0.0.1:0";
   std::string http_listen = "127.0.0.1:0";  // empty: none
   TlsFiles tls;                             // of the gRPC port; CheckTlsFiles has passed them
+  std::string tokens;                       // who may do what (Identities); empty: all everything
   std::string artifact_root;
   std::string data_dir;   // for metrics of the room that is left; empty: not measured
   std::string work_root;  // where attempts have their work directories; empty: not on this machine

@@ -61,7 +61,17 @@ ABSL_FLAG(
 ABSL_FLAG(std::string, tls_key, "", "File with the certificate's private key, in PEM.");
 ABSL_FLAG(std::string, tls_client_ca, "",
           "File with certificates of CAs, in PEM: only callers with a certificate from one of them "
-          "are let in. All of them may do everything.");
+          "are let in. Without --tokens all of them may do everything.");
+ABSL_FLAG(std::string, tokens, "",
+          "File that says who may do what, a line each: NAME ROLE and the SHA-256 of a token, or "
+          "cert:NAME for a certificate of --tls_client_ca. The roles are read, submit and admin. "
+          "Read again when it changes. Empty: whoever is let in may do everything.");
+ABSL_FLAG(int64_t, max_queued_per_owner, 0,
+          "Jobs of one caller that may wait at a time; more are refused with QUOTA_EXCEEDED. 0: as "
+          "many as --queue_limit.");
+ABSL_FLAG(int64_t, max_running_per_owner, 0,
+          "Jobs of one caller that may run at a time; its others wait, and let those of others "
+          "pass. 0: as many as there are devices.");
 ABSL_FLAG(bool, insecure_allow_remote, false,
           "Listen on an address that other machines can reach, although whoever reaches it is let "
           "in.");
@@ -86,18 +96,32 @@ ABSL_FLAG(int32_t, planner_fd, -1,
 namespace svdllm {
 namespace {
 
-constexpr const char* kFlags[] = {"listen",         "http_listen",
-                                  "data_dir",       "role",
-                                  "devices",        "device_memory_limit",
-                                  "exact_products", "model_roots",
-                                  "artifact_root",  "queue_limit",
-                                  "lease_seconds",  "drain_seconds",
-                                  "grace_seconds",  "plan_seconds",
-                                  "stall_seconds",  "stop_seconds",
-                                  "log_level",      "max_request_bytes",
-                                  "worker_id",      "insecure_allow_remote",
-                                  "tls_cert",       "tls_key",
-                                  "tls_client_ca"};
+constexpr const char* kFlags[] = {"listen",
+                                  "http_listen",
+                                  "data_dir",
+                                  "role",
+                                  "devices",
+                                  "device_memory_limit",
+                                  "exact_products",
+                                  "model_roots",
+                                  "artifact_root",
+                                  "queue_limit",
+                                  "lease_seconds",
+                                  "drain_seconds",
+                                  "grace_seconds",
+                                  "plan_seconds",
+                                  "stall_seconds",
+                                  "stop_seconds",
+                                  "log_level",
+                                  "max_request_bytes",
+                                  "worker_id",
+                                  "insecure_allow_remote",
+                                  "tls_cert",
+                                  "tls_key",
+                                  "tls_client_ca",
+                                  "tokens",
+                                  "max_queued_per_owner",
+                                  "max_running_per_owner"};
 
 // Not for people, and not in the environment.
 constexpr const char* kChildFlags[] = {"parent_pid", "heartbeat_fd", "planner_fd"};
@@ -107,8 +131,9 @@ absl::Status Invalid(const std::string& flag, const std::string& why) {
 }
 
 // Variables of the program's that are no flags of the server's: where modules are, the client's.
-constexpr const char* kOtherVariables[] = {"SVDLLM_MODULE_DIR", "SVDLLM_SERVER", "SVDLLM_CA",
-                                           "SVDLLM_CERT", "SVDLLM_KEY"};
+constexpr const char* kOtherVariables[] = {"SVDLLM_MODULE_DIR", "SVDLLM_SERVER",
+                                           "SVDLLM_CA",         "SVDLLM_CERT",
+                                           "SVDLLM_KEY",        "SVDLLM_TOKEN_FILE"};
 
 std::string VariableOf(std::string flag) {
   std::transform(flag.begin(), flag.end(), flag.begin(),
@@ -241,6 +266,19 @@ absl::Status CheckAddress(const std::string& flag, const std::string& address, b
   return absl::OkStatus();
 }
 
+// How callers are told apart, and that nobody is let in without it.
+absl::Status ReadAccess(ServerOptions& options) {
+  options.tls = {absl::GetFlag(FLAGS_tls_cert), absl::GetFlag(FLAGS_tls_key),
+                 absl::GetFlag(FLAGS_tls_client_ca)};
+  options.tokens = absl::GetFlag(FLAGS_tokens);
+  RETURN_IF_ERROR(CheckTlsFiles(options.tls));
+  const bool encrypted = !options.tls.cert.empty();
+  const bool guarded = encrypted && !(options.tls.client_ca.empty() && options.tokens.empty());
+  RETURN_IF_ERROR(CheckAddress("listen", options.listen, guarded));
+  if (options.http_listen.empty()) return absl::OkStatus();
+  return CheckAddress("http_listen", options.http_listen, /*guarded=*/false);
+}
+
 absl::StatusOr<int64_t> Milliseconds(const std::string& flag, double seconds, double least) {
   if (!(seconds >= least) || seconds > 86400) {
     return Invalid(flag, "must be " + std::to_string(least) + " to 86400 seconds");
@@ -322,13 +360,7 @@ absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv) {
   options.listen = absl::GetFlag(FLAGS_listen);
   options.http_listen = absl::GetFlag(FLAGS_http_listen);
   if (options.role == Role::kAll || options.role == Role::kApi) {
-    options.tls = {absl::GetFlag(FLAGS_tls_cert), absl::GetFlag(FLAGS_tls_key),
-                   absl::GetFlag(FLAGS_tls_client_ca)};
-    RETURN_IF_ERROR(CheckTlsFiles(options.tls));
-    RETURN_IF_ERROR(CheckAddress("listen", options.listen, !options.tls.client_ca.empty()));
-    if (!options.http_listen.empty()) {
-      RETURN_IF_ERROR(CheckAddress("http_listen", options.http_listen, /*guarded=*/false));
-    }
+    RETURN_IF_ERROR(ReadAccess(options));
   }
   options.devices.names = absl::GetFlag(FLAGS_devices);
   if (options.role == Role::kWorker && options.devices.names.size() > 1) {
@@ -343,6 +375,12 @@ absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv) {
   if (options.artifact_root.empty()) options.artifact_root = options.data_dir + "/artifacts";
   options.queue_limit = absl::GetFlag(FLAGS_queue_limit);
   if (options.queue_limit < 1) return Invalid("queue_limit", "must be at least 1");
+  options.owner_limits = {absl::GetFlag(FLAGS_max_queued_per_owner),
+                          absl::GetFlag(FLAGS_max_running_per_owner)};
+  if (options.owner_limits.queued < 0) return Invalid("max_queued_per_owner", "must be at least 0");
+  if (options.owner_limits.running < 0) {
+    return Invalid("max_running_per_owner", "must be at least 0");
+  }
   options.max_request_bytes = absl::GetFlag(FLAGS_max_request_bytes);
   if (options.max_request_bytes < 1024 || options.max_request_bytes > (1 << 30)) {
     return Invalid("max_request_bytes", "must be 1024 to 2^30");

@@ -69,6 +69,7 @@ absl::Status OpenWorld(const ServerOptions& options, World& world, Heartbeat* he
   SqliteStoreOptions store;
   store.path = options.data_dir + "/jobs.db";
   store.check = options.role != Role::kWorker;
+  store.owner_limits = options.owner_limits;
   if (heartbeat != nullptr) {
     store.writing = [heartbeat](bool writing) { heartbeat->SetWriting(writing); };
   }
@@ -179,6 +180,7 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
   api.listen = options.listen;
   api.http_listen = options.http_listen;
   api.tls = options.tls;
+  api.tokens = options.tokens;
   api.artifact_root = options.artifact_root;
   api.data_dir = options.data_dir;
   api.work_root = WorkRoot(options);

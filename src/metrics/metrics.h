@@ -87,6 +87,9 @@ inline constexpr std::string_view kReasons[] = {"INVALID_FIELD",
                                                 "PLAN_TIMEOUT",
                                                 "PLANNER_DIED",
                                                 "SERVER_BUSY",
+                                                "UNAUTHENTICATED",
+                                                "FORBIDDEN",
+                                                "QUOTA_EXCEEDED",
                                                 "INTERNAL"};
 
 // Returns the key of a counter's row.
