@@ -15,9 +15,12 @@
 #include "absl/flags/reflection.h"
 #include "base/address.h"
 #include "base/suggest.h"
+#include "server/identity.h"
+#include "server/unix_socket.h"
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:7070",
-          "Where gRPC is served, host:port. Port 0 takes a free one and logs it.");
+          "Where gRPC is served: host:port, where port 0 takes a free one and logs it; or "
+          "unix:PATH, a socket for this machine's users of the server's group.");
 ABSL_FLAG(std::string, http_listen, "127.0.0.1:9464",
           "Where /metrics, /livez and /readyz are served, host:port. Empty: nowhere.");
 ABSL_FLAG(std::string, data_dir, "",
@@ -55,9 +58,8 @@ ABSL_FLAG(int64_t, max_request_bytes, 4 << 20, "The largest message that is acce
 ABSL_FLAG(std::string, log_level, "info", "debug, info, warning or error.");
 ABSL_FLAG(
     std::string, tls_cert, "",
-    "File with the server's certificate, in PEM, and those that lead to its CA: the gRPC port "
-    "then speaks TLS and nothing else. This file and the next two are read again when they "
-    "change.");
+    "File with the server's certificate, in PEM, and those that lead to its CA: both ports then "
+    "speak TLS and nothing else. This file and the next two are read again when they change.");
 ABSL_FLAG(std::string, tls_key, "", "File with the certificate's private key, in PEM.");
 ABSL_FLAG(std::string, tls_client_ca, "",
           "File with certificates of CAs, in PEM: only callers with a certificate from one of them "
@@ -73,8 +75,8 @@ ABSL_FLAG(int64_t, max_running_per_owner, 0,
           "Jobs of one caller that may run at a time; its others wait, and let those of others "
           "pass. 0: as many as there are devices.");
 ABSL_FLAG(bool, insecure_allow_remote, false,
-          "Listen on an address that other machines can reach, although whoever reaches it is let "
-          "in.");
+          "Listen on addresses that other machines can reach, although others can listen there, or "
+          "whoever reaches them is let in.");
 ABSL_FLAG(std::string, worker_id, "",
           "The worker's name in leases, unique among living workers. Default: host and process.");
 ABSL_FLAG(
@@ -257,11 +259,10 @@ absl::Status CheckAddress(const std::string& flag, const std::string& address, b
   const auto parsed = ParseAddress(address);
   if (!parsed.ok()) return Invalid(flag, std::string(parsed.status().message()));
   if (!guarded && !IsLoopback(*parsed) && !absl::GetFlag(FLAGS_insecure_allow_remote)) {
-    return Invalid(flag,
-                   address +
-                       " can be reached from other machines, and whoever reaches it is let "
-                       "in; --insecure_allow_remote allows it" +
-                       (flag == "listen" ? ", --tls_client_ca asks callers for certificates" : ""));
+    return Invalid(flag, address +
+                             " can be reached from other machines: that needs --tls_cert and "
+                             "--tls_key, and --tokens or --tls_client_ca, which say who is let "
+                             "in; --insecure_allow_remote does without");
   }
   return absl::OkStatus();
 }
@@ -271,12 +272,16 @@ absl::Status ReadAccess(ServerOptions& options) {
   options.tls = {absl::GetFlag(FLAGS_tls_cert), absl::GetFlag(FLAGS_tls_key),
                  absl::GetFlag(FLAGS_tls_client_ca)};
   options.tokens = absl::GetFlag(FLAGS_tokens);
-  RETURN_IF_ERROR(CheckTlsFiles(options.tls));
+  RETURN_IF_ERROR(ReadTlsFiles(options.tls).status());
+  const absl::Status tokens = Identities::Open(options.tokens).status();
+  if (!tokens.ok()) return Invalid("tokens", std::string(tokens.message()));
   const bool encrypted = !options.tls.cert.empty();
   const bool guarded = encrypted && !(options.tls.client_ca.empty() && options.tokens.empty());
-  RETURN_IF_ERROR(CheckAddress("listen", options.listen, guarded));
+  const auto path = UnixPath(options.listen);
+  if (!path.ok()) return Invalid("listen", std::string(path.status().message()));
+  if (!path->has_value()) RETURN_IF_ERROR(CheckAddress("listen", options.listen, guarded));
   if (options.http_listen.empty()) return absl::OkStatus();
-  return CheckAddress("http_listen", options.http_listen, /*guarded=*/false);
+  return CheckAddress("http_listen", options.http_listen, guarded);
 }
 
 absl::StatusOr<int64_t> Milliseconds(const std::string& flag, double seconds, double least) {

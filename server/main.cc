@@ -215,6 +215,7 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
   // Ports are texts: parts of addresses, which is what scripts put them into.
   Log(LogLevel::kInfo, "serving",
       {{"version", SVDLLM_VERSION},
+       {"listen", options.listen},
        {"grpc_port", std::to_string(server->port())},
        {"http_port", std::to_string(server->http_port())},
        {"data_dir", options.data_dir}});

@@ -82,6 +82,9 @@ TEST_F(ServerIdentityTest, NobodyGetsAnythingWithoutAToken) {
       ExpectRefused(answer, grpc::StatusCode::UNAUTHENTICATED, "UNAUTHENTICATED");
     }
   }
+  for (const char* path : {"/livez", "/readyz"}) EXPECT_THAT(Http(path), HasSubstr(" 200 "));
+  EXPECT_THAT(Http("/metrics"), HasSubstr(" 401 "));
+  As("watcher");
   EXPECT_THAT(Http("/metrics"), HasSubstr("refused_total{reason=\"UNAUTHENTICATED\"} 6\n"));
 }
 
