@@ -8,8 +8,10 @@
 #include <mutex>
 #include <random>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/address.h"
 #include "client/error.h"
 #include "svdllm/v1/compression.grpc.pb.h"
 
@@ -29,6 +31,7 @@ constexpr milliseconds kConnectSoon{1000};
 constexpr milliseconds kLongestPoll{60'000};
 // A job of a big model lists thousands of matrices.
 constexpr int kMaxReceivedBytes = 64 << 20;
+constexpr size_t kMaxTokenBytes = 4096;
 
 std::string WithPort(const std::string& address) {
   return address.find(':') == std::string::npos ? absl::StrCat(address, ":7070") : address;
@@ -55,6 +58,13 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address, const ClientO
                                                        options.certificate})
                                : grpc::InsecureChannelCredentials();
   return grpc::CreateCustomChannel(address, credentials, arguments);
+}
+
+// Whether what is sent there stays on this machine.
+bool IsHere(const std::string& address) {
+  if (absl::StartsWith(address, "unix:")) return true;
+  const auto parsed = ParseAddress(address);
+  return parsed.ok() && IsLoopback(*parsed);
 }
 
 // Growing pauses with jitter, so that the clients of a restarted server do not come all at once.
@@ -90,6 +100,21 @@ bool IsBroken(const absl::Status& status) {
 
 }  // namespace
 
+absl::Status CheckClientOptions(const std::string& address, const ClientOptions& options) {
+  const std::string& token = options.token;
+  if (token.empty()) return absl::OkStatus();
+  const bool whole =
+      std::all_of(token.begin(), token.end(), [](char c) { return c > ' ' && c < 127; });
+  if (!whole || token.size() > kMaxTokenBytes) {
+    return absl::InvalidArgumentError(
+        "a token has at most 4096 bytes, printable ASCII without blanks; this one is none");
+  }
+  const std::string target = WithPort(address);
+  if (options.tls || IsHere(target)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("a token is not sent to ", target, " without TLS: others could read it"));
+}
+
 std::string NewRequestId() {
   unsigned char bytes[16];
   if (RAND_bytes(bytes, sizeof bytes) != 1) {
@@ -115,6 +140,7 @@ struct Client::Impl {
   Impl(const std::string& address_in, ClientOptions options_in)
       : address(WithPort(address_in)),
         options(std::move(options_in)),
+        usable(CheckClientOptions(address, options)),
         channel(Connect(address, options)),
         stub(v1::CompressionService::NewStub(channel)) {}
 
@@ -135,18 +161,25 @@ struct Client::Impl {
     return MakeRpcError(status.error_code(), message, details);
   }
 
+  // What every call carries.
+  void AddToken(grpc::ClientContext& context) const {
+    if (!options.token.empty()) context.AddMetadata("authorization", "Bearer " + options.token);
+  }
+
   absl::Status Stopped() const { return absl::CancelledError("interrupted"); }
 
   // Calls try_once until it ends otherwise than UNAVAILABLE, or time is up. tries: how often it was
   // called, where not null.
   absl::Status Retry(const std::function<grpc::Status(grpc::ClientContext&)>& try_once,
                      int* tries = nullptr) const {
+    RETURN_IF_ERROR(usable);
     const Clock::time_point give_up = Clock::now() + options.call_timeout;
     Backoff backoff;
     absl::Status last;
     while (!options.stop.stop_requested()) {
       grpc::ClientContext context;
       context.set_deadline(std::chrono::system_clock::now() + (give_up - Clock::now()));
+      AddToken(context);
       {
         std::stop_callback cancel(options.stop, [&] { context.TryCancel(); });
         const absl::Status status = ToStatus(try_once(context));
@@ -196,6 +229,7 @@ struct Client::Impl {
     request.set_name(name);
     request.set_after_sequence(*sequence);
     grpc::ClientContext context;
+    AddToken(context);
     std::stop_callback cancel(options.stop, [&] { context.TryCancel(); });
     const auto reader = stub->WatchJob(&context, request);
     v1::JobEvent event;
@@ -214,6 +248,7 @@ struct Client::Impl {
     request.mutable_timeout()->set_nanos(static_cast<int32_t>(timeout.count() % 1000) * 1'000'000);
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + timeout + options.call_timeout);
+    AddToken(context);
     std::stop_callback cancel(options.stop, [&] { context.TryCancel(); });
     job->Clear();
     return ToStatus(stub->WaitJob(&context, request, job));
@@ -221,6 +256,7 @@ struct Client::Impl {
 
   const std::string address;
   const ClientOptions options;
+  const absl::Status usable;  // CheckClientOptions
   const std::shared_ptr<grpc::Channel> channel;
   const std::unique_ptr<v1::CompressionService::Stub> stub;
 };
@@ -275,6 +311,7 @@ absl::StatusOr<v1::ServerInfo> Client::GetServerInfo() {
 }
 
 absl::StatusOr<v1::Job> Client::Wait(const std::string& name, milliseconds timeout) {
+  RETURN_IF_ERROR(impl_->usable);
   const ClientOptions& options = impl_->options;
   const Clock::time_point end = Clock::now() + timeout;
   Clock::time_point give_up = Clock::now() + options.call_timeout;
@@ -310,6 +347,7 @@ absl::StatusOr<v1::Job> Client::Wait(const std::string& name, milliseconds timeo
 
 absl::Status Client::Watch(const std::string& name, int64_t after_sequence,
                            const std::function<void(const v1::JobEvent&)>& on_event) {
+  RETURN_IF_ERROR(impl_->usable);
   const ClientOptions& options = impl_->options;
   int64_t sequence = after_sequence;
   Clock::time_point give_up = Clock::now() + options.call_timeout;

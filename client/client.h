@@ -31,6 +31,9 @@ struct ClientOptions {
   // The caller's own certificate and its private key, in PEM. Empty: none.
   std::string certificate = {};
   std::string private_key = {};
+  // Says who calls, where the server asks for that; empty: nothing does. It is sent with TLS, or to
+  // this machine (CheckClientOptions).
+  std::string token = {};
   // The time that one call may take in all, tries and pauses together. For Watch and Wait: the time
   // to get connected at first.
   std::chrono::milliseconds call_timeout{30'000};
@@ -45,6 +48,9 @@ struct ClientOptions {
   std::function<void(const absl::Status&)> on_retry = {};
 };
 
+// INVALID_ARGUMENT where the token is none that a call can carry, or others could read it on its
+// way: address is another machine's, and there is no TLS. Every call of such a client returns this.
+absl::Status CheckClientOptions(const std::string& address, const ClientOptions& options);
 // Returns a random (version 4) UUID.
 std::string NewRequestId();
 // Whether the job has SUCCEEDED, FAILED or been CANCELLED.

@@ -23,7 +23,7 @@ import yaml
 import promtool
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# From the first in which gRPC probes are stable, which deploy/README.md names, to the latest known.
+# From the first that deploy/README.md names to the latest known.
 SCHEMA_VERSIONS = ["1.27.0", "1.32.0", "1.37.0"]
 RENDERED = ["base", "overlays/gpu", "overlays/monitored", "overlays/replicated", "overlays/second"]
 # The one container that is asked for signs of life, and the image of this project.
@@ -144,9 +144,11 @@ def check_references(objects):
             if mount["name"] not in volumes:
                 yield f"no volume {mount['name']}"
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-            port = container.get(probe, {}).get("grpc", {}).get("port")
-            if port is not None and port not in ports.values():
-                yield f"{probe}: the pod has no port {port}"
+            asks = container.get(probe, {}).get("httpGet", {})
+            if asks.get("port") not in ports:
+                yield f"{probe}: the pod has no port {asks.get('port')}"
+            if asks.get("scheme") != "HTTPS":
+                yield f"{probe}: the server speaks TLS, the probe does not"
     yield from check_pod_security(stateful_set)
     yield from check_disruption(stateful_set)
 
@@ -173,6 +175,8 @@ def check_apart(first, second):
 
     for kind, name in sorted(names(first) & names(second)):
         yield f"two instances: both have {kind} {name}"
+    for name in sorted(secrets_of(first) & secrets_of(second)):
+        yield f"two instances: both mount the Secret {name}"
     for one, other in [(first, second), (second, first)]:
         labels = of_kind(other, "StatefulSet")[0]["spec"]["template"]["metadata"]["labels"]
         selectors = [(f"Service {item['metadata']['name']}", item["spec"]["selector"])
@@ -184,6 +188,27 @@ def check_apart(first, second):
         for name, selector in selectors:
             if matches(selector, labels):
                 yield f"two instances: {name} selects the other's pod"
+
+
+def check_identity(objects):
+    """Nobody is let in unseen, and what says who may be is mounted, not written down."""
+    for stateful_set in of_kind(objects, "StatefulSet"):
+        spec = stateful_set["spec"]["template"]["spec"]
+        secrets = {volume["name"] for volume in spec["volumes"] if "secret" in volume}
+        for container in spec["containers"]:
+            variables = {variable["name"]: variable.get("value", "") for variable in container.get("env", [])}
+            mounts = {mount["mountPath"] for mount in container["volumeMounts"]
+                      if mount["name"] in secrets and mount.get("readOnly") and "subPath" not in mount}
+            if "SVDLLM_INSECURE_ALLOW_REMOTE" in variables:
+                yield f"container {container['name']} lets everybody in"
+            for name in ("SVDLLM_TLS_CERT", "SVDLLM_TLS_KEY", "SVDLLM_TOKENS"):
+                if variables.get(name, "").rpartition("/")[0] not in mounts:
+                    yield f"{name} is not in a Secret that is mounted to be read"
+
+
+def secrets_of(objects):
+    return {volume["secret"]["secretName"] for stateful_set in of_kind(objects, "StatefulSet")
+            for volume in stateful_set["spec"]["template"]["spec"]["volumes"] if "secret" in volume}
 
 
 def check_monitoring(objects):
@@ -204,7 +229,8 @@ def check_monitoring(objects):
         if len(chosen) != 1:
             yield f"ServiceMonitor selects {len(chosen)} services, not one"
         for endpoint in spec["endpoints"]:
-            unknown = set(endpoint) - {"port", "path", "interval", "scrapeTimeout", "scheme"}
+            unknown = set(endpoint) - {"port", "path", "interval", "scrapeTimeout", "scheme", "tlsConfig",
+                                       "authorization"}
             if unknown:
                 yield f"ServiceMonitor endpoint: unknown fields {sorted(unknown)}"
             names = {port["name"] for service in chosen for port in service["spec"]["ports"]}
@@ -334,7 +360,8 @@ def check(folder):
     except RuntimeError as error:
         return [str(error)]
     try:
-        return [problem for checker in (check_schema, check_references, check_monitoring, check_flags, check_gpus,
+        return [problem for checker in (check_schema, check_references, check_identity, check_monitoring, check_flags,
+                                               check_gpus,
                                                check_version)
                 for problem in checker(objects)]
     except (KeyError, TypeError, AttributeError) as error:
@@ -361,8 +388,14 @@ FAULTS = [
     ("base/statefulset.yaml", "drop: [ALL]", "drop: [NET_RAW]", "capabilities"),
     ("base/statefulset.yaml", "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false", "root file"),
     ("base/statefulset.yaml", "name: SVDLLM_LISTEN", "name: SVDLLM_LISTN", "no such flag"),
-    ("base/statefulset.yaml", "port: 7070\n              service: readiness",
-     "port: 7071\n              service: readiness", "no port 7071"),
+    ("base/statefulset.yaml", "path: /readyz\n              port: metrics",
+     "path: /readyz\n              port: metric", "no port metric"),
+    ("base/statefulset.yaml", "scheme: HTTPS", "scheme: HTTP", "the probe does not"),
+    ("base/statefulset.yaml", "value: /tokens/tokens", "value: /data/tokens", "SVDLLM_TOKENS is not in a Secret"),
+    ("base/statefulset.yaml", "name: SVDLLM_TLS_KEY\n              value: /tls/tls.key",
+     'name: SVDLLM_INSECURE_ALLOW_REMOTE\n              value: "true"', "lets everybody in"),
+    ("overlays/second/kustomization.yaml", "secretName: team-a-svdllm-tokens", "secretName: svdllm-tokens",
+     "both mount the Secret svdllm-tokens", check_instances),
     ("base/service.yaml", "targetPort: metrics", "targetPort: metric", "no port metric"),
     ("base/networkpolicy.yaml",
      "  podSelector:\n    matchLabels:\n      app.kubernetes.io/name: svdllm\n"

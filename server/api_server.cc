@@ -6,8 +6,6 @@
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/security/server_credentials.h>
-#include <grpcpp/security/tls_certificate_provider.h>
-#include <grpcpp/security/tls_credentials_options.h>
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 #include <unistd.h>
@@ -19,6 +17,7 @@
 #include <fstream>
 #include <initializer_list>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -29,10 +28,13 @@
 #include "metrics/metrics.h"
 #include "metrics/store_collector.h"
 #include "server/compression_service.h"
+#include "server/grpc_tls.h"
 #include "server/http_server.h"
+#include "server/identity.h"
 #include "server/leftovers.h"
 #include "server/reflection.h"
 #include "server/store_care.h"
+#include "server/unix_socket.h"
 
 namespace svdllm {
 namespace {
@@ -44,7 +46,7 @@ constexpr int kReadyChecks = 5;  // lease checks between two looks at readiness 
 constexpr milliseconds kShutdownPatience(2000);
 constexpr int64_t kWatchPollMs = 50;
 constexpr size_t kQuotaBytes = size_t{256} << 20;
-constexpr unsigned kReloadSeconds = 1;  // between two looks at the files of TLS
+constexpr unsigned kReloadSeconds = 1;  // between two looks at the files of TLS and tokens
 constexpr char kPaths[] = "svdllm-server " SVDLLM_VERSION
                           "\n"
                           "/metrics  for Prometheus\n"
@@ -76,25 +78,12 @@ void LogFromGrpc(gpr_log_func_args* line) {
   Log(level, line->message, {{"source", "grpc"}});
 }
 
-// TLS 1.2 at least, which is gRPC's own bound.
-std::shared_ptr<grpc::ServerCredentials> ServerCredentials(const TlsFiles& files) {
-  if (files.cert.empty()) return grpc::InsecureServerCredentials();
-  namespace tls = grpc::experimental;
-  tls::TlsServerCredentialsOptions options(std::make_shared<tls::FileWatcherCertificateProvider>(
-      files.key, files.cert, files.client_ca, kReloadSeconds));
-  options.watch_identity_key_cert_pairs();
-  if (!files.client_ca.empty()) {
-    options.watch_root_certs();
-    options.set_cert_request_type(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-  }
-  return tls::TlsServerCredentials(options);
-}
-
 class ApiServerImpl final : public ApiServer {
  public:
-  ApiServerImpl(const ApiServerOptions& options, JobStore& store, ArtifactStore& artifacts,
-                const Engine& engine)
+  ApiServerImpl(const ApiServerOptions& options, std::unique_ptr<Identities> identities,
+                JobStore& store, ArtifactStore& artifacts, const Engine& engine)
       : options_(options),
+        identities_(std::move(identities)),
         store_(store),
         artifacts_(artifacts),
         api_(store, engine, options.checker.value_or(CheckHere(engine, artifacts)),
@@ -102,7 +91,7 @@ class ApiServerImpl final : public ApiServer {
               options.artifact_root, options.model_roots, options.max_watchers}),
         hub_(store, kWatchPollMs, options.max_watchers),
         rpc_metrics_(registry_),
-        service_(api_, store, hub_, rpc_metrics_),
+        service_(api_, store, hub_, rpc_metrics_, *identities_),
         reflection_({kService, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
                      "grpc.reflection.v1alpha.ServerReflection"}),
         collector_([this](StoreSample& sample) { return Sample(sample); }),
@@ -137,14 +126,21 @@ class ApiServerImpl final : public ApiServer {
 
  private:
   bool Sample(StoreSample& sample);
+  absl::Status ListenHttp();
+  // Whether a caller may see what is not everybody's to see.
+  absl::Status Admit(const Credentials& credentials) const;
+  void ReloadTls();
   std::string Metrics();
   HttpResponse Ready();
   absl::Status CheckReady();
   void SetHealth(const std::string& service, bool serving);
   // Expires leases and keeps the health service's readiness up to date.
   void Maintain();
+  // Reads files of settings again when they change. Apart from Maintain, which may wait for disks.
+  void Reload();
 
   const ApiServerOptions options_;
+  const std::unique_ptr<Identities> identities_;
   JobStore& store_;
   ArtifactStore& artifacts_;
   prometheus::Registry registry_;
@@ -158,14 +154,17 @@ class ApiServerImpl final : public ApiServer {
   HostCollector host_collector_;
   prometheus::Family<prometheus::Gauge>* memory_ = nullptr;
   prometheus::Gauge* watchers_ = nullptr;
+  std::unique_ptr<GrpcTls> grpc_tls_;  // outlives the server
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<HttpServer> http_;
+  TlsContents tls_;        // of both ports; of Listen and Reload alone
+  std::string tls_fault_;  // of Reload: what was said last
   int port_ = 0;
   std::atomic<bool> draining_{false};
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stop_ = false;
-  std::thread maintenance_;
+  std::thread maintenance_, reload_;
 };
 
 absl::Status ApiServerImpl::Listen() {
@@ -173,7 +172,13 @@ absl::Status ApiServerImpl::Listen() {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(options_.listen, ServerCredentials(options_.tls), &port_);
+  ASSIGN_OR_RETURN(const std::optional<std::string> path, UnixPath(options_.listen));
+  if (path.has_value()) RETURN_IF_ERROR(CheckUnixSocketFree(*path));
+  ASSIGN_OR_RETURN(tls_, ReadTlsFiles(options_.tls));
+  if (!tls_.cert.empty() && !path.has_value()) grpc_tls_ = std::make_unique<GrpcTls>(tls_);
+  builder.AddListeningPort(
+      options_.listen,
+      grpc_tls_ != nullptr ? grpc_tls_->Credentials() : grpc::InsecureServerCredentials(), &port_);
   builder.RegisterService(&service_);
   builder.RegisterService(&reflection_);
   builder.SetMaxReceiveMessageSize(static_cast<int>(options_.max_request_bytes));
@@ -195,31 +200,43 @@ absl::Status ApiServerImpl::Listen() {
     server_.reset();
     return absl::UnavailableError("cannot listen on " + options_.listen);
   }
-  if (!options_.http_listen.empty()) {
-    ASSIGN_OR_RETURN(
-        http_,
-        HttpServer::Start(
-            options_.http_listen,
-            {{"/",
-              {[] {
-                 return HttpResponse{200, "text/plain; charset=utf-8", kPaths};
-               },
-               /*may_wait=*/false}},
-             {"/metrics", {[this] {
-                return HttpResponse{200, "text/plain; version=0.0.4; charset=utf-8", Metrics()};
-              }}},
-             {"/livez",
-              {[] {
-                 return HttpResponse{200, "text/plain", "ok\n"};
-               },
-               /*may_wait=*/false}},
-             {"/readyz", {[this] { return Ready(); }}}}));
+  if (path.has_value()) {
+    port_ = 0;
+    RETURN_IF_ERROR(ConfineUnixSocket(*path));
   }
+  RETURN_IF_ERROR(ListenHttp());
   SetHealth("liveness", true);
   SetHealth(kService, true);
   SetHealth("readiness", CheckReady().ok());
   maintenance_ = std::thread([this] { Maintain(); });
+  reload_ = std::thread([this] { Reload(); });
   return absl::OkStatus();
+}
+
+absl::Status ApiServerImpl::ListenHttp() {
+  if (options_.http_listen.empty()) return absl::OkStatus();
+  const auto text = [](std::string body) { return HttpResponse{.body = std::move(body)}; };
+  HttpServer::Handlers handlers = {
+      {"/", {[text] { return text(kPaths); }, /*may_wait=*/false}},
+      {"/metrics",
+       {[this] {
+          return HttpResponse{200, "text/plain; version=0.0.4; charset=utf-8", Metrics()};
+        },
+        /*may_wait=*/true, /*guarded=*/true}},
+      {"/livez", {[text] { return text("ok\n"); }, /*may_wait=*/false}},
+      {"/readyz", {[this] { return Ready(); }}}};
+  ASSIGN_OR_RETURN(http_, HttpServer::Start(options_.http_listen, std::move(handlers), tls_,
+                                            [this](const Credentials& c) { return Admit(c); }));
+  return absl::OkStatus();
+}
+
+absl::Status ApiServerImpl::Admit(const Credentials& credentials) const {
+  RETURN_IF_ERROR(identities_->Identify(credentials).status());
+  // The handshake of this port lets in callers without a certificate, who may ask for health.
+  const bool unknown = !identities_->ask_for_tokens() && !options_.tls.client_ca.empty() &&
+                       credentials.certificate_names.empty();
+  return unknown ? absl::UnauthenticatedError("this server asks for a certificate")
+                 : absl::OkStatus();
 }
 
 void ApiServerImpl::SetHealth(const std::string& service, bool serving) {
@@ -318,6 +335,34 @@ void ApiServerImpl::Maintain() {
   }
 }
 
+void ApiServerImpl::ReloadTls() {
+  if (options_.tls.cert.empty()) return;
+  absl::StatusOr<TlsContents> contents = ReadTlsFiles(options_.tls);
+  if (contents.ok() && *contents == tls_) return tls_fault_.clear();
+  absl::Status status = contents.status();
+  if (status.ok() && http_ != nullptr) status = http_->SetTls(*contents);
+  if (status.ok()) {
+    if (grpc_tls_ != nullptr) grpc_tls_->Set(*contents);
+    tls_ = *std::move(contents);
+    tls_fault_.clear();
+    Log(LogLevel::kInfo, "certificate read again", {{"file", options_.tls.cert}});
+    return;
+  }
+  const std::string fault(status.message());
+  if (std::exchange(tls_fault_, fault) == fault) return;
+  Log(LogLevel::kError, "certificate not read again, the one before holds", {{"error", fault}});
+}
+
+void ApiServerImpl::Reload() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (!wake_.wait_for(lock, std::chrono::seconds(kReloadSeconds), [this] { return stop_; })) {
+    lock.unlock();
+    identities_->Reload();
+    ReloadTls();
+    lock.lock();
+  }
+}
+
 void ApiServerImpl::SetNotReady() {
   draining_ = true;
   SetHealth("readiness", false);
@@ -333,6 +378,7 @@ void ApiServerImpl::Shutdown() {
   }
   wake_.notify_all();
   if (maintenance_.joinable()) maintenance_.join();
+  if (reload_.joinable()) reload_.join();
   hub_.Shutdown();
   if (server_ != nullptr) {
     server_->Shutdown(std::chrono::system_clock::now() + kShutdownPatience);
@@ -347,7 +393,10 @@ absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Start(const ApiServerOptio
                                                             JobStore& store,
                                                             ArtifactStore& artifacts,
                                                             const Engine& engine) {
-  auto server = std::make_unique<ApiServerImpl>(options, store, artifacts, engine);
+  auto identities = Identities::Open(options.tokens);
+  RETURN_IF_ERROR(Annotate(identities.status(), "--tokens"));
+  auto server =
+      std::make_unique<ApiServerImpl>(options, *std::move(identities), store, artifacts, engine);
   RETURN_IF_ERROR(server->Listen());
   return server;
 }

@@ -22,9 +22,10 @@
 namespace svdllm {
 
 struct ApiServerOptions {
-  std::string listen = "127.0.0.1:0";
+  std::string listen = "127.0.0.1:0";       // or unix:PATH
   std::string http_listen = "127.0.0.1:0";  // empty: none
-  TlsFiles tls;                             // of the gRPC port; CheckTlsFiles has passed them
+  TlsFiles tls;                             // of both ports, but not of a Unix socket
+  std::string tokens;                       // who may do what (Identities); empty: all everything
   std::string artifact_root;
   std::string data_dir;   // for metrics of the room that is left; empty: not measured
   std::string work_root;  // where attempts have their work directories; empty: not on this machine
@@ -48,7 +49,7 @@ class ApiServer {
                                                           const Engine& engine);
   virtual ~ApiServer() = default;
 
-  virtual int port() const = 0;
+  virtual int port() const = 0;       // 0: a Unix socket
   virtual int http_port() const = 0;  // 0: none
   // From now on health and /readyz say that the server is not ready. Everything is still served.
   virtual void SetNotReady() = 0;

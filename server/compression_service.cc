@@ -1,7 +1,9 @@
 #include "server/compression_service.h"
 
 #include <google/protobuf/util/time_util.h>
+#include <grpc/grpc_security_constants.h>
 #include <grpcpp/alarm.h>
+#include <grpcpp/security/auth_context.h>
 
 #include <chrono>
 #include <deque>
@@ -220,6 +222,27 @@ absl::Status CompressionService::Submitted(const Request& request, absl::StatusO
   return Assign(std::move(job), response);
 }
 
+absl::StatusOr<Caller> CompressionService::Identify(
+    const grpc::CallbackServerContext& context) const {
+  Credentials credentials;
+  const auto [first, last] = context.client_metadata().equal_range("authorization");
+  for (auto header = first; header != last; ++header) {
+    credentials.authorization.emplace_back(header->second.data(), header->second.size());
+  }
+  // There are such properties only where the handshake has found the certificate to be of a CA that
+  // the server trusts.
+  if (const auto connection = context.auth_context(); connection != nullptr) {
+    for (const char* property : {GRPC_X509_CN_PROPERTY_NAME, GRPC_X509_SAN_PROPERTY_NAME}) {
+      for (const grpc::string_ref& name : connection->FindPropertyValues(property)) {
+        credentials.certificate_names.emplace_back(name.data(), name.size());
+      }
+    }
+  }
+  ASSIGN_OR_RETURN(Caller caller, identities_.Identify(credentials));
+  caller.peer = context.peer();
+  return caller;
+}
+
 template <typename Function>
 grpc::ServerUnaryReactor* CompressionService::Unary(CallPool& pool, const char* method,
                                                     grpc::CallbackServerContext* context,
@@ -230,12 +253,18 @@ grpc::ServerUnaryReactor* CompressionService::Unary(CallPool& pool, const char* 
     RpcMetrics::Call(call).Finish(CodeName(status));
     reactor->Finish(ToGrpc(status));
   };
-  const bool taken = pool.Submit([context, method, finish, run = std::move(run)] {
+  const absl::StatusOr<Caller> caller = Identify(*context);
+  if (!caller.ok()) {
+    if (&pool == &submissions_) metrics_.CountRefusal(caller.status());
+    finish(caller.status());
+    return reactor;
+  }
+  const bool taken = pool.Submit([context, method, caller, finish, run = std::move(run)] {
     // Nobody waits for the answer any more: a storm of deadlines costs no work.
     if (context->IsCancelled()) return finish(absl::CancelledError("the client is gone"));
     absl::Status status;
     try {
-      status = run();
+      status = run(*caller);
     } catch (const std::exception& e) {
       status = MakeError(absl::StatusCode::kInternal, kInternal, e.what());
     }
@@ -254,16 +283,16 @@ grpc::ServerUnaryReactor* CompressionService::Unary(CallPool& pool, const char* 
 grpc::ServerUnaryReactor* CompressionService::CompressModel(grpc::CallbackServerContext* context,
                                                             const v1::CompressModelRequest* request,
                                                             v1::Job* response) {
-  return Unary(submissions_, "CompressModel", context, [=, this] {
-    return Submitted(*request, api_.CompressModel(*request, context->peer()), response);
+  return Unary(submissions_, "CompressModel", context, [=, this](const Caller& caller) {
+    return Submitted(*request, api_.CompressModel(*request, caller), response);
   });
 }
 
 grpc::ServerUnaryReactor* CompressionService::Evaluate(grpc::CallbackServerContext* context,
                                                        const v1::EvaluateRequest* request,
                                                        v1::Job* response) {
-  return Unary(submissions_, "Evaluate", context, [=, this] {
-    return Submitted(*request, api_.Evaluate(*request, context->peer()), response);
+  return Unary(submissions_, "Evaluate", context, [=, this](const Caller& caller) {
+    return Submitted(*request, api_.Evaluate(*request, caller), response);
   });
 }
 
@@ -271,34 +300,35 @@ grpc::ServerUnaryReactor* CompressionService::GetJob(grpc::CallbackServerContext
                                                      const v1::GetJobRequest* request,
                                                      v1::Job* response) {
   return Unary(reads_, "GetJob", context,
-               [=, this] { return Assign(api_.GetJob(*request), response); });
+               [=, this](const Caller&) { return Assign(api_.GetJob(*request), response); });
 }
 
 grpc::ServerUnaryReactor* CompressionService::ListJobs(grpc::CallbackServerContext* context,
                                                        const v1::ListJobsRequest* request,
                                                        v1::ListJobsResponse* response) {
   return Unary(reads_, "ListJobs", context,
-               [=, this] { return Assign(api_.ListJobs(*request), response); });
+               [=, this](const Caller&) { return Assign(api_.ListJobs(*request), response); });
 }
 
 grpc::ServerUnaryReactor* CompressionService::CancelJob(grpc::CallbackServerContext* context,
                                                         const v1::CancelJobRequest* request,
                                                         v1::Job* response) {
-  return Unary(changes_, "CancelJob", context,
-               [=, this] { return Assign(api_.CancelJob(*request, context->peer()), response); });
+  return Unary(changes_, "CancelJob", context, [=, this](const Caller& caller) {
+    return Assign(api_.CancelJob(*request, caller), response);
+  });
 }
 
 grpc::ServerUnaryReactor* CompressionService::DeleteJob(grpc::CallbackServerContext* context,
                                                         const v1::DeleteJobRequest* request,
                                                         google::protobuf::Empty*) {
   return Unary(changes_, "DeleteJob", context,
-               [=, this] { return api_.DeleteJob(*request, context->peer()); });
+               [=, this](const Caller& caller) { return api_.DeleteJob(*request, caller); });
 }
 
 grpc::ServerUnaryReactor* CompressionService::GetServerInfo(grpc::CallbackServerContext* context,
                                                             const v1::GetServerInfoRequest*,
                                                             v1::ServerInfo* response) {
-  return Unary(reads_, "GetServerInfo", context, [=, this] {
+  return Unary(reads_, "GetServerInfo", context, [=, this](const Caller&) {
     *response = api_.GetServerInfo();
     return absl::OkStatus();
   });
@@ -312,7 +342,9 @@ grpc::ServerUnaryReactor* CompressionService::WaitJob(grpc::CallbackServerContex
   absl::Status valid = CheckKnown(*request);
   valid.Update(id.status());
   valid.Update(timeout_ms.status());
-  if (!valid.ok()) return Unary(reads_, "WaitJob", context, [valid] { return valid; });
+  if (!valid.ok() || !Identify(*context).ok()) {
+    return Unary(reads_, "WaitJob", context, [valid](const Caller&) { return valid; });
+  }
   const auto call =
       std::make_shared<WaitCall>(store_, metrics_.Start("unary", "WaitJob"), *id, response);
   call->Start(hub_, std::chrono::milliseconds(*timeout_ms));
@@ -320,12 +352,14 @@ grpc::ServerUnaryReactor* CompressionService::WaitJob(grpc::CallbackServerContex
 }
 
 grpc::ServerWriteReactor<v1::JobEvent>* CompressionService::WatchJob(
-    grpc::CallbackServerContext*, const v1::WatchJobRequest* request) {
+    grpc::CallbackServerContext* context, const v1::WatchJobRequest* request) {
   RpcMetrics::Call call = metrics_.Start("server_stream", "WatchJob");
   const auto id = ParseJobName(request->name());
   auto stream = std::make_shared<WatchStream>(store_, std::move(call), id.ok() ? *id : "",
                                               request->after_sequence());
-  if (!id.ok()) {
+  if (const absl::Status identified = Identify(*context).status(); !identified.ok()) {
+    stream->Fail(identified);
+  } else if (!id.ok()) {
     stream->Fail(id.status());
   } else if (const absl::Status known = CheckKnown(*request); !known.ok()) {
     stream->Fail(known);

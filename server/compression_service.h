@@ -3,6 +3,7 @@
 #pragma once
 
 #include "server/call_pool.h"
+#include "server/identity.h"
 #include "server/job_api.h"
 #include "server/rpc_metrics.h"
 #include "server/watch_hub.h"
@@ -13,8 +14,9 @@ namespace svdllm {
 class CompressionService final : public v1::CompressionService::CallbackService {
  public:
   // All of them outlive the service.
-  CompressionService(JobApi& api, JobStore& store, WatchHub& hub, RpcMetrics& metrics)
-      : api_(api), store_(store), hub_(hub), metrics_(metrics) {}
+  CompressionService(JobApi& api, JobStore& store, WatchHub& hub, RpcMetrics& metrics,
+                     const Identities& identities)
+      : api_(api), store_(store), hub_(hub), metrics_(metrics), identities_(identities) {}
 
   grpc::ServerUnaryReactor* CompressModel(grpc::CallbackServerContext* context,
                                           const v1::CompressModelRequest* request,
@@ -45,6 +47,8 @@ class CompressionService final : public v1::CompressionService::CallbackService 
   // The answer to a submission; one that is refused is counted.
   template <typename Request>
   absl::Status Submitted(const Request& request, absl::StatusOr<v1::Job> job, v1::Job* response);
+  absl::StatusOr<Caller> Identify(const grpc::CallbackServerContext& context) const;
+  // Answers with run(caller), which returns a status, on a thread of the pool.
   template <typename Function>
   grpc::ServerUnaryReactor* Unary(CallPool& pool, const char* method,
                                   grpc::CallbackServerContext* context, Function run);
@@ -53,6 +57,7 @@ class CompressionService final : public v1::CompressionService::CallbackService 
   JobStore& store_;
   WatchHub& hub_;
   RpcMetrics& metrics_;
+  const Identities& identities_;
   // Reads of the store take milliseconds; changes wait for its lock, and submissions for a check of
   // the model besides: they must not keep the others waiting.
   CallPool reads_{4, 1000};

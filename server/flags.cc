@@ -13,11 +13,14 @@
 
 #include "absl/flags/flag.h"
 #include "absl/flags/reflection.h"
+#include "base/address.h"
 #include "base/suggest.h"
-#include "server/address.h"
+#include "server/identity.h"
+#include "server/unix_socket.h"
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:7070",
-          "Where gRPC is served, host:port. Port 0 takes a free one and logs it.");
+          "Where gRPC is served: host:port, where port 0 takes a free one and logs it; or "
+          "unix:PATH, a socket for this machine's users of the server's group.");
 ABSL_FLAG(std::string, http_listen, "127.0.0.1:9464",
           "Where /metrics, /livez and /readyz are served, host:port. Empty: nowhere.");
 ABSL_FLAG(std::string, data_dir, "",
@@ -67,16 +70,25 @@ ABSL_FLAG(int64_t, max_request_bytes, 4 << 20, "The largest message that is acce
 ABSL_FLAG(std::string, log_level, "info", "debug, info, warning or error.");
 ABSL_FLAG(
     std::string, tls_cert, "",
-    "File with the server's certificate, in PEM, and those that lead to its CA: the gRPC port "
-    "then speaks TLS and nothing else. This file and the next two are read again when they "
-    "change.");
+    "File with the server's certificate, in PEM, and those that lead to its CA: both ports then "
+    "speak TLS and nothing else. This file and the next two are read again when they change.");
 ABSL_FLAG(std::string, tls_key, "", "File with the certificate's private key, in PEM.");
 ABSL_FLAG(std::string, tls_client_ca, "",
           "File with certificates of CAs, in PEM: only callers with a certificate from one of them "
-          "are let in. All of them may do everything.");
+          "are let in. Without --tokens all of them may do everything.");
+ABSL_FLAG(std::string, tokens, "",
+          "File that says who may do what, a line each: NAME ROLE and the SHA-256 of a token, or "
+          "cert:NAME for a certificate of --tls_client_ca. The roles are read, submit and admin. "
+          "Read again when it changes. Empty: whoever is let in may do everything.");
+ABSL_FLAG(int64_t, max_queued_per_owner, 0,
+          "Jobs of one caller that may wait at a time; more are refused with QUOTA_EXCEEDED. 0: as "
+          "many as --queue_limit.");
+ABSL_FLAG(int64_t, max_running_per_owner, 0,
+          "Jobs of one caller that may run at a time; its others wait, and let those of others "
+          "pass. 0: as many as there are devices.");
 ABSL_FLAG(bool, insecure_allow_remote, false,
-          "Listen on an address that other machines can reach, although whoever reaches it is let "
-          "in.");
+          "Listen on addresses that other machines can reach, although others can listen there, or "
+          "whoever reaches them is let in.");
 ABSL_FLAG(std::string, worker_id, "",
           "The worker's name in leases, unique among living workers. Default: host and process.");
 ABSL_FLAG(
@@ -98,19 +110,35 @@ ABSL_FLAG(int32_t, planner_fd, -1,
 namespace svdllm {
 namespace {
 
-constexpr const char* kFlags[] = {"listen",         "http_listen",
-                                  "data_dir",       "role",
-                                  "devices",        "device_memory_limit",
-                                  "exact_products", "model_roots",
-                                  "artifact_root",  "queue_limit",
-                                  "lease_seconds",  "drain_seconds",
-                                  "grace_seconds",  "plan_seconds",
-                                  "stall_seconds",  "stop_seconds",
-                                  "log_level",      "max_request_bytes",
-                                  "worker_id",      "insecure_allow_remote",
-                                  "tls_cert",       "tls_key",
-                                  "tls_client_ca",  "backup_minutes",
-                                  "restore_backup", "check_store",
+constexpr const char* kFlags[] = {"listen",
+                                  "http_listen",
+                                  "data_dir",
+                                  "role",
+                                  "devices",
+                                  "device_memory_limit",
+                                  "exact_products",
+                                  "model_roots",
+                                  "artifact_root",
+                                  "queue_limit",
+                                  "lease_seconds",
+                                  "drain_seconds",
+                                  "grace_seconds",
+                                  "plan_seconds",
+                                  "stall_seconds",
+                                  "stop_seconds",
+                                  "log_level",
+                                  "max_request_bytes",
+                                  "worker_id",
+                                  "insecure_allow_remote",
+                                  "tls_cert",
+                                  "tls_key",
+                                  "tls_client_ca",
+                                  "tokens",
+                                  "max_queued_per_owner",
+                                  "max_running_per_owner",
+                                  "backup_minutes",
+                                  "restore_backup",
+                                  "check_store",
                                   "keep_jobs_days"};
 
 // Not for people, and not in the environment.
@@ -124,9 +152,9 @@ absl::Status Invalid(const std::string& flag, const std::string& why) {
 }
 
 // Variables of the program's that are no flags of the server's: where modules are, the client's.
-constexpr const char* kOtherVariables[] = {"SVDLLM_MODULE_DIR", "SVDLLM_SERVER",
-                                           "SVDLLM_CA",         "SVDLLM_CERT",
-                                           "SVDLLM_KEY",        "SVDLLM_FAILPOINT"};
+constexpr const char* kOtherVariables[] = {
+    "SVDLLM_MODULE_DIR", "SVDLLM_SERVER",     "SVDLLM_CA",       "SVDLLM_CERT",
+    "SVDLLM_KEY",        "SVDLLM_TOKEN_FILE", "SVDLLM_FAILPOINT"};
 
 std::string VariableOf(std::string flag) {
   std::transform(flag.begin(), flag.end(), flag.begin(),
@@ -250,13 +278,29 @@ absl::Status CheckAddress(const std::string& flag, const std::string& address, b
   const auto parsed = ParseAddress(address);
   if (!parsed.ok()) return Invalid(flag, std::string(parsed.status().message()));
   if (!guarded && !IsLoopback(*parsed) && !absl::GetFlag(FLAGS_insecure_allow_remote)) {
-    return Invalid(flag,
-                   address +
-                       " can be reached from other machines, and whoever reaches it is let "
-                       "in; --insecure_allow_remote allows it" +
-                       (flag == "listen" ? ", --tls_client_ca asks callers for certificates" : ""));
+    return Invalid(flag, address +
+                             " can be reached from other machines: that needs --tls_cert and "
+                             "--tls_key, and --tokens or --tls_client_ca, which say who is let "
+                             "in; --insecure_allow_remote does without");
   }
   return absl::OkStatus();
+}
+
+// How callers are told apart, and that nobody is let in without it.
+absl::Status ReadAccess(ServerOptions& options) {
+  options.tls = {absl::GetFlag(FLAGS_tls_cert), absl::GetFlag(FLAGS_tls_key),
+                 absl::GetFlag(FLAGS_tls_client_ca)};
+  options.tokens = absl::GetFlag(FLAGS_tokens);
+  RETURN_IF_ERROR(ReadTlsFiles(options.tls).status());
+  const absl::Status tokens = Identities::Open(options.tokens).status();
+  if (!tokens.ok()) return Invalid("tokens", std::string(tokens.message()));
+  const bool encrypted = !options.tls.cert.empty();
+  const bool guarded = encrypted && !(options.tls.client_ca.empty() && options.tokens.empty());
+  const auto path = UnixPath(options.listen);
+  if (!path.ok()) return Invalid("listen", std::string(path.status().message()));
+  if (!path->has_value()) RETURN_IF_ERROR(CheckAddress("listen", options.listen, guarded));
+  if (options.http_listen.empty()) return absl::OkStatus();
+  return CheckAddress("http_listen", options.http_listen, guarded);
 }
 
 absl::StatusOr<int64_t> Milliseconds(const std::string& flag, double seconds, double least) {
@@ -356,13 +400,7 @@ absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv) {
   options.listen = absl::GetFlag(FLAGS_listen);
   options.http_listen = absl::GetFlag(FLAGS_http_listen);
   if (options.role == Role::kAll || options.role == Role::kApi) {
-    options.tls = {absl::GetFlag(FLAGS_tls_cert), absl::GetFlag(FLAGS_tls_key),
-                   absl::GetFlag(FLAGS_tls_client_ca)};
-    RETURN_IF_ERROR(CheckTlsFiles(options.tls));
-    RETURN_IF_ERROR(CheckAddress("listen", options.listen, !options.tls.client_ca.empty()));
-    if (!options.http_listen.empty()) {
-      RETURN_IF_ERROR(CheckAddress("http_listen", options.http_listen, /*guarded=*/false));
-    }
+    RETURN_IF_ERROR(ReadAccess(options));
   }
   options.devices.names = absl::GetFlag(FLAGS_devices);
   if (options.role == Role::kWorker && options.devices.names.size() > 1) {
@@ -377,6 +415,12 @@ absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv) {
   if (options.artifact_root.empty()) options.artifact_root = options.data_dir + "/artifacts";
   options.queue_limit = absl::GetFlag(FLAGS_queue_limit);
   if (options.queue_limit < 1) return Invalid("queue_limit", "must be at least 1");
+  options.owner_limits = {absl::GetFlag(FLAGS_max_queued_per_owner),
+                          absl::GetFlag(FLAGS_max_running_per_owner)};
+  if (options.owner_limits.queued < 0) return Invalid("max_queued_per_owner", "must be at least 0");
+  if (options.owner_limits.running < 0) {
+    return Invalid("max_running_per_owner", "must be at least 0");
+  }
   options.max_request_bytes = absl::GetFlag(FLAGS_max_request_bytes);
   if (options.max_request_bytes < 1024 || options.max_request_bytes > (1 << 30)) {
     return Invalid("max_request_bytes", "must be 1024 to 2^30");

@@ -7,6 +7,7 @@
 
 #include "base/logging.h"
 #include "base/status.h"
+#include "queue/job_store.h"
 #include "server/engine.h"
 #include "server/tls.h"
 
@@ -20,6 +21,7 @@ struct ServerOptions {
   std::string listen;
   std::string http_listen;
   TlsFiles tls;
+  std::string tokens;
   std::string data_dir;
   Role role = Role::kAll;
   DeviceSettings devices;
@@ -30,6 +32,7 @@ struct ServerOptions {
   int64_t backup_ms = 0;
   int64_t keep_jobs_ms = 0;  // 0: for good
   int64_t queue_limit = 0;
+  OwnerLimits owner_limits;
   int64_t lease_ms = 0;
   int64_t drain_ms = 0;
   int64_t grace_ms = 0;

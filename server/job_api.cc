@@ -43,11 +43,24 @@ std::string SerializeDeterministic(const google::protobuf::MessageLite& message)
   return bytes;
 }
 
-// Of the request as it was sent: what it resolves to may change with the server's defaults.
+// Of the request as it was sent: what it resolves to may change with the server's defaults. The
+// same from somebody else is another request, so that nobody gets another's job for their own.
 template <typename Request>
-std::string PayloadDigest(JobKind kind, Request request) {
+std::string PayloadDigest(JobKind kind, const std::string& owner, Request request) {
   request.clear_request_id();
-  return Sha256(std::to_string(static_cast<int>(kind)) + SerializeDeterministic(request));
+  const std::string whose = owner.empty() ? "" : owner + "\n";
+  return Sha256(whose + std::to_string(static_cast<int>(kind)) + SerializeDeterministic(request));
+}
+
+absl::Status Forbidden(const std::string& why) {
+  return MakeError(absl::StatusCode::kPermissionDenied, kForbidden, why);
+}
+
+// What a line of the log says of a caller.
+LogFields Fields(const Caller& caller) {
+  LogFields fields = {{"peer", caller.peer}};
+  if (!caller.name.empty()) fields.emplace_back("caller", caller.name);
+  return fields;
 }
 
 std::string BaselineOf(const v1::CompressModelRequest&) { return ""; }
@@ -126,12 +139,17 @@ absl::Status JobApi::AddTimes(CheckedSubmission& checked) {
 }
 
 template <typename Request>
-absl::StatusOr<v1::Job> JobApi::Submit(JobKind kind, const Request& request, bool& created) {
+absl::StatusOr<v1::Job> JobApi::Submit(JobKind kind, const Request& request, const Caller& caller,
+                                       bool& created) {
+  if (caller.access < Access::kSubmit) {
+    return Forbidden(caller.name + " has the role read, which submits nothing");
+  }
   NewJob job;
+  job.owner = caller.name;
   job.id = NewJobId();
   job.kind = kind;
   job.request_id = request.request_id();
-  job.payload_digest = PayloadDigest(kind, request);
+  job.payload_digest = PayloadDigest(kind, job.owner, request);
   if (!request.validate_only()) {
     // First, because a repeated submission has nothing to do with how the world looks by now.
     ASSIGN_OR_RETURN(const auto known, store_.FindRequest(job.request_id, job.payload_digest));
@@ -165,11 +183,12 @@ absl::StatusOr<v1::Job> JobApi::Submit(JobKind kind, const Request& request, boo
 
 template <typename Request>
 absl::StatusOr<v1::Job> JobApi::LoggedSubmit(JobKind kind, const Request& request,
-                                             const std::string& peer) {
+                                             const Caller& caller) {
   bool created = false;
-  absl::StatusOr<v1::Job> job = Submit(kind, request, created);
+  absl::StatusOr<v1::Job> job = Submit(kind, request, caller, created);
   if (request.validate_only()) return job;  // asks, and changes nothing
-  LogFields fields = {{"kind", v1::JobKind_Name(static_cast<int>(kind))}, {"peer", peer}};
+  LogFields fields = Fields(caller);
+  fields.emplace_back("kind", v1::JobKind_Name(static_cast<int>(kind)));
   if (!request.request_id().empty()) {
     fields.emplace_back("request_id", request.request_id().substr(0, kLoggedBytes));
   }
@@ -188,13 +207,12 @@ absl::StatusOr<v1::Job> JobApi::LoggedSubmit(JobKind kind, const Request& reques
 }
 
 absl::StatusOr<v1::Job> JobApi::CompressModel(const v1::CompressModelRequest& request,
-                                              const std::string& peer) {
-  return LoggedSubmit(JobKind::kCompressModel, request, peer);
+                                              const Caller& caller) {
+  return LoggedSubmit(JobKind::kCompressModel, request, caller);
 }
 
-absl::StatusOr<v1::Job> JobApi::Evaluate(const v1::EvaluateRequest& request,
-                                         const std::string& peer) {
-  return LoggedSubmit(JobKind::kEvaluate, request, peer);
+absl::StatusOr<v1::Job> JobApi::Evaluate(const v1::EvaluateRequest& request, const Caller& caller) {
+  return LoggedSubmit(JobKind::kEvaluate, request, caller);
 }
 
 absl::StatusOr<v1::Job> JobApi::GetJob(const v1::GetJobRequest& request) {
@@ -223,6 +241,7 @@ absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const v1::ListJobsRequest&
                                           "\""});
   }
   query.labels.insert(request.labels().begin(), request.labels().end());
+  query.owner = request.owner();
   if (!violations.empty()) return InvalidFields(violations);
   while (true) {
     ASSIGN_OR_RETURN(const ListPage page, store_.List(query));
@@ -242,21 +261,44 @@ absl::StatusOr<v1::ListJobsResponse> JobApi::ListJobs(const v1::ListJobsRequest&
   }
 }
 
+absl::Status JobApi::CheckMayChange(const std::string& id, const Caller& caller,
+                                    const std::string& what) {
+  if (caller.access == Access::kAdmin) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const Job job, store_.Get(id));
+  if (caller.access == Access::kSubmit && job.owner == caller.name) return absl::OkStatus();
+  const absl::Status status =
+      WithOffender(Forbidden(caller.name + " may not " + what + " " + JobName(id) +
+                             (caller.access == Access::kRead ? ": its role is read"
+                                                             : ": only its owner and admins may")),
+                   "job", JobName(id));
+  LogFields fields = Fields(caller);
+  fields.emplace_back("job", id);
+  fields.emplace_back("what", what);
+  Log(LogLevel::kInfo, "call forbidden", fields);
+  return status;
+}
+
 absl::StatusOr<v1::Job> JobApi::CancelJob(const v1::CancelJobRequest& request,
-                                          const std::string& peer) {
+                                          const Caller& caller) {
   RETURN_IF_ERROR(CheckKnown(request));
   ASSIGN_OR_RETURN(const std::string id, ParseJobName(request.name()));
+  RETURN_IF_ERROR(CheckMayChange(id, caller, "cancel"));
   ASSIGN_OR_RETURN(const Job job, store_.Cancel(id));
-  Log(LogLevel::kInfo, "job cancelled",
-      {{"job", id}, {"peer", peer}, {"state", JobStateName(job.state)}});
+  LogFields fields = Fields(caller);
+  fields.emplace_back("job", id);
+  fields.emplace_back("state", JobStateName(job.state));
+  Log(LogLevel::kInfo, "job cancelled", fields);
   return ToProto(job);
 }
 
-absl::Status JobApi::DeleteJob(const v1::DeleteJobRequest& request, const std::string& peer) {
+absl::Status JobApi::DeleteJob(const v1::DeleteJobRequest& request, const Caller& caller) {
   RETURN_IF_ERROR(CheckKnown(request));
   ASSIGN_OR_RETURN(const std::string id, ParseJobName(request.name()));
+  RETURN_IF_ERROR(CheckMayChange(id, caller, "delete"));
   RETURN_IF_ERROR(store_.Delete(id));
-  Log(LogLevel::kInfo, "job deleted", {{"job", id}, {"peer", peer}});
+  LogFields fields = Fields(caller);
+  fields.emplace_back("job", id);
+  Log(LogLevel::kInfo, "job deleted", fields);
   return absl::OkStatus();
 }
 

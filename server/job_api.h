@@ -9,6 +9,7 @@
 #include "queue/job_store.h"
 #include "server/check_submission.h"
 #include "server/engine.h"
+#include "server/identity.h"
 #include "server/watch_hub.h"
 #include "svdllm/v1/compression.pb.h"
 
@@ -30,15 +31,16 @@ class JobApi {
   // Both references outlive the object.
   JobApi(JobStore& store, const Engine& engine, SubmissionChecker checker, ApiOptions options);
 
-  // peer: who calls, "ipv4:127.0.0.1:4711". Every job that is accepted, cancelled or deleted and
-  // every submission that is refused is logged with it.
+  // PERMISSION_DENIED with FORBIDDEN where the caller may not do this. Every job that is accepted,
+  // cancelled or deleted is logged with its caller, and so is what is refused: a submission, or
+  // what is forbidden.
   absl::StatusOr<v1::Job> CompressModel(const v1::CompressModelRequest& request,
-                                        const std::string& peer);
-  absl::StatusOr<v1::Job> Evaluate(const v1::EvaluateRequest& request, const std::string& peer);
+                                        const Caller& caller);
+  absl::StatusOr<v1::Job> Evaluate(const v1::EvaluateRequest& request, const Caller& caller);
   absl::StatusOr<v1::Job> GetJob(const v1::GetJobRequest& request);
   absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request);
-  absl::StatusOr<v1::Job> CancelJob(const v1::CancelJobRequest& request, const std::string& peer);
-  absl::Status DeleteJob(const v1::DeleteJobRequest& request, const std::string& peer);
+  absl::StatusOr<v1::Job> CancelJob(const v1::CancelJobRequest& request, const Caller& caller);
+  absl::Status DeleteJob(const v1::DeleteJobRequest& request, const Caller& caller);
   v1::ServerInfo GetServerInfo() const;
 
  private:
@@ -51,11 +53,13 @@ class JobApi {
   absl::Status AddTimes(CheckedSubmission& checked);
   // created: whether it made a job, rather than to find one that was there.
   template <typename Request>
-  absl::StatusOr<v1::Job> Submit(JobKind kind, const Request& request, bool& created);
+  absl::StatusOr<v1::Job> Submit(JobKind kind, const Request& request, const Caller& caller,
+                                 bool& created);
   // Submit, and a line of the log about it.
   template <typename Request>
-  absl::StatusOr<v1::Job> LoggedSubmit(JobKind kind, const Request& request,
-                                       const std::string& peer);
+  absl::StatusOr<v1::Job> LoggedSubmit(JobKind kind, const Request& request, const Caller& caller);
+  // Whether the caller may end or forget this job; what: "cancel".
+  absl::Status CheckMayChange(const std::string& id, const Caller& caller, const std::string& what);
 
   JobStore& store_;
   const Engine& engine_;

@@ -283,6 +283,7 @@ v1::Job ToProto(const Job& job, JobView view) {
   }
   message.set_last_sequence(job.last_sequence);
   if (understood.ok()) message.set_queue_position(job.queue_position);
+  message.set_owner(job.owner);
   return message;
 }
 

@@ -74,6 +74,7 @@ absl::Status OpenWorld(const ServerOptions& options, World& world, Heartbeat* he
     return absl::InvalidArgumentError("--data_dir: " + options.data_dir + ": " + error.message());
   SqliteStoreOptions store;
   store.path = StorePath(options.data_dir);
+  store.owner_limits = options.owner_limits;
   if (heartbeat != nullptr) {
     store.writing = [heartbeat](bool writing) { heartbeat->SetWriting(writing); };
   }
@@ -209,6 +210,7 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
   api.listen = options.listen;
   api.http_listen = options.http_listen;
   api.tls = options.tls;
+  api.tokens = options.tokens;
   api.artifact_root = options.artifact_root;
   api.data_dir = options.data_dir;
   api.work_root = WorkRoot(options);
@@ -241,6 +243,7 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
   // Ports are texts: parts of addresses, which is what scripts put them into.
   Log(LogLevel::kInfo, "serving",
       {{"version", SVDLLM_VERSION},
+       {"listen", options.listen},
        {"grpc_port", std::to_string(server->port())},
        {"http_port", std::to_string(server->http_port())},
        {"data_dir", options.data_dir}});

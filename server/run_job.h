@@ -29,9 +29,9 @@ void RemoveJournal(const std::string& work_root, const std::string& job_id);
 
 // Makes the handler. engine and artifacts outlive it. Each attempt works in a directory of its own
 // under the work root, which is gone when the handler returns. What the job has finished is kept
-// beside it, in JournalDir, until the job has ended. A journal of a job that is done, or whose disk is
-// full, is removed at once: storing the outcome may need the room. RemoveJournal is for all others
-// that have ended. A compression that finds no room on the volumes is SCRATCH_FULL at once.
+// beside it, in JournalDir, until the job has ended. A journal of a job that is done, or whose disk
+// is full, is removed at once: storing the outcome may need the room. RemoveJournal is for all
+// others that have ended. A compression that finds no room on the volumes is SCRATCH_FULL at once.
 JobHandler MakeJobHandler(const Engine& engine, ArtifactStore& artifacts,
                           const JobVolumes& volumes);
 

@@ -79,7 +79,7 @@ std::string ErrorDetails(const absl::Status& status) {
   }
   rich.add_details()->PackFrom(info);
   if (bad_request.field_violations_size() > 0) rich.add_details()->PackFrom(bad_request);
-  if (reason == kQueueFull || reason == kServerBusy) {
+  if (reason == kQueueFull || reason == kQuotaExceeded || reason == kServerBusy) {
     google::rpc::RetryInfo retry;
     retry.mutable_retry_delay()->set_seconds(kRetrySeconds);
     rich.add_details()->PackFrom(retry);

@@ -2,6 +2,7 @@
 
 #include <functional>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "base/files.h"
 #include "client/cli/command_line.h"
@@ -47,15 +48,15 @@ std::string SeeHelp(const std::string& command) {
 }
 
 // The files that a connection needs, from the flags or the environment.
-absl::Status ReadTlsFiles(const CommandLine& line, const CommandEnvironment& environment,
-                          ClientOptions& options) {
+absl::Status ReadFiles(const CommandLine& line, const CommandEnvironment& environment,
+                       ClientOptions& options) {
   const auto read = [](const char* flag, const std::string& given, const std::string& set,
                        std::string& content) {
     const std::string& path = given.empty() ? set : given;
     if (path.empty()) return absl::OkStatus();
     const auto file = ReadFile(path, 4 << 20);
     if (!file.ok()) return UsageError(absl::StrCat("--", flag, ": ", file.status().message()));
-    content = *file;
+    content = std::string(absl::StripAsciiWhitespace(*file));
     return content.empty() ? UsageError(absl::StrCat("--", flag, ": ", path, " is empty"))
                            : absl::OkStatus();
   };
@@ -65,6 +66,7 @@ absl::Status ReadTlsFiles(const CommandLine& line, const CommandEnvironment& env
   if (options.certificate.empty() != options.private_key.empty()) {
     return UsageError("--cert and --key need each other");
   }
+  RETURN_IF_ERROR(read("token_file", line.token_file, environment.token_file, options.token));
   options.tls = line.tls || !options.ca_certificates.empty() || !options.certificate.empty();
   return absl::OkStatus();
 }
@@ -77,9 +79,12 @@ int Run(const CommandLine& line, const CommandEnvironment& environment) {
   options.call_timeout =
       std::chrono::milliseconds(static_cast<int64_t>(line.rpc_timeout_seconds * 1000));
   options.stop = environment.stop;
-  if (const absl::Status tls = ReadTlsFiles(line, environment, options); !tls.ok()) {
-    return Fail(tls, environment, line.json, SeeHelp(line.command));
+  absl::Status usable = ReadFiles(line, environment, options);
+  if (usable.ok()) {
+    const absl::Status checked = CheckClientOptions(server, options);
+    if (!checked.ok()) usable = UsageError(absl::StrCat("--token_file: ", checked.message()));
   }
+  if (!usable.ok()) return Fail(usable, environment, line.json, SeeHelp(line.command));
   std::function<void(const std::string&)> say = [&](const std::string& text) {
     environment.err << Printable(text) << "\n" << std::flush;
   };

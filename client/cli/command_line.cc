@@ -139,9 +139,10 @@ void Tree::AddCommonFlags(CLI::App& app, FlagSet& flags) {
   flags.Group(kCommonGroup);
   flags.Add(
       {"server", "ADDR",
-       absl::StrCat("The server, as host:port. The environment variable SVDLLM_SERVER sets it "
-                    "too. Default: ",
-                    kDefaultServer, ".")},
+       absl::StrCat(
+           "The server, as host:port or unix:PATH. The environment variable SVDLLM_SERVER sets it "
+           "too. Default: ",
+           kDefaultServer, ".")},
       TextValue(&line_->server));
   flags.Switch("tls", &line_->tls,
                "Connects with TLS, and trusts the CAs of the system. --ca and --cert do so too.");
@@ -155,6 +156,10 @@ void Tree::AddCommonFlags(CLI::App& app, FlagSet& flags) {
             TextValue(&line_->cert));
   flags.Add({"key", "FILE", "The private key of --cert, in PEM; also SVDLLM_KEY. Default: none."},
             TextValue(&line_->key));
+  flags.Add({"token_file", "FILE",
+             "File with your token, where the server asks for one; also SVDLLM_TOKEN_FILE. It is "
+             "sent with TLS, or to this machine. Default: none."},
+            TextValue(&line_->token_file));
   flags.Add(
       {"format", "text|json",
        "json: results and errors on standard output as JSON (protobuf's mapping), and nothing "

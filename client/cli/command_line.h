@@ -24,7 +24,7 @@ struct CommandLine {
   std::string server;  // empty where it was not given
   bool json = false;
   bool tls = false;
-  std::string ca, cert, key;  // files; empty: not given
+  std::string ca, cert, key, token_file;  // files; empty: not given
   double rpc_timeout_seconds = 10;
 };
 

@@ -27,8 +27,8 @@ struct CommandEnvironment {
   int out_columns = 0;          // of the terminal that out is; 0: it is none
   std::string directory = "/";  // what relative paths are relative to; absolute
   std::string server = {};      // SVDLLM_SERVER; empty: the default
-  // SVDLLM_CA, SVDLLM_CERT and SVDLLM_KEY; empty: not set.
-  std::string ca = {}, cert = {}, key = {};
+  // SVDLLM_CA, SVDLLM_CERT, SVDLLM_KEY and SVDLLM_TOKEN_FILE; empty: not set.
+  std::string ca = {}, cert = {}, key = {}, token_file = {};
   std::stop_token stop = {};  // Ctrl-C
 };
 

@@ -56,6 +56,8 @@ CommandAction DefineList(FlagSet& flags) {
                     LabelValue([=](const std::string& key, const std::string& value) {
                       (*request->mutable_labels())[key] = value;
                     }));
+  flags.Add({"owner", "NAME", "Only jobs that were submitted under this name. Default: anybody's."},
+            TextValue(request->mutable_owner()));
   flags.Add({"limit", "N", "Jobs at most; 0: all. Default: 50."},
             IntegerValue(0, [given](int64_t limit) { given->limit = limit; }));
   flags.Switch("oldest_first", &given->oldest_first, "Begins with the oldest job, not the newest.");

@@ -69,6 +69,7 @@ const std::vector<Column>& Columns() {
       {"took", 8, Took},
       {"created", 4, [](const v1::Job& job) { return Time(job.create_time()); }},
       {"called", 3, [](const v1::Job& job) { return job.display_name(); }},
+      {"owner", 3, [](const v1::Job& job) { return job.owner(); }},
       {"labels", 2, Labels},
       {"model", 9, Model},
   };

@@ -59,6 +59,7 @@ int main(int argc, char** argv) {
       .ca = Variable("SVDLLM_CA"),
       .cert = Variable("SVDLLM_CERT"),
       .key = Variable("SVDLLM_KEY"),
+      .token_file = Variable("SVDLLM_TOKEN_FILE"),
       .stop = stop.get_token()};
   const int exit_status = svdllm::cli::RunCommand({argv + 1, argv + argc}, environment);
   std::cout.flush();

@@ -300,6 +300,7 @@ std::string JobDetails(const v1::Job& job) {
                                                        ? absl::StrCat(",", Elapsed(job))
                                                        : "")},
       {"attempt", absl::StrCat(job.attempt(), " of at most ", job.max_attempts())}};
+  if (!job.owner().empty()) rows.insert(rows.begin() + 1, {"owner", job.owner()});
   if (!job.display_name().empty()) rows.insert(rows.begin() + 1, {"called", job.display_name()});
   for (const v1::Attempt& attempt : job.attempts()) {
     rows.push_back({"", absl::StrCat(attempt.number(), ": ", attempt.outcome(), " ",

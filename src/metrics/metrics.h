@@ -89,6 +89,9 @@ inline constexpr std::string_view kReasons[] = {"INVALID_FIELD",
                                                 "PLANNER_DIED",
                                                 "SERVER_BUSY",
                                                 "REQUEST_NOT_UNDERSTOOD",
+                                                "UNAUTHENTICATED",
+                                                "FORBIDDEN",
+                                                "QUOTA_EXCEEDED",
                                                 "INTERNAL"};
 
 // Returns the key of a counter's row.

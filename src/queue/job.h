@@ -20,6 +20,7 @@ inline constexpr std::string_view kPlanTimeout = "PLAN_TIMEOUT";
 inline constexpr std::string_view kPlannerDied = "PLANNER_DIED";
 inline constexpr std::string_view kServerBusy = "SERVER_BUSY";
 inline constexpr std::string_view kRequestNotUnderstood = "REQUEST_NOT_UNDERSTOOD";
+inline constexpr std::string_view kQuotaExceeded = "QUOTA_EXCEEDED";  // of one owner
 inline constexpr std::string_view kInternal = "INTERNAL";
 
 // The numbers are stored, and equal those of the API.

@@ -47,6 +47,12 @@ struct NewJob {
   int64_t ttl_ms = 0;   // Job::ttl_ms
 };
 
+// What jobs of one owner may be at a time. 0: no limit, as for jobs without an owner.
+struct OwnerLimits {
+  int64_t queued = 0;
+  int64_t running = 0;  // those that are being cancelled too
+};
+
 struct CreateResult {
   Job job;
   bool created = false;  // false: request_id was known already, and this is its job
@@ -58,6 +64,7 @@ struct ListQuery {
   std::vector<JobState> states;               // any of; empty: all
   std::vector<JobKind> kinds;                 // any of; empty: all
   std::map<std::string, std::string> labels;  // all of
+  std::string owner;                          // empty: anybody's
   bool oldest_first = false;
 };
 
@@ -102,7 +109,8 @@ class JobStore {
   // Creates a QUEUED job, or returns the one that request_id made before: INVALID_ARGUMENT with
   // REQUEST_ID_REUSED where its payload was another. ALREADY_EXISTS with OUTPUT_EXISTS where an
   // output, or what it lies in or holds, is one of a job that has not ended. RESOURCE_EXHAUSTED
-  // with QUEUE_FULL where max_queued jobs wait.
+  // with QUEUE_FULL where max_queued jobs wait, with QUOTA_EXCEEDED where the owner is at its limit
+  // (OwnerLimits::queued).
   virtual absl::StatusOr<CreateResult> Create(const NewJob& job, int64_t max_queued) = 0;
   // OUTPUT_EXISTS, as above, where an output is a job's that has not ended.
   virtual absl::Status CheckOutputs(const std::vector<std::string>& outputs) = 0;
@@ -141,8 +149,9 @@ class JobStore {
   // Writes something and takes it back. OK where submissions can be stored.
   virtual absl::Status CheckWritable() = 0;
 
-  // Returns the job that has waited longest and may run now, or none. The job becomes RUNNING under
-  // a new lease. can_run: jobs for which it is false are left alone; empty: every job can.
+  // Returns the job that has waited longest and may run now, or none. Jobs of owners at their limit
+  // (OwnerLimits::running) are passed over. The job becomes RUNNING under a new lease. can_run:
+  // jobs for which it is false are left alone; empty: every job can.
   virtual absl::StatusOr<std::optional<ClaimedJob>> Claim(const std::string& worker_id,
                                                           int64_t lease_ms,
                                                           const JobFilter& can_run = {}) = 0;
@@ -185,6 +194,7 @@ struct SqliteStoreOptions {
   // Told when a change begins (true) and ends (false) to keep other processes from theirs. Empty:
   // nobody wants to know.
   std::function<void(bool)> writing{};
+  OwnerLimits owner_limits{};  // the same in every process that opens the store
   int busy_timeout_ms = 5000;
   int64_t retry_pause_ms = 2000;  // before the second attempt of a retried failure; then doubled
 };

@@ -17,16 +17,18 @@ namespace svdllm {
 struct StoreImplementation {
   std::string name;
   // Opens the store that lives under a directory; again for the same directory: the same store.
-  std::function<absl::StatusOr<std::unique_ptr<JobStore>>(const std::string& directory,
-                                                          std::function<int64_t()> now_ms)>
+  std::function<absl::StatusOr<std::unique_ptr<JobStore>>(
+      const std::string& directory, std::function<int64_t()> now_ms, OwnerLimits owner_limits)>
       open;
 };
 
 inline std::vector<StoreImplementation> Implementations() {
-  return {{"Sqlite", [](const std::string& directory, std::function<int64_t()> now_ms) {
+  return {{"Sqlite", [](const std::string& directory, std::function<int64_t()> now_ms,
+                        OwnerLimits owner_limits) {
              SqliteStoreOptions options;
              options.path = directory + "/jobs.db";
              options.now_ms = std::move(now_ms);
+             options.owner_limits = owner_limits;
              return OpenSqliteJobStore(options);
            }}};
 }
@@ -50,8 +52,9 @@ class JobStoreTest : public ::testing::TestWithParam<StoreImplementation> {
     std::filesystem::remove_all(directory_);
   }
 
-  std::unique_ptr<JobStore> Open() {
-    auto store = GetParam().open(directory_, [this] { return now_ms_.load(); });
+  std::unique_ptr<JobStore> Open(OwnerLimits owner_limits = {}) {
+    auto store = GetParam().open(
+        directory_, [this] { return now_ms_.load(); }, owner_limits);
     EXPECT_TRUE(store.ok()) << store.status();
     return store.ok() ? std::move(*store) : nullptr;
   }

@@ -317,11 +317,11 @@ TEST_F(PlanPromiseTest, OfRequests) {
     if (random.OneIn(3)) {
       v1::EvaluateRequest request = Evaluation();
       change(request);
-      Judge(api_->Evaluate(request, "peer"));
+      Judge(api_->Evaluate(request, Caller{.peer = "peer"}));
     } else {
       v1::CompressModelRequest request = Compression();
       change(request);
-      Judge(api_->CompressModel(request, "peer"));
+      Judge(api_->CompressModel(request, Caller{.peer = "peer"}));
     }
   }
   PrintCounts("requests");
@@ -449,8 +449,8 @@ TEST_F(PlanPromiseTest, OfModels) {
     for (size_t changes = random.Below(2) + 1; changes > 0; --changes) ChangeModel(random, model_);
     v1::CompressModelRequest request = Compression();
     request.set_method(random.OneIn(2) ? v1::METHOD_SVD_LLM : v1::METHOD_UNSPECIFIED);
-    Judge(api_->CompressModel(request, "peer"));
-    Judge(api_->Evaluate(Evaluation(), "peer"));
+    Judge(api_->CompressModel(request, Caller{.peer = "peer"}));
+    Judge(api_->Evaluate(Evaluation(), Caller{.peer = "peer"}));
   }
   PrintCounts("models");
   if (cases < 50) return;

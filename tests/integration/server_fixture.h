@@ -57,6 +57,7 @@ class ServerTest : public ::testing::Test {
     ApiServerOptions options;
     options.artifact_root = directory_ + "/artifacts";
     options.model_roots = {directory_};
+    options.tokens = tokens_;
     options.queue_limit = queue_limit_;
     options.nvml_library = nvml_library_;
     options.max_watchers = max_watchers_;
@@ -111,6 +112,7 @@ class ServerTest : public ::testing::Test {
                     const Request& request, Response& response) {
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+    if (!token_.empty()) context.AddMetadata("authorization", "Bearer " + token_);
     return (stub_.get()->*method)(&context, request, &response);
   }
   grpc::Status Compress(const v1::CompressModelRequest& request, v1::Job& job) {
@@ -144,6 +146,7 @@ class ServerTest : public ::testing::Test {
                      size_t at_most = 1 << 20) {
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
+    if (!token_.empty()) context.AddMetadata("authorization", "Bearer " + token_);
     v1::WatchJobRequest request;
     request.set_name(name);
     request.set_after_sequence(after);
@@ -188,11 +191,15 @@ class ServerTest : public ::testing::Test {
     return details;
   }
   std::string Http(const std::string& path) {
-    return HttpGet(server_->http_port(), "GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n");
+    const std::string token = token_.empty() ? "" : "Authorization: Bearer " + token_ + "\r\n";
+    return HttpGet(server_->http_port(),
+                   "GET " + path + " HTTP/1.1\r\nHost: x\r\n" + token + "\r\n");
   }
 
   int64_t queue_limit_ = 1000;
   size_t max_watchers_ = kMostWatchers;
+  std::string tokens_;  // the file of --tokens; empty: none
+  std::string token_;   // what the calls carry; empty: none
   std::string nvml_library_ = kNvmlLibrary;
   std::string directory_, model_, text_;
   std::unique_ptr<JobStore> store_;

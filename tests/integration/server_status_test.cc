@@ -57,6 +57,18 @@ TEST_F(ServerTest, ServerInfoSaysWhatThereIs) {
   EXPECT_EQ(info.limits().lease_duration().seconds(), 30);
 }
 
+TEST_F(ServerTest, HealthAsksForNoToken) {
+  tokens_ = directory_ + "/tokens";
+  std::ofstream(tokens_) << "root admin " << std::string(64, '0') << "\n";
+  StartServer();
+  EXPECT_EQ(Health(channel_, "liveness"), 1);
+  EXPECT_EQ(Health(channel_, "readiness"), 1);
+  v1::ServerInfo info;
+  EXPECT_EQ(Call(&v1::CompressionService::Stub::GetServerInfo, v1::GetServerInfoRequest(), info)
+                .error_code(),
+            grpc::StatusCode::UNAUTHENTICATED);
+}
+
 TEST_F(ServerTest, HealthFollowsReadiness) {
   constexpr int kServing = 1, kNotServing = 2;
   EXPECT_EQ(Health(channel_, ""), kServing);

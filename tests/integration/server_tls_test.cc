@@ -44,34 +44,45 @@ class ServerTlsTest : public ServerTest {
         " -extfile " + name + ".ext -out " + name + ".crt");
   }
   void StartTls() {
-    ASSERT_TRUE(CheckTlsFiles(files_).ok()) << CheckTlsFiles(files_);
+    ASSERT_TRUE(ReadTlsFiles(files_).ok()) << ReadTlsFiles(files_).status();
     server_.reset();
     ApiServerOptions options;
     options.artifact_root = directory_ + "/artifacts";
     options.tls = files_;
+    options.tokens = tokens_;
     auto server = ApiServer::Start(options, *store_, *artifacts_, engine_);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = std::move(*server);
   }
-  // What a new connection is answered; identity: whose certificate the caller has.
-  grpc::Status Ask(const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
+  // A new connection.
+  std::unique_ptr<v1::CompressionService::Stub> Connect(
+      const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
     grpc::ChannelArguments apart;
     apart.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    const auto stub = v1::CompressionService::NewStub(grpc::CreateCustomChannel(
+    return v1::CompressionService::NewStub(grpc::CreateCustomChannel(
         "localhost:" + std::to_string(server_->port()), credentials, apart));
+  }
+  // What a new connection is answered.
+  grpc::Status Ask(const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
+    const auto stub = Connect(credentials);
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
     v1::ServerInfo info;
     return stub->GetServerInfo(&context, {}, &info);
   }
+  // identity: whose certificate the caller has.
   grpc::Status Ask(const std::string& ca, const std::string& identity) {
+    return Ask(Ssl(ca, identity));
+  }
+  std::shared_ptr<grpc::ChannelCredentials> Ssl(const std::string& ca,
+                                                const std::string& identity) {
     grpc::SslCredentialsOptions options;
     options.pem_root_certs = Content(Path(ca + ".crt"));
     if (!identity.empty()) {
       options.pem_cert_chain = Content(Path(identity + ".crt"));
       options.pem_private_key = Content(Path(identity + ".key"));
     }
-    return Ask(grpc::SslCredentials(options));
+    return grpc::SslCredentials(options);
   }
 
   TlsFiles files_;
@@ -100,6 +111,39 @@ TEST_F(ServerTlsTest, WithoutAClientCaCallersNeedNoCertificate) {
   StartTls();
   EXPECT_TRUE(Ask("ca", "").ok());
   EXPECT_EQ(Ask(grpc::InsecureChannelCredentials()).error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
+TEST_F(ServerTlsTest, AJobIsOfWhomTheCertificateNames) {
+  const auto owner = [this]() -> std::string {
+    stub_ = Connect(Ssl("ca", "client"));
+    v1::Job job;
+    const grpc::Status status = Compress(Compression(), job);
+    return status.ok() ? job.owner() : DetailsOf(status).info.reason();
+  };
+  StartTls();
+  EXPECT_EQ(owner(), "alice");
+  tokens_ = Path("tokens");
+  std::ofstream(tokens_) << "accounts submit cert:alice\n";
+  StartTls();
+  EXPECT_EQ(owner(), "accounts");
+  std::ofstream(tokens_) << "accounts read cert:alice\n";
+  StartTls();
+  EXPECT_EQ(owner(), "FORBIDDEN");
+  std::ofstream(tokens_) << "accounts submit cert:bob\n";
+  StartTls();
+  EXPECT_EQ(owner(), "UNAUTHENTICATED");
+}
+
+TEST_F(ServerTlsTest, NamesOfACertificate) {
+  Run("printf 'subjectAltName=DNS:a.example,URI:spiffe://a/b,email:a@b.example,IP:127.0.0.1' >n.ext"
+      " && openssl req -newkey rsa:2048 -nodes -subj '/O=x/CN=J\u00f6rg of accounts' -utf8 -keyout"
+      " n.key -out n.csr && openssl x509 -req -in n.csr -CA ca.crt -CAkey ca.key -extfile n.ext"
+      " -outform DER -out n.der");
+  EXPECT_THAT(
+      CertificateNames(Content(Path("n.der"))),
+      ::testing::ElementsAre("J\u00f6rg of accounts", "a.example", "spiffe://a/b", "a@b.example"));
+  EXPECT_THAT(CertificateNames(Content(Path("ca.crt"))), ::testing::IsEmpty());
+  EXPECT_THAT(CertificateNames(""), ::testing::IsEmpty());
 }
 
 TEST_F(ServerTlsTest, AServerOfAnotherCaOrNameIsNotTrusted) {
@@ -131,9 +175,18 @@ TEST_F(ServerTlsTest, ChangedFilesAreReadAgain) {
   EXPECT_FALSE(Ask("next", "client").ok());
 }
 
+TEST_F(ServerTlsTest, FilesThatDoNotFitDisturbNobody) {
+  StartTls();
+  for (const std::string& key : {Content(Path("client.key")), std::string("no key")}) {
+    std::ofstream(files_.key) << key;
+    std::this_thread::sleep_for(std::chrono::milliseconds(2500));
+    EXPECT_TRUE(Ask("ca", "client").ok()) << key;
+  }
+}
+
 TEST_F(ServerTlsTest, FilesThatCannotBeUsedAreNamed) {
   const auto expect = [](const TlsFiles& files, const std::string& flag, const std::string& what) {
-    const absl::Status status = CheckTlsFiles(files);
+    const absl::Status status = ReadTlsFiles(files).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(status.message()), HasSubstr("--" + flag + ": "));
     EXPECT_THAT(std::string(status.message()), HasSubstr(what));

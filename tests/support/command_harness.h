@@ -50,6 +50,7 @@ class CommandTest : public testing::Test {
                                                                .err_is_terminal = terminal_,
                                                                .directory = directory_,
                                                                .server = server_from_environment_,
+                                                               .token_file = token_file_,
                                                                .stop = stop_.get_token()});
     ran.out = out.str();
     ran.err = err.str();
@@ -65,7 +66,7 @@ class CommandTest : public testing::Test {
   std::stop_source stop_;
   bool terminal_ = false;
   std::string directory_ = "/here";
-  std::string server_from_environment_;
+  std::string server_from_environment_, token_file_;
 };
 
 }  // namespace svdllm::cli

@@ -16,9 +16,9 @@ class Service final : public v1::CompressionService::Service {
  public:
   explicit Service(FakeScript& script) : script_(script) {}
 
-  grpc::Status CompressModel(grpc::ServerContext*, const v1::CompressModelRequest* request,
+  grpc::Status CompressModel(grpc::ServerContext* context, const v1::CompressModelRequest* request,
                              v1::Job* job) override {
-    return Answer([&] {
+    return Answer(*context, [&] {
       script_.compress_requests.push_back(*request);
       *job = script_.submitted;
       *job->mutable_compress_model_request() = *request;
@@ -26,9 +26,9 @@ class Service final : public v1::CompressionService::Service {
       return grpc::Status::OK;
     });
   }
-  grpc::Status Evaluate(grpc::ServerContext*, const v1::EvaluateRequest* request,
+  grpc::Status Evaluate(grpc::ServerContext* context, const v1::EvaluateRequest* request,
                         v1::Job* job) override {
-    return Answer([&] {
+    return Answer(*context, [&] {
       script_.evaluate_requests.push_back(*request);
       *job = script_.submitted;
       *job->mutable_evaluate_request() = *request;
@@ -36,13 +36,13 @@ class Service final : public v1::CompressionService::Service {
       return grpc::Status::OK;
     });
   }
-  grpc::Status GetJob(grpc::ServerContext*, const v1::GetJobRequest* request,
+  grpc::Status GetJob(grpc::ServerContext* context, const v1::GetJobRequest* request,
                       v1::Job* job) override {
-    return Answer([&] { return Find(request->name(), job); });
+    return Answer(*context, [&] { return Find(request->name(), job); });
   }
-  grpc::Status ListJobs(grpc::ServerContext*, const v1::ListJobsRequest* request,
+  grpc::Status ListJobs(grpc::ServerContext* context, const v1::ListJobsRequest* request,
                         v1::ListJobsResponse* response) override {
-    return Answer([&] {
+    return Answer(*context, [&] {
       script_.list_requests.push_back(*request);
       // The token is the number of jobs before the page.
       size_t at = request->page_token().empty() ? 0 : std::stoul(request->page_token());
@@ -56,35 +56,35 @@ class Service final : public v1::CompressionService::Service {
       return grpc::Status::OK;
     });
   }
-  grpc::Status CancelJob(grpc::ServerContext*, const v1::CancelJobRequest* request,
+  grpc::Status CancelJob(grpc::ServerContext* context, const v1::CancelJobRequest* request,
                          v1::Job* job) override {
-    return Answer([&] {
+    return Answer(*context, [&] {
       if (script_.jobs.count(request->name()) > 0) {
         script_.jobs[request->name()].set_state(v1::JOB_STATE_CANCELLING);
       }
       return Find(request->name(), job);
     });
   }
-  grpc::Status DeleteJob(grpc::ServerContext*, const v1::DeleteJobRequest* request,
+  grpc::Status DeleteJob(grpc::ServerContext* context, const v1::DeleteJobRequest* request,
                          google::protobuf::Empty*) override {
-    return Answer([&] {
+    return Answer(*context, [&] {
       v1::Job job;
       const grpc::Status status = Find(request->name(), &job);
       script_.jobs.erase(request->name());
       return status;
     });
   }
-  grpc::Status GetServerInfo(grpc::ServerContext*, const v1::GetServerInfoRequest*,
+  grpc::Status GetServerInfo(grpc::ServerContext* context, const v1::GetServerInfoRequest*,
                              v1::ServerInfo* info) override {
-    return Answer([&] {
+    return Answer(*context, [&] {
       *info = script_.info;
       return grpc::Status::OK;
     });
   }
   // Answers at once, with the job as it is.
-  grpc::Status WaitJob(grpc::ServerContext*, const v1::WaitJobRequest* request,
+  grpc::Status WaitJob(grpc::ServerContext* context, const v1::WaitJobRequest* request,
                        v1::Job* job) override {
-    return Answer([&] {
+    return Answer(*context, [&] {
       script_.wait_requests.push_back(*request);
       return Find(request->name(), job);
     });
@@ -97,6 +97,7 @@ class Service final : public v1::CompressionService::Service {
     {
       std::lock_guard lock(script_.mutex);
       script_.watched_after.push_back(request->after_sequence());
+      KeepToken(*context);
       v1::Job job;
       if (const grpc::Status found = Find(request->name(), &job); !found.ok()) return found;
       events = script_.events[request->name()];
@@ -120,8 +121,15 @@ class Service final : public v1::CompressionService::Service {
   }
 
  private:
+  // With the lock.
+  void KeepToken(const grpc::ServerContext& context) {
+    const auto header = context.client_metadata().find("authorization");
+    script_.authorization = header == context.client_metadata().end()
+                                ? ""
+                                : std::string(header->second.data(), header->second.size());
+  }
   template <typename Function>
-  grpc::Status Answer(Function answer) {
+  grpc::Status Answer(const grpc::ServerContext& context, Function answer) {
     int delay_ms = 0;
     {
       std::lock_guard lock(script_.mutex);
@@ -130,6 +138,7 @@ class Service final : public v1::CompressionService::Service {
     std::this_thread::sleep_for(std::chrono::milliseconds(delay_ms));
     std::lock_guard lock(script_.mutex);
     ++script_.calls;
+    KeepToken(context);
     if (script_.unavailable_calls > 0) {
       --script_.unavailable_calls;
       return Unavailable();

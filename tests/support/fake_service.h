@@ -41,6 +41,7 @@ struct FakeScript {
   std::vector<v1::EvaluateRequest> evaluate_requests;
   std::vector<v1::ListJobsRequest> list_requests;
   std::vector<v1::WaitJobRequest> wait_requests;
+  std::string authorization;           // the header of the latest call or stream
   std::vector<int64_t> watched_after;  // after_sequence of each stream
 };
 

@@ -69,6 +69,19 @@ absl::Status CheckFree(SqliteDb& db, const std::vector<std::string>& outputs) {
   return absl::OkStatus();
 }
 
+absl::Status CheckQuota(SqliteDb& db, const std::string& owner, int64_t limit) {
+  if (limit == 0 || owner.empty()) return absl::OkStatus();
+  // The condition on '' is that of the index.
+  Query count(db, "SELECT count(*) FROM jobs WHERE owner = ? AND owner != '' AND state = ?", owner,
+              static_cast<int>(JobState::kQueued));
+  const int64_t queued = count.Next() ? count.Int(0) : 0;
+  RETURN_IF_ERROR(count.status());
+  if (queued < limit) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kResourceExhausted, kQuotaExceeded,
+                   std::to_string(queued) + " jobs of " + owner + " are waiting, the limit is " +
+                       std::to_string(limit));
+}
+
 // What a page token belongs to: a token of another query would silently skip jobs.
 std::string FilterDigest(const ListQuery& query) {
   std::string text;
@@ -78,6 +91,7 @@ std::string FilterDigest(const ListQuery& query) {
   for (const auto& [key, value] : query.labels) {
     text += "|" + std::to_string(key.size()) + ":" + key + "=" + value;
   }
+  if (!query.owner.empty()) text += "|owner " + query.owner;
   if (query.oldest_first) text += "|oldest first";
   return Sha256(text).substr(0, 12);
 }
@@ -153,6 +167,7 @@ absl::StatusOr<CreateResult> SqliteJobStore::Create(const NewJob& job, int64_t m
           absl::StatusCode::kResourceExhausted, kQueueFull,
           std::to_string(queued) + " jobs are waiting, the limit is " + std::to_string(max_queued));
     }
+    RETURN_IF_ERROR(CheckQuota(db, job.owner, options_.owner_limits.queued));
     const int64_t now = Now();
     Query insert(db,
                  "INSERT INTO jobs(id, kind, state, payload_digest, request, timeout_ms, create_ms,"
@@ -215,6 +230,7 @@ absl::StatusOr<ListPage> SqliteJobStore::List(const ListQuery& list) {
   for (size_t i = 0; i < list.labels.size(); ++i) {
     sql += " AND EXISTS(SELECT 1 FROM labels WHERE job = seq AND key = ? AND value = ?)";
   }
+  if (!list.owner.empty()) sql += " AND owner = ?";
   sql += list.oldest_first ? " ORDER BY seq LIMIT ?" : " ORDER BY seq DESC LIMIT ?";
 
   std::lock_guard<std::mutex> lock(read_.mutex);
@@ -226,6 +242,7 @@ absl::StatusOr<ListPage> SqliteJobStore::List(const ListQuery& list) {
       query.Bind(key);
       query.Bind(value);
     }
+    if (!list.owner.empty()) query.Bind(list.owner);
     query.Bind(list.page_size + 1);  // one more tells whether there is another page
     while (query.Next()) rows.push_back(ReadJobRow(query));
     RETURN_IF_ERROR(query.status());

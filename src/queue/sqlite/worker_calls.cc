@@ -8,6 +8,14 @@
 
 namespace svdllm {
 
+namespace {
+
+constexpr char kNotAtLimit[] =
+    " AND owner NOT IN (SELECT owner FROM jobs WHERE owner != '' AND state IN (?, ?)"
+    " GROUP BY owner HAVING count(*) >= ?)";
+
+}  // namespace
+
 absl::StatusOr<std::optional<ClaimedJob>> SqliteJobStore::Claim(const std::string& worker_id,
                                                                 int64_t lease_ms,
                                                                 const JobFilter& can_run) {
@@ -16,10 +24,18 @@ absl::StatusOr<std::optional<ClaimedJob>> SqliteJobStore::Claim(const std::strin
     const int64_t now = Now();
     std::string id;
     {
+      // Who is at the limit is found out once, not for each job that waits.
+      const int64_t limit = options_.owner_limits.running;
       Query query(db,
                   std::string("SELECT ") + kJobColumns +
-                      " FROM jobs WHERE state = ? AND not_before_ms <= ? ORDER BY seq",
+                      " FROM jobs WHERE state = ? AND not_before_ms <= ?" +
+                      (limit > 0 ? kNotAtLimit : "") + " ORDER BY seq",
                   static_cast<int>(JobState::kQueued), LeaseNow());
+      if (limit > 0) {
+        query.Bind(static_cast<int>(JobState::kRunning));
+        query.Bind(static_cast<int>(JobState::kCancelling));
+        query.Bind(limit);
+      }
       while (id.empty() && query.Next()) {
         const Job job = ReadJobRow(query).job;
         if (!can_run || can_run(job)) id = job.id;

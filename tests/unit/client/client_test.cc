@@ -326,5 +326,32 @@ TEST_F(ClientTest, IsThreadSafe) {
   }
 }
 
+TEST_F(ClientTest, ATokenIsNotSentWhereOthersCouldReadIt) {
+  ClientOptions options = Impatient();
+  options.token = "secret";
+  for (const char* here :
+       {"127.0.0.1:7070", "127.0.0.1", "localhost:1", "[::1]:7070", "unix:/run/svdllm/grpc.sock"}) {
+    EXPECT_TRUE(CheckClientOptions(here, options).ok()) << here;
+  }
+  for (const char* elsewhere :
+       {"compress.example:7070", "compress.example", "10.0.0.1:7070", "[2001:db8::1]:7070",
+        "127.0.0.1.example:7070", "dns:///compress.example", "unix-abstract:name",
+        "ipv4:10.0.0.1:1"}) {
+    const absl::Status status = CheckClientOptions(elsewhere, options);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << elsewhere;
+    EXPECT_THAT(std::string(status.message()), testing::Not(HasSubstr("secret")));
+    // Every way of calling.
+    Client client(elsewhere, options);
+    EXPECT_EQ(client.GetServerInfo().status(), status);
+    EXPECT_EQ(client.DeleteJob(kName), status);
+    EXPECT_EQ(client.Wait(kName, milliseconds(1)).status(), status);
+    EXPECT_EQ(Watch(client, 0), status);
+  }
+  options.tls = true;
+  EXPECT_TRUE(CheckClientOptions("compress.example:7070", options).ok());
+  options.token = "one\r\nx-header: two";
+  EXPECT_FALSE(CheckClientOptions("compress.example:7070", options).ok());
+}
+
 }  // namespace
 }  // namespace svdllm

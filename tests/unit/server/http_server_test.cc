@@ -45,6 +45,36 @@ int Send(int port, const std::string& bytes) {
   return connection;
 }
 
+TEST(HttpServerTest, GuardedPathsAskWhoCalls) {
+  std::vector<std::string> shown;
+  const HttpServer::Guard guard = [&shown](const Credentials& credentials) {
+    shown = credentials.authorization;
+    EXPECT_TRUE(credentials.certificate_names.empty());
+    const bool known = shown == std::vector<std::string>{"Bearer right"};
+    return known ? absl::OkStatus() : absl::UnauthenticatedError("who are you?");
+  };
+  const auto server = HttpServer::Start(
+      "127.0.0.1:0",
+      {{"/quick", Quick()}, {"/secret", {Quick().answer, /*may_wait=*/true, /*guarded=*/true}}}, {},
+      guard);
+  ASSERT_TRUE(server.ok()) << server.status();
+  const auto get = [&](const std::string& path, const std::string& headers) {
+    return HttpGet((*server)->port(),
+                   "GET " + path + " HTTP/1.1\r\nHost: x\r\n" + headers + "\r\n");
+  };
+  EXPECT_THAT(get("/quick", ""), HasSubstr(" 200 "));
+  EXPECT_THAT(get("/secret", "AUTHORIZATION: Bearer right\r\n"), HasSubstr("here\n"));
+  for (const char* wrong : {"", "Authorization: Bearer wrong\r\n", "Authorization:\r\n",
+                            "Authorization: Bearer right\r\nAuthorization: Bearer wrong\r\n"}) {
+    const std::string reply = get("/secret", wrong);
+    EXPECT_THAT(reply, HasSubstr(" 401 ")) << wrong;
+    EXPECT_THAT(reply, HasSubstr("WWW-Authenticate: Bearer")) << wrong;
+    EXPECT_THAT(reply, HasSubstr("who are you?\n")) << wrong;
+    EXPECT_THAT(reply, Not(HasSubstr("here"))) << wrong;
+  }
+  EXPECT_EQ(shown.size(), 2u);
+}
+
 TEST(HttpServerTest, AnswersGetAndHeadOfItsPaths) {
   const auto server = Serve({{"/quick", Quick()}, {"/waits", {Quick().answer}}});
   for (const std::string path : {"/quick", "/waits", "/quick?with=query"}) {

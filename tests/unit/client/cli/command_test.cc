@@ -2,8 +2,12 @@
 #include "client/cli/command.h"
 
 #include <gmock/gmock.h>
+#include <unistd.h>
 
+#include <cstdio>
+#include <fstream>
 #include <sstream>
+#include <utility>
 
 #include "client/cli/commands.h"
 #include "tests/support/command_harness.h"
@@ -95,6 +99,49 @@ TEST_F(CommandTest, ServerComesFromTheEnvironmentUnlessGiven) {
   EXPECT_THAT(Run({"server-info"}).out, HasSubstr("9.9"));
 }
 
+TEST_F(CommandTest, TheTokenComesFromAFileAndGoesWithEveryCall) {
+  const std::string path = testing::TempDir() + "token_" + std::to_string(getpid());
+  std::ofstream(path) << "s3cret.token\n";
+  EXPECT_EQ(Run({"jobs", "list", "--token_file=" + path}).exit_status, 0);
+  EXPECT_EQ(script().authorization, "Bearer s3cret.token");
+  script().authorization.clear();
+  token_file_ = path;
+  for (const std::string command : {"get", "watch", "wait", "cancel", "delete"}) {
+    Run({"jobs", command, kName});
+    EXPECT_EQ(std::exchange(script().authorization, ""), "Bearer s3cret.token") << command;
+  }
+  token_file_.clear();
+  Run({"jobs", "list"});
+  EXPECT_EQ(script().authorization, "");
+  std::remove(path.c_str());
+}
+
+TEST_F(CommandTest, ATokenThatCannotBeSentIsAUsageErrorAndNotRepeated) {
+  const std::string path = testing::TempDir() + "token_" + std::to_string(getpid());
+  const auto expect = [&](const std::string& content, const std::string& server,
+                          const std::string& what) {
+    std::ofstream(path) << content;
+    const Ran ran = RunRaw({"jobs", "list", "--token_file=" + path, "--server=" + server});
+    EXPECT_EQ(ran.exit_status, kExitUsage);
+    EXPECT_THAT(ran.err, HasSubstr("--token_file: "));
+    EXPECT_THAT(ran.err, HasSubstr(what));
+    EXPECT_THAT(ran.err, Not(HasSubstr("s3cret")));
+  };
+  expect("s3cret\n", "compress.example:7070", "without TLS");
+  expect("s3cret\n", "10.0.0.1", "without TLS");
+  expect("s3cret\n", "localhost.example:7070", "without TLS");
+  expect("s3cret\n", "dns:///127.0.0.1:7070", "without TLS");
+  expect(" \n", server_.address(), "is empty");
+  expect("s3cret one\n", server_.address(), "printable ASCII");
+  expect("s3cret\none", server_.address(), "printable ASCII");
+  expect("s3cr\xc3\xa9t", server_.address(), "printable ASCII");
+  std::remove(path.c_str());
+  const Ran absent = RunRaw({"jobs", "list", "--token_file=" + path});
+  EXPECT_EQ(absent.exit_status, kExitUsage);
+  EXPECT_THAT(absent.err, HasSubstr("--token_file: "));
+  EXPECT_EQ(script().calls, 0);
+}
+
 TEST_F(CommandTest, EveryCommandPrintsJson) {
   EXPECT_EQ(Run({"jobs", "get", "0a", "--format=json"}).Json()["name"], kName);
   EXPECT_EQ(Run({"jobs", "cancel", kName, "--format=json"}).Json()["state"],
@@ -181,8 +228,9 @@ TEST_F(CommandTest, ListPassesFiltersAndPages) {
     script().jobs[name].set_name(name);
   }
   const auto count = [](const Ran& ran) { return ran.Json()["jobs"].size(); };
-  const Ran some = Run({"jobs", "list", "--format=json", "--state=queued", "--state=FAILED",
-                        "--state=JOB_STATE_CANCELLED", "--kind=evaluate", "--label=a=b"});
+  const Ran some =
+      Run({"jobs", "list", "--format=json", "--state=queued", "--state=FAILED",
+           "--state=JOB_STATE_CANCELLED", "--kind=evaluate", "--label=a=b", "--owner=alice"});
   EXPECT_EQ(count(some), 50u);
   EXPECT_EQ(some.Json()["nextPageToken"], "50");
   const v1::ListJobsRequest& request = script().list_requests.at(0);
@@ -192,6 +240,7 @@ TEST_F(CommandTest, ListPassesFiltersAndPages) {
   EXPECT_EQ(request.kinds(0), v1::JOB_KIND_EVALUATE);
   EXPECT_EQ(request.labels().at("a"), "b");
   EXPECT_EQ(request.order_by(), "");
+  EXPECT_EQ(request.owner(), "alice");
   Run({"jobs", "list", "--oldest_first"});
   EXPECT_EQ(script().list_requests.at(1).order_by(), "create_time");
   EXPECT_EQ(count(Run({"jobs", "list", "--format=json", "--limit=230"})), 230u);

@@ -1,4 +1,4 @@
-#include "server/address.h"
+#include "base/address.h"
 
 #include <gtest/gtest.h>
 
