@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <new>
@@ -44,9 +45,6 @@ bool Await(int socket, short what, std::optional<steady_clock::time_point> deadl
     if (poll(&entry, 1, wait_ms) > 0) return true;
   }
 }
-
-// What became of a transfer.
-enum class Transfer { kDone, kClosed, kLate };
 
 template <typename Byte, typename Function>
 Transfer Move(int socket, short what, Byte* bytes, size_t size,
@@ -261,6 +259,37 @@ std::string PlannerPool::End(Planner& planner) {
   return ended > 0 ? EndOf(status) : "was killed, and has not ended yet";
 }
 
+bool PlannerPool::TakeTurn(const Planner& planner, Deadline deadline) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  const auto may_go_on = [this] { return stopping_ || turns_taken_ < options_.turns; };
+  if (!may_go_on()) {
+    kill(planner.pid, SIGSTOP);
+    const bool found = freed_.wait_until(lock, deadline, may_go_on);
+    kill(planner.pid, SIGCONT);
+    if (!found) return false;
+  }
+  if (stopping_) return false;
+  ++turns_taken_;
+  return true;
+}
+
+void PlannerPool::GiveTurnBack() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  --turns_taken_;
+  freed_.notify_all();
+}
+
+Transfer PlannerPool::Receive(const Planner& planner, std::string& answer, Deadline deadline) {
+  const Deadline quick = steady_clock::now() + milliseconds(options_.quick_ms);
+  if (Await(planner.socket, POLLIN, std::min(quick, deadline))) {
+    return ReceiveFrame(planner.socket, answer, deadline);
+  }
+  if (!TakeTurn(planner, deadline)) return Transfer::kLate;
+  const Transfer transfer = ReceiveFrame(planner.socket, answer, deadline);
+  GiveTurnBack();
+  return transfer;
+}
+
 absl::StatusOr<std::string> PlannerPool::Ask(const std::string& message) {
   const Deadline deadline = steady_clock::now() + milliseconds(options_.deadline_ms);
   ASSIGN_OR_RETURN(Planner* const planner, Acquire(deadline));
@@ -268,7 +297,7 @@ absl::StatusOr<std::string> PlannerPool::Ask(const std::string& message) {
   absl::Status started = planner->pid == 0 ? Start(*planner) : absl::OkStatus();
   if (started.ok()) {
     Transfer transfer = SendFrame(planner->socket, message, deadline);
-    if (transfer == Transfer::kDone) transfer = ReceiveFrame(planner->socket, *answer, deadline);
+    if (transfer == Transfer::kDone) transfer = Receive(*planner, *answer, deadline);
     if (transfer == Transfer::kLate) {
       answer = MakeError(absl::StatusCode::kDeadlineExceeded, kPlanTimeout,
                          "the model, the texts and the output could not be looked at within " +
