@@ -45,7 +45,16 @@ Query::Query(SqliteDb& db, const std::string& sql, Prepare) : db_(db) {
   statement_ = cached;
 }
 
+Query::Query(SqliteDb& db, Once once, Prepare) : db_(db), once_(true) {
+  const int size = static_cast<int>(once.sql.size());
+  Check(sqlite3_prepare_v3(db.db_, once.sql.data(), size, 0, &statement_, nullptr));
+}
+
 Query::~Query() {
+  if (once_) {
+    sqlite3_finalize(statement_);
+    return;
+  }
   if (statement_ == nullptr) return;
   sqlite3_reset(statement_);
   sqlite3_clear_bindings(statement_);

@@ -21,6 +21,11 @@ struct Blob {
 // A value bound as NULL.
 struct Null {};
 
+// A text of which there are many, so that its statement is not kept.
+struct Once {
+  const std::string& sql;
+};
+
 class SqliteDb {
  public:
   static absl::StatusOr<std::unique_ptr<SqliteDb>> Open(const std::string& path,
@@ -54,6 +59,10 @@ class Query {
   Query(SqliteDb& db, const std::string& sql, const Args&... args) : Query(db, sql, Prepare{}) {
     (Bind(args), ...);
   }
+  template <typename... Args>
+  Query(SqliteDb& db, Once once, const Args&... args) : Query(db, once, Prepare{}) {
+    (Bind(args), ...);
+  }
   Query(const Query&) = delete;
   Query& operator=(const Query&) = delete;
   ~Query();
@@ -82,10 +91,12 @@ class Query {
  private:
   struct Prepare {};
   Query(SqliteDb& db, const std::string& sql, Prepare);
+  Query(SqliteDb& db, Once once, Prepare);
   void Check(int code);
 
   SqliteDb& db_;
   sqlite3_stmt* statement_ = nullptr;
+  bool once_ = false;  // the statement is this query's alone
   int bound_ = 0;
   absl::Status status_;
 };

@@ -98,6 +98,7 @@ constexpr char kVersion3[] = R"sql(
 ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT '';
 ALTER TABLE jobs ADD COLUMN ttl_ms INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX jobs_by_owner ON jobs(owner, state) WHERE owner != '';
+CREATE INDEX outputs_by_uri ON outputs(uri);
 PRAGMA user_version = 3;
 )sql";
 
