@@ -48,17 +48,17 @@ TEST_F(FloodTest, FiltersOfEveryKindCostNoMemory) {
   Start({"--role=api"});
   for (int i = 0; i < 256; ++i) List(Filter(i));
   const int64_t before = ResidentMb();
-  constexpr int kFilters = 256 * 24;
+  constexpr int kFilters = 256 * 12;
   for (int i = 0; i < kFilters; ++i) EXPECT_EQ(List(Filter(i)), grpc::StatusCode::OK) << i;
   const int64_t grown = ResidentMb() - before;
   std::cout << kFilters << " filters: " << grown << " MB\n";
-  EXPECT_LT(grown, 20);
+  EXPECT_LT(grown, 15);
 }
 
 // More models that hang than checks of long may run; one that does not is looked at all the same.
 TEST_F(FloodTest, LongChecksKeepNoShortOneWaiting) {
-  Start({"--role=api", "--plan_seconds=4"});
-  const std::string good = model_, bad = directory_ + "/bad";
+  Start({"--role=api", "--plan_seconds=8"});
+  const std::string bad = directory_ + "/bad";
   std::filesystem::create_directories(bad);
   std::ofstream(bad + "/config.json") << "{}";
   std::ofstream(bad + "/hang") << "x";
@@ -75,12 +75,12 @@ TEST_F(FloodTest, LongChecksKeepNoShortOneWaiting) {
       answer = stub_->CompressModel(&context, request, &job);
     });
   }
-  usleep(700'000);
-  for (int i = 0; i < 10; ++i) {
+  usleep(1'000'000);
+  for (int i = 0; i < 3; ++i) {
     const auto begin = std::chrono::steady_clock::now();
     v1::Job job;
     EXPECT_TRUE(Submit(1, 2, job).ok());
-    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(1));
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(2));
   }
   for (std::thread& caller : callers) caller.join();
   for (const grpc::Status& answer : answers) EXPECT_EQ(ReasonOf(answer), "PLAN_TIMEOUT");
