@@ -16,6 +16,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr char kManifest[] = "/compression_manifest.json";
+
 absl::Status CheckModel(const std::string& model_dir) {
   if (!fs::exists(model_dir + "/config.json")) {
     return MakeError(absl::StatusCode::kNotFound, kModelNotFound,
@@ -109,10 +111,14 @@ absl::StatusOr<CompressResult> Compress(const CompressSpec& spec, ArtifactStore&
   const std::vector<std::string> uris = OutputUris(spec);
   for (size_t i = 0; i < uris.size(); ++i) {
     const std::string& uri = uris[i];
-    ASSIGN_OR_RETURN(const std::string dir,
-                     store.Stage(uri, spec.job_id + "." + std::to_string(spec.attempt)));
-    RETURN_IF_ERROR(WriteFileAtomic(dir + "/compression_manifest.json", spec.job_id));
-    RETURN_IF_ERROR(store.Commit(dir, uri));
+    // What an earlier attempt published stands.
+    const absl::StatusOr<std::string> there = store.Fetch(uri, spec.work_dir);
+    if (!there.ok() || ReadFile(*there + kManifest).value_or("") != spec.job_id) {
+      ASSIGN_OR_RETURN(const std::string dir,
+                       store.Stage(uri, spec.job_id + "." + std::to_string(spec.attempt)));
+      RETURN_IF_ERROR(WriteFileAtomic(dir + kManifest, spec.job_id));
+      RETURN_IF_ERROR(store.Commit(dir, uri));
+    }
     ArtifactResult artifact;
     artifact.keep_ratio = spec.keep_ratios[i];
     artifact.uri = uri;
