@@ -23,9 +23,10 @@ enum class Transfer { kDone, kClosed, kLate };
 struct PlannerOptions {
   int processes = 16;           // at most; started when they are needed, then kept
   int64_t deadline_ms = 30000;  // of one check, the wait for a free planner included
-  // A check of longer than quick_ms goes on when it has a turn, and is stopped until then: models
-  // that take seconds leave processors and memory to those that take milliseconds.
-  int64_t quick_ms = 100;
+  // A check that has used more of the processor goes on when it has a turn, and is stopped until
+  // then: models that take seconds leave processors and memory to those that take milliseconds. The
+  // start of a planner counts, and takes about half of it.
+  int64_t quick_ms = 200;
   int turns = 4;
 };
 

@@ -55,35 +55,75 @@ TEST_F(FloodTest, FiltersOfEveryKindCostNoMemory) {
   EXPECT_LT(grown, 15);
 }
 
-// More models that hang than checks of long may run; one that does not is looked at all the same.
-TEST_F(FloodTest, LongChecksKeepNoShortOneWaiting) {
-  Start({"--role=api", "--plan_seconds=8"});
-  const std::string bad = directory_ + "/bad";
-  std::filesystem::create_directories(bad);
-  std::ofstream(bad + "/config.json") << "{}";
-  std::ofstream(bad + "/hang") << "x";
-  std::vector<std::thread> callers;
-  std::vector<grpc::Status> answers(12);
-  for (grpc::Status& answer : answers) {
-    callers.emplace_back([&] {
-      v1::CompressModelRequest request;
-      request.set_model(bad);
-      request.add_keep_ratios(0.5);
-      request.mutable_calibration()->mutable_text()->set_uri(directory_ + "/text.txt");
-      grpc::ClientContext context;
+// Models that take long to look at, more of them than may have a turn.
+class LongChecksTest : public FloodTest {
+ protected:
+  void Ask(const std::string& trouble, size_t callers) {
+    Start({"--role=api", "--plan_seconds=12"});
+    const std::string bad = directory_ + "/bad";
+    std::filesystem::create_directories(bad);
+    std::ofstream(bad + "/config.json") << "{}";
+    std::ofstream(bad + "/" + trouble) << "x";
+    answers_.resize(callers);
+    for (grpc::Status& answer : answers_) {
+      callers_.emplace_back([this, bad, &answer] {
+        v1::CompressModelRequest request;
+        request.set_model(bad);
+        request.add_keep_ratios(0.5);
+        request.mutable_calibration()->mutable_text()->set_uri(directory_ + "/text.txt");
+        grpc::ClientContext context;
+        v1::Job job;
+        answer = stub_->CompressModel(&context, request, &job);
+      });
+    }
+  }
+  // How many of the server's children are stopped.
+  int Stopped() const {
+    int stopped = 0;
+    for (const auto& task :
+         std::filesystem::directory_iterator("/proc/" + std::to_string(server_->pid()) + "/task")) {
+      std::ifstream list(task.path() / "children");
+      for (std::string child; list >> child;) {
+        std::ifstream file("/proc/" + child + "/stat");
+        const std::string stat((std::istreambuf_iterator<char>(file)), {});
+        stopped += stat.find(") T ") != std::string::npos;
+      }
+    }
+    return stopped;
+  }
+  // A model that takes no time is looked at meanwhile.
+  void ExpectOthersAreAnswered() {
+    for (int i = 0; i < 3; ++i) {
+      const auto begin = std::chrono::steady_clock::now();
       v1::Job job;
-      answer = stub_->CompressModel(&context, request, &job);
-    });
+      EXPECT_TRUE(Submit(1, 2, job).ok());
+      EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
+    }
   }
+  void Join() {
+    for (std::thread& caller : callers_) caller.join();
+    for (const grpc::Status& answer : answers_) EXPECT_EQ(ReasonOf(answer), "PLAN_TIMEOUT");
+  }
+
+ private:
+  std::vector<std::thread> callers_;
+  std::vector<grpc::Status> answers_;
+};
+
+TEST_F(LongChecksTest, ThatHangKeepNoShortOneWaiting) {
+  Ask("hang", 12);
   usleep(1'000'000);
-  for (int i = 0; i < 3; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
-    v1::Job job;
-    EXPECT_TRUE(Submit(1, 2, job).ok());
-    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(2));
-  }
-  for (std::thread& caller : callers) caller.join();
-  for (const grpc::Status& answer : answers) EXPECT_EQ(ReasonOf(answer), "PLAN_TIMEOUT");
+  ExpectOthersAreAnswered();
+  EXPECT_EQ(Stopped(), 0) << "they cost nothing";
+  Join();
+}
+
+TEST_F(LongChecksTest, ThatComputeTakeTurns) {
+  Ask("spin", 6);
+  for (int i = 0; i < 900 && Stopped() < 2; ++i) usleep(10'000);
+  EXPECT_EQ(Stopped(), 2) << "four of six have a turn";
+  ExpectOthersAreAnswered();
+  Join();
 }
 
 }  // namespace

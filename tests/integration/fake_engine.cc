@@ -34,6 +34,7 @@ absl::Status CheckModel(const std::string& model_dir) {
 void MaybeHangOrDie(const std::string& model_dir) {
   if (fs::exists(model_dir + "/crash_check")) kill(getpid(), SIGBUS);
   while (fs::exists(model_dir + "/hang")) usleep(100'000);
+  while (fs::exists(model_dir + "/spin")) continue;
 }
 
 bool poisoned = false;  // the process's device, for good
