@@ -73,7 +73,8 @@ absl::Status TieToParent(int64_t parent_pid) {
 std::string EndOf(int wait_status) {
   if (WIFSIGNALED(wait_status)) {
     const int signal = WTERMSIG(wait_status);
-    return "killed by signal " + std::to_string(signal) + " (" + strsignal(signal) + ")";
+    return "killed by signal " + std::to_string(signal) + " (" + strsignal(signal) + ")" +
+           (signal == SIGBUS ? ": a file that it read was shortened meanwhile" : "");
   }
   return "exited with status " + std::to_string(WEXITSTATUS(wait_status));
 }

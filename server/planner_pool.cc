@@ -5,8 +5,10 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <new>
@@ -27,9 +29,18 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
+constexpr milliseconds kLook(50);  // between two looks at what a planner has used
 constexpr uint32_t kMaxFrameBytes = 256 << 20;
 // Killed ones that will not end: more of them, and it is the machine that is ill.
 constexpr size_t kMostKilled = 8;
+
+// What a process has had of the processors; 0 where that is not known.
+int64_t UsedMs(pid_t pid) {
+  clockid_t clock;
+  timespec used{};
+  if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &used) != 0) return 0;
+  return int64_t{used.tv_sec} * 1000 + used.tv_nsec / 1'000'000;
+}
 
 // Waits for a socket; false where the deadline has passed.
 bool Await(int socket, short what, std::optional<steady_clock::time_point> deadline) {
@@ -44,9 +55,6 @@ bool Await(int socket, short what, std::optional<steady_clock::time_point> deadl
     if (poll(&entry, 1, wait_ms) > 0) return true;
   }
 }
-
-// What became of a transfer.
-enum class Transfer { kDone, kClosed, kLate };
 
 template <typename Byte, typename Function>
 Transfer Move(int socket, short what, Byte* bytes, size_t size,
@@ -261,6 +269,41 @@ std::string PlannerPool::End(Planner& planner) {
   return ended > 0 ? EndOf(status) : "was killed, and has not ended yet";
 }
 
+bool PlannerPool::TakeTurn(const Planner& planner, Deadline deadline) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  const auto may_go_on = [this] { return stopping_ || turns_taken_ < options_.turns; };
+  if (!may_go_on()) {
+    kill(planner.pid, SIGSTOP);
+    const bool found = freed_.wait_until(lock, deadline, may_go_on);
+    kill(planner.pid, SIGCONT);
+    if (!found) return false;
+  }
+  if (stopping_) return false;
+  ++turns_taken_;
+  return true;
+}
+
+void PlannerPool::GiveTurnBack() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  --turns_taken_;
+  freed_.notify_all();
+}
+
+Transfer PlannerPool::Receive(const Planner& planner, std::string& answer, Deadline deadline) {
+  // Not by the time that has gone by: where others have the processors, everything takes long.
+  const int64_t begin_ms = UsedMs(planner.pid);
+  do {
+    if (Await(planner.socket, POLLIN, std::min(steady_clock::now() + kLook, deadline))) {
+      return ReceiveFrame(planner.socket, answer, deadline);
+    }
+    if (steady_clock::now() >= deadline) return Transfer::kLate;
+  } while (UsedMs(planner.pid) - begin_ms < options_.quick_ms);
+  if (!TakeTurn(planner, deadline)) return Transfer::kLate;
+  const Transfer transfer = ReceiveFrame(planner.socket, answer, deadline);
+  GiveTurnBack();
+  return transfer;
+}
+
 absl::StatusOr<std::string> PlannerPool::Ask(const std::string& message) {
   const Deadline deadline = steady_clock::now() + milliseconds(options_.deadline_ms);
   ASSIGN_OR_RETURN(Planner* const planner, Acquire(deadline));
@@ -268,7 +311,7 @@ absl::StatusOr<std::string> PlannerPool::Ask(const std::string& message) {
   absl::Status started = planner->pid == 0 ? Start(*planner) : absl::OkStatus();
   if (started.ok()) {
     Transfer transfer = SendFrame(planner->socket, message, deadline);
-    if (transfer == Transfer::kDone) transfer = ReceiveFrame(planner->socket, *answer, deadline);
+    if (transfer == Transfer::kDone) transfer = Receive(*planner, *answer, deadline);
     if (transfer == Transfer::kLate) {
       answer = MakeError(absl::StatusCode::kDeadlineExceeded, kPlanTimeout,
                          "the model, the texts and the output could not be looked at within " +

@@ -17,9 +17,17 @@
 
 namespace svdllm {
 
+// What became of a message to or from a planner.
+enum class Transfer { kDone, kClosed, kLate };
+
 struct PlannerOptions {
-  int processes = 4;            // at most; started when they are needed, then kept
+  int processes = 16;           // at most; started when they are needed, then kept
   int64_t deadline_ms = 30000;  // of one check, the wait for a free planner included
+  // A check that has used more of the processor goes on when it has a turn, and is stopped until
+  // then: models that take seconds leave processors and memory to those that take milliseconds. The
+  // start of a planner counts, and takes about half of it.
+  int64_t quick_ms = 200;
+  int turns = 4;
 };
 
 // Thread-safe.
@@ -50,6 +58,12 @@ class PlannerPool {
   absl::StatusOr<std::string> Ask(const std::string& message);
   absl::StatusOr<Planner*> Acquire(Deadline deadline);
   void Release(Planner& planner);
+  // Waits for the answer to what the planner was sent.
+  Transfer Receive(const Planner& planner, std::string& answer, Deadline deadline);
+  // Waits, the planner stopped meanwhile, until a long check more may go on. False where the
+  // deadline has passed or the pool stops.
+  bool TakeTurn(const Planner& planner, Deadline deadline);
+  void GiveTurnBack();
   absl::Status Start(Planner& planner);
   // Ends a planner that hangs or has died, and returns what became of it, in words.
   std::string End(Planner& planner);
@@ -61,6 +75,7 @@ class PlannerPool {
   std::mutex mutex_;
   std::condition_variable freed_;
   std::vector<Planner> planners_;
+  int turns_taken_ = 0;
   std::vector<pid_t> killed_;  // not waited for yet: what hangs in the system cannot even be killed
   bool stopping_ = false;
 };

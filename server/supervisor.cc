@@ -92,6 +92,8 @@ void Supervisor::Run() {
       Log(stopping ? LogLevel::kInfo : LogLevel::kError, "worker ended",
           {{"worker", worker_id}, {"pid", pid}, {"how", end.how}});
       ReleaseJobs(worker_id, end);
+      // The pause is for workers that die as soon as they start, not for those that somebody stops.
+      if (end.frozen) pause = kFirstPause;
     }
     if (std::chrono::steady_clock::now() - started > kLongestPause) pause = kFirstPause;
     std::unique_lock<std::mutex> lock(mutex_);
@@ -127,8 +129,9 @@ std::string Supervisor::WhyKill(pid_t pid, const Heartbeat& heartbeat) const {
   const auto silent = [silent_ms](const std::string& what) {
     return what + ": no sign of life for " + std::to_string(silent_ms / 1000) + " s";
   };
-  // Before its first sign a worker opens its device, which takes what it takes.
-  if (silent_ms > (heartbeat.HasBeaten() ? lease_ms_ : std::max(lease_ms_, kStartMs))) {
+  // Before its first sign a worker opens its device, which takes what it takes; but not while it is
+  // stopped.
+  if (silent_ms > lease_ms_ && (heartbeat.HasBeaten() || silent_ms > kStartMs || IsStopped(pid))) {
     return silent("it is frozen");
   }
   // A slow disk looks the same but for the process's state, and must not cost an attempt.
@@ -148,15 +151,15 @@ Supervisor::End Supervisor::Await(pid_t pid, const Heartbeat& heartbeat, int64_t
       if (ended != 0) {
         pid_ = 0;
         wake_.notify_all();
-        if (ended < 0) return {"cannot be waited for"};
-        if (!killed.empty()) return {killed + ", and was killed"};
+        if (ended < 0) return {.how = "cannot be waited for"};
+        if (!killed.empty()) return {.how = killed + ", and was killed", .frozen = true};
         if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL &&
             KilledForMemory() > killed_before) {
-          return {"killed by the system for want of memory: it may use " +
-                      std::to_string(UsableMemoryBytes() >> 20) + " MiB",
-                  kHostOutOfMemory};
+          return {.how = "killed by the system for want of memory: it may use " +
+                         std::to_string(UsableMemoryBytes() >> 20) + " MiB",
+                  .reason = kHostOutOfMemory};
         }
-        return {EndOf(status)};
+        return {.how = EndOf(status)};
       }
       if (killed.empty()) {
         killed = WhyKill(pid, heartbeat);

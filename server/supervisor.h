@@ -53,6 +53,7 @@ class Supervisor {
   struct End {
     std::string how;
     std::string_view reason = kWorkerDied;
+    bool frozen = false;  // it was killed by its supervisor
   };
   // Waits for the process's end, which it brings about where the process is frozen, and returns how
   // it ended. killed_before is what KilledForMemory() was when the process was started.

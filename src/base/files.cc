@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -25,6 +26,7 @@ class Descriptor {
     if (fd_ >= 0) close(fd_);
   }
   int get() const { return fd_; }
+  int Release() { return std::exchange(fd_, -1); }
 
  private:
   int fd_;
@@ -42,23 +44,40 @@ absl::Status WriteAll(int fd, std::string_view content, const std::string& path)
   return absl::OkStatus();
 }
 
+absl::Status Refused(const std::string& path, const std::string& what) {
+  return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt, path + ": " + what);
+}
+
 // A file opened for reading, and its size. What is no file of bytes (a pipe, a device, a directory)
 // is refused, and the opening of a pipe without a writer does not wait for one.
 absl::StatusOr<Descriptor> OpenRegular(const std::string& path, int64_t* size) {
-  const auto refused = [&path](const std::string& what) {
-    return absl::InvalidArgumentError(path + ": " + what);
-  };
   Descriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (fd.get() < 0) {
-    if (errno == ENXIO || errno == ENODEV) return refused("not a regular file");  // a socket
-    if (errno == ELOOP) return refused("a symbolic link that leads in a circle");
+    if (errno == ENXIO || errno == ENODEV) return Refused(path, "not a regular file");  // a socket
+    if (errno == ELOOP) return Refused(path, "a symbolic link that leads in a circle");
     return ErrnoToStatus(errno, "open", path);
   }
   struct stat info;
   if (fstat(fd.get(), &info) != 0) return ErrnoToStatus(errno, "stat", path);
-  if (!S_ISREG(info.st_mode)) return refused("not a regular file");
+  if (!S_ISREG(info.st_mode)) return Refused(path, "not a regular file");
   *size = info.st_size;
   return fd;
+}
+
+// Read, not mapped: a map of a file that somebody shortens meanwhile ends the process.
+absl::StatusOr<std::string> ReadAt(int fd, const std::string& path, int64_t offset, int64_t size) {
+  std::string content(static_cast<size_t>(size), '\0');
+  size_t length = 0;
+  while (length < content.size()) {
+    const ssize_t n = pread(fd, content.data() + length, content.size() - length,
+                            offset + static_cast<int64_t>(length));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ErrnoToStatus(errno, "read", path);
+    if (n == 0) break;
+    length += static_cast<size_t>(n);
+  }
+  content.resize(length);
+  return content;
 }
 
 std::string DirectoryOf(const std::string& path) {
@@ -99,12 +118,13 @@ absl::Status ErrnoToStatus(int error, std::string_view what, std::string_view pa
 
 absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {
   int64_t size = 0;
-  ASSIGN_OR_RETURN(const Descriptor fd, OpenRegular(path, &size));
+  ASSIGN_OR_RETURN(Descriptor fd, OpenRegular(path, &size));
   MappedFile file;
   file.path_ = path;
   file.size_ = static_cast<size_t>(size);
+  file.fd_ = fd.Release();
   if (file.size_ > 0) {
-    void* data = mmap(nullptr, file.size_, PROT_READ, MAP_PRIVATE, fd.get(), 0);
+    void* data = mmap(nullptr, file.size_, PROT_READ, MAP_PRIVATE, file.fd_, 0);
     if (data == MAP_FAILED) return ErrnoToStatus(errno, "mmap", path);
     file.data_ = static_cast<const std::byte*>(data);
     file.watch_ = WatchMap(data, file.size_, path);
@@ -118,6 +138,7 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   std::swap(watch_, other.watch_);
+  std::swap(fd_, other.fd_);
   std::swap(path_, other.path_);
   return *this;
 }
@@ -125,6 +146,13 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 MappedFile::~MappedFile() {
   ForgetMap(watch_);
   if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
+  if (fd_ >= 0) close(fd_);
+}
+
+absl::StatusOr<std::string> MappedFile::Read(uint64_t offset, uint64_t size) const {
+  const uint64_t left = size_ - std::min<uint64_t>(offset, size_);
+  return ReadAt(fd_, path_, static_cast<int64_t>(offset),
+                static_cast<int64_t>(std::min(size, left)));
 }
 
 void MappedFile::WillNeed(std::span<const std::byte> bytes) {
@@ -144,22 +172,10 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes)
   int64_t size = 0;
   ASSIGN_OR_RETURN(const Descriptor fd, OpenRegular(path, &size));
   if (size > max_bytes) {
-    return absl::InvalidArgumentError(path + ": " + std::to_string(size) +
-                                      " bytes, more than the " + std::to_string(max_bytes) +
-                                      " that are accepted");
+    return Refused(path, std::to_string(size) + " bytes, more than the " +
+                             std::to_string(max_bytes) + " that are accepted");
   }
-  // Read, not mapped: a map of a file that somebody shortens meanwhile ends the process.
-  std::string content(static_cast<size_t>(size), '\0');
-  size_t length = 0;
-  while (length < content.size()) {
-    const ssize_t n = read(fd.get(), content.data() + length, content.size() - length);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return ErrnoToStatus(errno, "read", path);
-    if (n == 0) break;
-    length += static_cast<size_t>(n);
-  }
-  content.resize(length);
-  return content;
+  return ReadAt(fd.get(), path, 0, size);
 }
 
 bool IsLfsPointer(std::string_view content) {
@@ -200,9 +216,8 @@ absl::Status ReplaceFile(const std::string& path, std::string_view content,
 }
 
 absl::Status CopyFile(const std::string& from, const std::string& to) {
-  ASSIGN_OR_RETURN(MappedFile source, MappedFile::Open(from));
-  return WriteFileAtomic(
-      to, {reinterpret_cast<const char*>(source.bytes().data()), source.bytes().size()});
+  ASSIGN_OR_RETURN(const std::string content, ReadFile(from));
+  return WriteFileAtomic(to, content);
 }
 
 }  // namespace svdllm

@@ -15,8 +15,9 @@ namespace svdllm {
 // read it.
 class MappedFile {
  public:
-  // NOT_FOUND where there is no such file, INVALID_ARGUMENT where it is a pipe, a device, a socket
-  // or a directory (none of which it waits for), else the system's error with the path in it.
+  // NOT_FOUND where there is no such file, INVALID_ARGUMENT (MODEL_CORRUPT: what is read this way
+  // is a model's) where it is a pipe, a device, a socket or a directory (none of which it waits
+  // for), else the system's error with the path in it.
   static absl::StatusOr<MappedFile> Open(const std::string& path);
   MappedFile() = default;
   MappedFile(MappedFile&& other) noexcept;
@@ -26,6 +27,9 @@ class MappedFile {
   ~MappedFile();
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
+  // Up to so many of the file's bytes from an offset on, as they are read: fewer where it has been
+  // shortened since, which ends a process that looks at them in the map.
+  absl::StatusOr<std::string> Read(uint64_t offset, uint64_t size) const;
   const std::string& path() const { return path_; }
   // Asks the system to read these bytes ahead. They are a view into a map.
   static void WillNeed(std::span<const std::byte> bytes);
@@ -34,6 +38,7 @@ class MappedFile {
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
   int watch_ = -1;  // map_guard.h
+  int fd_ = -1;
   std::string path_;
 };
 

@@ -15,6 +15,7 @@ namespace {
 
 constexpr uint64_t kLengthBytes = 8;
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
+constexpr uint64_t kHeadBytes = 64;  // the length and, of a Git LFS pointer, enough to know it
 
 // Bytes of an element; 0 for a type that is not known here, whose extent cannot be checked.
 uint64_t ElementBytes(std::string_view dtype) {
@@ -244,43 +245,38 @@ bool AllFinite(const RawTensor& tensor) {
 
 absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
   SafetensorsFile result;
-  absl::StatusOr<MappedFile> file = MappedFile::Open(path);
-  if (absl::IsInvalidArgument(file.status())) {
-    return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt,
-                     std::string(file.status().message()));
-  }
-  ASSIGN_OR_RETURN(result.file_, std::move(file));
-  const std::span<const std::byte> bytes = result.file_.bytes();
-  if (IsLfsPointer({reinterpret_cast<const char*>(bytes.data()), bytes.size()})) {
-    return Corrupt(path, kLfsAdvice);
-  }
-  if (bytes.size() < kLengthBytes) {
-    return Corrupt(path, "truncated: " + std::to_string(bytes.size()) +
+  ASSIGN_OR_RETURN(result.file_, MappedFile::Open(path));
+  const uint64_t file_bytes = result.file_.bytes().size();
+  // Header and its length are read, not looked at in the map: the file may be shortened meanwhile.
+  ASSIGN_OR_RETURN(const std::string head, result.file_.Read(0, kHeadBytes));
+  if (IsLfsPointer(head)) return Corrupt(path, kLfsAdvice);
+  if (head.size() < kLengthBytes) {
+    return Corrupt(path, "truncated: " + std::to_string(head.size()) +
                              " bytes, shorter than a safetensors header");
   }
   uint64_t header_bytes = 0;
-  std::memcpy(&header_bytes, bytes.data(), kLengthBytes);
+  std::memcpy(&header_bytes, head.data(), kLengthBytes);
   if (header_bytes > kMaxHeaderBytes) {
     return Corrupt(path, "header length " + std::to_string(header_bytes) +
                              " exceeds the limit of " + std::to_string(kMaxHeaderBytes) + " bytes");
   }
-  if (header_bytes > bytes.size() - kLengthBytes) {
+  ASSIGN_OR_RETURN(const std::string header, result.file_.Read(kLengthBytes, header_bytes));
+  if (header.size() < header_bytes) {
     return Corrupt(path, "truncated: header length " + std::to_string(header_bytes) +
-                             " is past the end of the file's " + std::to_string(bytes.size()) +
+                             " is past the end of the file's " + std::to_string(file_bytes) +
                              " bytes");
   }
-  const char* header = reinterpret_cast<const char*>(bytes.data()) + kLengthBytes;
   // The parser takes a NUL for the end of its text.
-  if (std::memchr(header, '\0', header_bytes) != nullptr) {
+  if (header.find('\0') != std::string::npos) {
     return Corrupt(path, "header is not valid JSON: it contains a NUL byte");
   }
   HeaderReader reader;
-  if (!nlohmann::json::sax_parse(header, header + header_bytes, &reader)) {
+  if (!nlohmann::json::sax_parse(header, &reader)) {
     return Corrupt(path, reader.error);
   }
 
   const uint64_t data_begin = kLengthBytes + header_bytes;
-  const uint64_t data_bytes = bytes.size() - data_begin;
+  const uint64_t data_bytes = file_bytes - data_begin;
   for (const RawEntry& entry : reader.entries) {
     const std::string problem = CheckEntry(entry, data_bytes);
     if (!problem.empty()) return Corrupt(path, Printable(entry.name) + ": " + problem);

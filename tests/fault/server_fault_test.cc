@@ -227,6 +227,23 @@ TEST_F(ServerFaultTest, FrozenWorkerIsReplaced) {
   EXPECT_NE(kill(frozen, 0), 0) << "killed";
 }
 
+// As soon as it has started, again and again: neither that it has given no sign yet nor that the
+// one before it did not live for long delays its replacement.
+TEST_F(ServerFaultTest, WorkersFrozenAtTheirStartAreReplaced) {
+  Start({"--lease_seconds=0.5", "--devices=cpu"});
+  pid_t latest = 0;
+  for (int i = 0; i < 8; ++i) {
+    const auto begin = steady_clock::now();
+    while (server_->worker_pid("cpu") == latest) {
+      ASSERT_LT(steady_clock::now() - begin, std::chrono::seconds(5)) << "stop " << i;
+      usleep(1'000);
+    }
+    latest = server_->worker_pid("cpu");
+    kill(latest, SIGSTOP);
+  }
+  EXPECT_EQ(AwaitEnd(Submit(2, 2)).state(), v1::JOB_STATE_SUCCEEDED);
+}
+
 // A worker that nobody supervises, and so nobody kills.
 TEST_F(ServerFaultTest, FrozenWorkerLosesItsLeaseAndChangesNothingAfterwards) {
   Start({"--lease_seconds=1", "--role=api"});

@@ -31,6 +31,7 @@ class ServerProcess {
   std::string Log() const;
   int grpc_port() const { return std::stoi(FromLog("grpc_port")); }
   int http_port() const { return std::stoi(FromLog("http_port")); }
+  pid_t pid() const { return pid_; }
   // Its latest worker, of this device where one is named.
   pid_t worker_pid() const { return std::stoi(FromLog("pid")); }
   pid_t worker_pid(const std::string& device) const;

@@ -17,6 +17,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr char kManifest[] = "/compression_manifest.json";
+
 absl::Status CheckModel(const std::string& model_dir) {
   if (!fs::exists(model_dir + "/config.json")) {
     return MakeError(absl::StatusCode::kNotFound, kModelNotFound,
@@ -33,6 +35,7 @@ absl::Status CheckModel(const std::string& model_dir) {
 void MaybeHangOrDie(const std::string& model_dir) {
   if (fs::exists(model_dir + "/crash_check")) kill(getpid(), SIGBUS);
   while (fs::exists(model_dir + "/hang")) usleep(100'000);
+  while (fs::exists(model_dir + "/spin")) continue;
 }
 
 bool poisoned = false;  // the process's device, for good
@@ -110,10 +113,14 @@ absl::StatusOr<CompressResult> Compress(const CompressSpec& spec, ArtifactStore&
   const std::vector<std::string> uris = OutputUris(spec);
   for (size_t i = 0; i < uris.size(); ++i) {
     const std::string& uri = uris[i];
-    ASSIGN_OR_RETURN(const std::string dir,
-                     store.Stage(uri, spec.job_id + "." + std::to_string(spec.attempt)));
-    RETURN_IF_ERROR(WriteFileAtomic(dir + "/compression_manifest.json", spec.job_id));
-    RETURN_IF_ERROR(store.Commit(dir, uri));
+    // What an earlier attempt published stands.
+    const absl::StatusOr<std::string> there = store.Fetch(uri, spec.work_dir);
+    if (!there.ok() || ReadFile(*there + kManifest).value_or("") != spec.job_id) {
+      ASSIGN_OR_RETURN(const std::string dir,
+                       store.Stage(uri, spec.job_id + "." + std::to_string(spec.attempt)));
+      RETURN_IF_ERROR(WriteFileAtomic(dir + kManifest, spec.job_id));
+      RETURN_IF_ERROR(store.Commit(dir, uri));
+    }
     ArtifactResult artifact;
     artifact.keep_ratio = spec.keep_ratios[i];
     artifact.uri = uri;

@@ -61,6 +61,7 @@ class Service:
             self.process.wait()
             raise RuntimeError("the server did not start:\n" + self.log())
         self.address = f"127.0.0.1:{match.group(1)}"
+        self.http_port = int(re.search(r'"http_port":"(\d+)"', self.log()).group(1))
         return self
 
     def __exit__(self, *_):

@@ -99,6 +99,7 @@ ALTER TABLE jobs ADD COLUMN expired_ms INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX jobs_by_expiry ON jobs(end_ms + ttl_ms) WHERE ttl_ms > 0 AND expired_ms = 0;
 CREATE INDEX jobs_by_end ON jobs(end_ms) WHERE end_ms > 0;
 CREATE INDEX jobs_by_owner ON jobs(owner, state) WHERE owner != '';
+CREATE INDEX outputs_by_uri ON outputs(uri);
 PRAGMA user_version = 3;
 )sql";
 

@@ -50,21 +50,29 @@ absl::StatusOr<std::optional<Job>> FindByRequestId(SqliteDb& db, const std::stri
 // Two jobs of which one publishes at another's output, in it or around it would both compute, and
 // only one could publish.
 absl::Status CheckFree(SqliteDb& db, const std::vector<std::string>& outputs) {
+  const auto taken = [](const std::string& uri, const Query& found) {
+    const std::string job = "jobs/" + found.Bytes(0), other = found.Bytes(1);
+    const absl::Status status = MakeError(absl::StatusCode::kAlreadyExists, kOutputExists,
+                                          uri + ": " + job + ", which has not ended, publishes " +
+                                              (other == uri ? "there" : other) +
+                                              "; choose another output, or cancel that job");
+    return WithOffender(WithOffender(status, "output", uri), "job", job);
+  };
+  constexpr char kFind[] =
+      "SELECT jobs.id, outputs.uri FROM outputs JOIN jobs ON jobs.seq = outputs.job WHERE ";
   for (const std::string& uri : outputs) {
-    Query query(db,
-                "SELECT jobs.id, outputs.uri FROM jobs JOIN outputs ON outputs.job = jobs.seq"
-                " WHERE uri = ?1 OR substr(uri, 1, length(?2)) = ?2"
-                " OR substr(?1, 1, length(uri) + 1) = uri || '/' LIMIT 1",
-                uri, uri + "/");
-    if (query.Next()) {
-      const std::string job = "jobs/" + query.Bytes(0), other = query.Bytes(1);
-      const absl::Status taken = MakeError(absl::StatusCode::kAlreadyExists, kOutputExists,
-                                           uri + ": " + job + ", which has not ended, publishes " +
-                                               (other == uri ? "there" : other) +
-                                               "; choose another output, or cancel that job");
-      return WithOffender(WithOffender(taken, "output", uri), "job", job);
+    // Each is a look into the index, however many jobs wait: at it, in it ('0' follows '/'), and at
+    // what it is in.
+    Query at_or_in(db, std::string(kFind) + "uri = ?1 OR (uri > ?1 || '/' AND uri < ?1 || '0')",
+                   uri);
+    if (at_or_in.Next()) return taken(uri, at_or_in);
+    RETURN_IF_ERROR(at_or_in.status());
+    for (size_t end = uri.rfind('/'); end != std::string::npos && end > 0;
+         end = uri.rfind('/', end - 1)) {
+      Query around(db, std::string(kFind) + "uri = ?", uri.substr(0, end));
+      if (around.Next()) return taken(uri, around);
+      RETURN_IF_ERROR(around.status());
     }
-    RETURN_IF_ERROR(query.status());
   }
   return absl::OkStatus();
 }

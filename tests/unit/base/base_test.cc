@@ -84,11 +84,26 @@ TEST(FilesTest, AtomicWriteReplacesAndLeavesNothingBehind) {
 TEST(FilesTest, ErrorsNameThePath) {
   testing::TempDir dir;
   EXPECT_STATUS(ReadFile(dir.File("none")), kNotFound, "", {"/none"});
-  EXPECT_STATUS(ReadFile(dir.path()), kInvalidArgument, "", {dir.path(), "regular"});
+  EXPECT_STATUS(ReadFile(dir.path()), kInvalidArgument, kModelCorrupt, {dir.path(), "regular"});
   EXPECT_STATUS(WriteFileAtomic(dir.File("no/such/dir"), "x"), kNotFound, "", {"no/such/dir"});
   ASSERT_OK(WriteFileAtomic(dir.File("big"), "12345"));
-  EXPECT_STATUS(ReadFile(dir.File("big"), 4), kInvalidArgument, "", {"big", "5 bytes"});
+  EXPECT_STATUS(ReadFile(dir.File("big"), 4), kInvalidArgument, kModelCorrupt, {"big", "5 bytes"});
   EXPECT_STATUS(ErrnoToStatus(ENOSPC, "write", "p"), kResourceExhausted, kScratchFull, {"p"});
+}
+
+// Bytes that somebody has cut off meanwhile are missing from what is read; in the map they end the
+// process.
+TEST(FilesTest, AMappedFileIsReadAsFarAsItStillGoes) {
+  testing::TempDir dir;
+  ASSERT_OK(WriteFileAtomic(dir.File("f"), "0123456789"));
+  const auto file = MappedFile::Open(dir.File("f"));
+  ASSERT_OK(file);
+  EXPECT_EQ(*file->Read(2, 3), "234");
+  EXPECT_EQ(*file->Read(8, 100), "89");
+  EXPECT_EQ(*file->Read(100, 1), "");
+  std::filesystem::resize_file(dir.File("f"), 4);
+  EXPECT_EQ(*file->Read(2, 3), "23");
+  EXPECT_EQ(*file->Read(8, 1), "");
 }
 
 TEST(FilesTest, AnEmptyFileMaps) {
@@ -111,15 +126,18 @@ TEST(FilesTest, WhatIsNoFileOfBytesIsRefusedWithoutAWait) {
   ASSERT_EQ(bind(socket_fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
   for (const std::string& special : {dir.File("pipe"), dir.File("link to a pipe"), path, dir.path(),
                                      std::string("/dev/zero"), std::string("/dev/null")}) {
-    EXPECT_STATUS(ReadFile(special), kInvalidArgument, "", {special, "not a regular file"});
-    EXPECT_STATUS(MappedFile::Open(special), kInvalidArgument, "", {special, "not a regular file"});
-    EXPECT_STATUS(CopyFile(special, dir.File("copy")), kInvalidArgument, "", {special});
-    EXPECT_STATUS(Sha256OfFile(special), kInvalidArgument, "", {special});
+    EXPECT_STATUS(ReadFile(special), kInvalidArgument, kModelCorrupt,
+                  {special, "not a regular file"});
+    EXPECT_STATUS(MappedFile::Open(special), kInvalidArgument, kModelCorrupt,
+                  {special, "not a regular file"});
+    EXPECT_STATUS(CopyFile(special, dir.File("copy")), kInvalidArgument, kModelCorrupt, {special});
+    EXPECT_STATUS(Sha256OfFile(special), kInvalidArgument, kModelCorrupt, {special});
   }
   EXPECT_FALSE(testing::FileExists(dir.File("copy")));
   close(socket_fd);
   std::filesystem::create_symlink("circle", dir.File("circle"));
-  EXPECT_STATUS(ReadFile(dir.File("circle")), kInvalidArgument, "", {"circle", "symbolic link"});
+  EXPECT_STATUS(ReadFile(dir.File("circle")), kInvalidArgument, kModelCorrupt,
+                {"circle", "symbolic link"});
 }
 
 TEST(LoggingTest, LinesAreJsonWhateverTheyHold) {
