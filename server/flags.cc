@@ -101,6 +101,11 @@ ABSL_FLAG(double, stall_seconds, 300,
 ABSL_FLAG(double, stop_seconds, 60,
           "How long a job that is cancelled or past its timeout may go on with its current step "
           "before its worker is ended.");
+ABSL_FLAG(
+    std::string, confine, "auto",
+    "auto: workers and planners give up what no job needs, as far as the kernel can hold them "
+    "to it: other files, the network, programs, new privileges. require: no start where it "
+    "cannot. off: they keep it.");
 ABSL_FLAG(int64_t, parent_pid, 0,
           "Set by the server for its workers and planners: the process with which they end.");
 ABSL_FLAG(int32_t, heartbeat_fd, -1, "Set by the server for its workers: their signs of life.");
@@ -139,7 +144,8 @@ constexpr const char* kFlags[] = {"listen",
                                   "backup_minutes",
                                   "restore_backup",
                                   "check_store",
-                                  "keep_jobs_days"};
+                                  "keep_jobs_days",
+                                  "confine"};
 
 // Not for people, and not in the environment.
 constexpr const char* kChildFlags[] = {"parent_pid", "heartbeat_fd", "planner_fd"};
@@ -303,6 +309,14 @@ absl::Status ReadAccess(ServerOptions& options) {
   return CheckAddress("http_listen", options.http_listen, guarded);
 }
 
+absl::StatusOr<ConfineMode> ReadConfine() {
+  const std::string mode = absl::GetFlag(FLAGS_confine);
+  if (mode == "auto") return ConfineMode::kAuto;
+  if (mode == "off") return ConfineMode::kOff;
+  if (mode == "require") return ConfineMode::kRequire;
+  return Invalid("confine", "\"" + mode + "\" is none of auto, require, off");
+}
+
 absl::StatusOr<int64_t> Milliseconds(const std::string& flag, double seconds, double least) {
   if (!(seconds >= least) || seconds > 86400) {
     return Invalid(flag, "must be " + std::to_string(least) + " to 86400 seconds");
@@ -427,6 +441,7 @@ absl::StatusOr<ServerOptions> ParseServerOptions(int argc, char** argv) {
   }
   RETURN_IF_ERROR(ReadTimes(options));
   RETURN_IF_ERROR(ReadStoreOptions(options));
+  ASSIGN_OR_RETURN(options.confine, ReadConfine());
   const std::string level = absl::GetFlag(FLAGS_log_level);
   const char* const levels[] = {"debug", "info", "warning", "error"};
   const auto found = std::find(std::begin(levels), std::end(levels), level);

@@ -16,6 +16,9 @@ namespace svdllm {
 // kPlanner: checks submissions for the server that started it.
 enum class Role { kAll, kApi, kWorker, kPlanner };
 
+// kRequire: no start without all of it.
+enum class ConfineMode { kAuto, kOff, kRequire };
+
 // flags.cc explains the flags; --help reads it there.
 struct ServerOptions {
   std::string listen;
@@ -42,6 +45,7 @@ struct ServerOptions {
   int64_t plan_ms = 0;
   int64_t stall_ms = 0;
   int64_t stop_ms = 0;
+  ConfineMode confine = ConfineMode::kAuto;
   // Of the processes that a server starts; else 0 and -1.
   int64_t parent_pid = 0;
   int heartbeat_fd = -1;

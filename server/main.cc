@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -22,6 +23,8 @@
 #include "queue/worker.h"
 #include "server/api_server.h"
 #include "server/child_process.h"
+#include "server/confine.h"
+#include "server/data_dir.h"
 #include "server/engine.h"
 #include "server/flags.h"
 #include "server/heartbeat.h"
@@ -68,11 +71,7 @@ absl::Status OpenPipeline(const ServerOptions& options, World& world) {
 }
 
 // heartbeat: of a worker that has one; it outlives the world.
-absl::Status OpenWorld(const ServerOptions& options, World& world, Heartbeat* heartbeat) {
-  std::error_code error;
-  std::filesystem::create_directories(options.data_dir, error);
-  if (error)
-    return absl::InvalidArgumentError("--data_dir: " + options.data_dir + ": " + error.message());
+absl::Status OpenStore(const ServerOptions& options, World& world, Heartbeat* heartbeat) {
   SqliteStoreOptions store;
   store.path = StorePath(options.data_dir);
   store.owner_limits = options.owner_limits;
@@ -82,7 +81,7 @@ absl::Status OpenWorld(const ServerOptions& options, World& world, Heartbeat* he
   // Who waits for others' changes longer than a lease would lose it.
   store.busy_timeout_ms = static_cast<int>(std::min<int64_t>(5000, options.lease_ms / 2));
   ASSIGN_OR_RETURN(world.store, OpenSqliteJobStore(store));
-  return OpenPipeline(options, world);
+  return absl::OkStatus();
 }
 
 void LogDevices(const Engine& engine) {
@@ -112,6 +111,62 @@ absl::Status TieToServer(const ServerOptions& options) {
   return absl::OkStatus();
 }
 
+// What a planner or a worker may still do from now on: read the model roots, write what it
+// publishes and `own`, which has to be there. A planner tries outputs by making a directory.
+absl::Status ConfineProcess(const ServerOptions& options, const std::vector<std::string>& own) {
+  if (options.confine == ConfineMode::kOff) return absl::OkStatus();
+  std::error_code error;  // who needs the directory says what is wrong with it
+  std::filesystem::create_directories(options.artifact_root, error);
+  Confinement confinement;
+  confinement.read = PathsOfProgram();
+  confinement.read.push_back(options.artifact_root);
+  const std::vector<std::string>& roots = options.model_roots;
+  confinement.read.insert(confinement.read.end(), roots.begin(), roots.end());
+  if (roots.empty()) confinement.read.emplace_back("/");
+  if (options.role == Role::kPlanner) {
+    confinement.make_directories = {options.artifact_root};
+  } else {
+    confinement.write = own;
+    confinement.write.push_back(options.artifact_root);
+  }
+  const std::vector<std::string>& devices = options.devices.names;
+  confinement.cuda =
+      HasCudaDevices() &&
+      std::any_of(devices.begin(), devices.end(), [](const auto& name) { return name != "cpu"; });
+  const absl::Status confined = Confine(confinement);
+  if (confined.ok() || options.confine == ConfineMode::kRequire) return confined;
+  Log(LogLevel::kWarning, "jobs are not fully confined", {{"why", confined.ToString()}});
+  return absl::OkStatus();
+}
+
+// What is swapped for a link after it was checked leads out of the model roots no more.
+absl::Status ConfineInputs(const ServerOptions& options, const std::string& own) {
+  if (options.model_roots.empty()) return absl::OkStatus();
+  std::vector<std::string> roots = options.model_roots;
+  roots.push_back(options.artifact_root);
+  if (!own.empty()) roots.push_back(own);
+  const absl::Status confined = ConfineReads(roots);
+  return absl::IsUnimplemented(confined) ? absl::OkStatus() : confined;  // the server has said it
+}
+
+// Says once what of its confinement the server, or a worker by itself, goes without.
+absl::Status CheckConfinement(const ServerOptions& options) {
+  const bool off = options.confine == ConfineMode::kOff;
+  std::string missing = off ? "--confine=off" : NotConfined();
+  if (!options.model_roots.empty() && !CanConfineReads()) {
+    missing += (missing.empty() ? "" : "; ") +
+               std::string(
+                   "the kernel has no openat2: links out of the model roots are looked "
+                   "for, but not held back");
+  }
+  if (missing.empty()) return absl::OkStatus();
+  if (options.confine == ConfineMode::kRequire) {
+    return absl::FailedPreconditionError("--confine=require: " + missing);
+  }
+  Log(LogLevel::kWarning, "jobs are not fully confined", {{"why", missing}});
+  return absl::OkStatus();
+}
+
 // The most that a planner's own memory may grow to; files that it maps do not count.
 constexpr int64_t kPlannerBytes = int64_t{4} << 30;
 
@@ -122,8 +177,10 @@ absl::Status RunPlanner(const ServerOptions& options) {
   const auto bytes = static_cast<rlim_t>(std::min(kPlannerBytes, UsableMemoryBytes()));
   const rlimit limit{bytes, bytes};
   setrlimit(RLIMIT_DATA, &limit);
+  RETURN_IF_ERROR(ConfineProcess(options, {}));
   World world;
   RETURN_IF_ERROR(OpenPipeline(options, world));
+  RETURN_IF_ERROR(ConfineInputs(options, ""));
   return ServeChecks(options.planner_fd,
                      CheckHere(world.engine, *world.artifacts, VolumesOf(options)));
 }
@@ -137,8 +194,20 @@ absl::Status RunWorker(const ServerOptions& options) {
     ASSIGN_OR_RETURN(Heartbeat attached, Heartbeat::Attach(options.heartbeat_fd));
     heartbeat.emplace(std::move(attached));
   }
+  if (options.parent_pid == 0) {
+    RETURN_IF_ERROR(Annotate(PrepareDataDir(options.data_dir), "--data_dir"));
+    RETURN_IF_ERROR(PrepareStoreFile(options.data_dir));
+    RETURN_IF_ERROR(CheckConfinement(options));
+  }
   World world;
-  RETURN_IF_ERROR(OpenWorld(options, world, heartbeat.has_value() ? &*heartbeat : nullptr));
+  RETURN_IF_ERROR(OpenStore(options, world, heartbeat.has_value() ? &*heartbeat : nullptr));
+  ASSIGN_OR_RETURN(const std::string work, PrepareWorkDir(options.data_dir));
+  setenv("SQLITE_TMPDIR", work.c_str(), /*overwrite=*/1);  // where a large sort spills
+  // The store's files stay there as long as this process has them open.
+  const std::string store = StorePath(options.data_dir);
+  RETURN_IF_ERROR(ConfineProcess(options, {work, store, store + "-wal", store + "-shm"}));
+  RETURN_IF_ERROR(OpenPipeline(options, world));
+  RETURN_IF_ERROR(ConfineInputs(options, work));
   world.engine.devices.resize(1);                         // auto: a worker takes the first
   if (options.parent_pid == 0) LogDevices(world.engine);  // else the server has said it
   WorkerOptions worker_options;
@@ -174,10 +243,9 @@ absl::Status RunWorker(const ServerOptions& options) {
 // Held for the life of the process. Two servers in one data_dir would take each other's jobs for
 // orphans.
 absl::Status LockDataDir(const ServerOptions& options) {
-  std::error_code error;
-  std::filesystem::create_directories(options.data_dir, error);
+  RETURN_IF_ERROR(Annotate(PrepareDataDir(options.data_dir), "--data_dir"));
   const std::string path = options.data_dir + "/server.lock";
-  const int file = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  const int file = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (file < 0) return ErrnoToStatus(errno, "open", path);
   if (flock(file, LOCK_EX | LOCK_NB) != 0) {
     close(file);
@@ -200,8 +268,11 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
   SetLogContext({{"role", "api"}});
   RETURN_IF_ERROR(LockDataDir(options));
   RETURN_IF_ERROR(PrepareStore(options.data_dir, options.restore_backup));
+  RETURN_IF_ERROR(PrepareStoreFile(options.data_dir));
   World world;
-  RETURN_IF_ERROR(OpenWorld(options, world, nullptr));
+  RETURN_IF_ERROR(CheckConfinement(options));
+  RETURN_IF_ERROR(OpenStore(options, world, nullptr));
+  RETURN_IF_ERROR(OpenPipeline(options, world));
   LogDevices(world.engine);
   std::optional<PeriodicThread> backups;
   if (options.backup_ms > 0) {

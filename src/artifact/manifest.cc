@@ -35,9 +35,8 @@ absl::StatusOr<std::string> WriteManifest(const std::string& dir, const std::str
   Json files = Json::object();
   for (const std::string& name : FilesOf(dir)) {
     if (name == kManifest) continue;
-    ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(dir + "/" + name));
-    ASSIGN_OR_RETURN(const std::string digest, Sha256OfFile(dir + "/" + name));
-    files[name] = {{"sha256", digest}, {"bytes", file.bytes().size()}};
+    ASSIGN_OR_RETURN(const FileDigest digest, DigestOfFile(dir + "/" + name));
+    files[name] = {{"sha256", digest.sha256}, {"bytes", digest.bytes}};
   }
   const Json manifest = {{"format_version", 1},
                          {"created_by", std::string("svdllm ") + SVDLLM_VERSION},

@@ -2,9 +2,9 @@
 
 #include <openssl/evp.h>
 #include <openssl/sha.h>
+#include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <memory>
 #include <span>
 #include <vector>
@@ -34,15 +34,9 @@ std::string Sha256(std::string_view bytes) {
   return Hex(digest);
 }
 
-absl::StatusOr<std::string> Sha256OfFile(const std::string& path) {
-  ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(path));
-  return Sha256({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()});
-}
-
 absl::StatusOr<FileDigest> DigestOfFile(const std::string& path) {
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rbe"),
-                                                             &std::fclose);
-  if (file == nullptr) return ErrnoToStatus(errno, "open", path);
+  int64_t size = 0;
+  ASSIGN_OR_RETURN(const Descriptor file, OpenRegular(path, &size));
   const std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context(EVP_MD_CTX_new(),
                                                                    &EVP_MD_CTX_free);
   if (EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) != 1) {
@@ -50,11 +44,14 @@ absl::StatusOr<FileDigest> DigestOfFile(const std::string& path) {
   }
   FileDigest digest;
   std::vector<char> buffer(size_t{1} << 20);
-  for (size_t n; (n = std::fread(buffer.data(), 1, buffer.size(), file.get())) > 0;) {
-    EVP_DigestUpdate(context.get(), buffer.data(), n);
-    digest.bytes += static_cast<int64_t>(n);
+  for (;;) {
+    const ssize_t n = read(file.get(), buffer.data(), buffer.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ErrnoToStatus(errno, "read", path);
+    if (n == 0) break;
+    EVP_DigestUpdate(context.get(), buffer.data(), static_cast<size_t>(n));
+    digest.bytes += n;
   }
-  if (std::ferror(file.get()) != 0) return ErrnoToStatus(errno, "read", path);
   unsigned char value[SHA256_DIGEST_LENGTH];
   EVP_DigestFinal_ex(context.get(), value, nullptr);
   digest.sha256 = Hex(value);

@@ -1,12 +1,16 @@
 #include "base/files.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -16,21 +20,53 @@
 namespace svdllm {
 namespace {
 
-// Closes a descriptor when it goes out of scope.
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&&) = delete;
-  ~Descriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  int get() const { return fd_; }
-  int Release() { return std::exchange(fd_, -1); }
-
- private:
-  int fd_;
+// A directory below which files may be read, without links in its path.
+struct Root {
+  std::string path;
+  Descriptor directory;
 };
+
+// Empty: files may be read anywhere. Left to the system when the process ends.
+std::vector<Root>& Roots() {
+  static auto& roots = *new std::vector<Root>();
+  return roots;
+}
+
+// Without links; empty where there is no such path, with errno.
+std::string RealPath(const std::string& path) {
+  char* const resolved = realpath(path.c_str(), nullptr);
+  if (resolved == nullptr) return "";
+  std::string real = resolved;
+  std::free(resolved);
+  return real;
+}
+
+int OpenBelow(int directory, const std::string& path, int flags, uint64_t resolve) {
+  open_how how = {};
+  how.flags = static_cast<uint64_t>(flags);
+  how.resolve = resolve | RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
+  int fd = -1;
+  // EAGAIN: something was renamed on the way, and the kernel cannot tell whether it led out.
+  for (int i = 0; i < 100; ++i) {
+    fd = static_cast<int>(syscall(SYS_openat2, directory, path.c_str(), &how, sizeof(how)));
+    if (fd >= 0 || errno != EAGAIN) break;
+  }
+  return fd;
+}
+
+// Below the root that the path begins with; EXDEV where it lies below none or leads out.
+int OpenBelowRoots(const std::string& path, int flags, uint64_t resolve) {
+  for (const Root& root : Roots()) {
+    const size_t length = root.path == "/" ? 0 : root.path.size();
+    if (!path.starts_with(root.path) || (path.size() > length && path[length] != '/')) continue;
+    const size_t begin = path.find_first_not_of('/', length);
+    const std::string rest = begin == std::string::npos ? "." : path.substr(begin);
+    const int fd = OpenBelow(root.directory.get(), rest, flags, resolve);
+    if (fd >= 0 || errno != EXDEV) return fd;
+  }
+  errno = EXDEV;
+  return -1;
+}
 
 absl::Status WriteAll(int fd, std::string_view content, const std::string& path) {
   while (!content.empty()) {
@@ -42,26 +78,6 @@ absl::Status WriteAll(int fd, std::string_view content, const std::string& path)
     content.remove_prefix(static_cast<size_t>(n));
   }
   return absl::OkStatus();
-}
-
-absl::Status Refused(const std::string& path, const std::string& what) {
-  return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt, path + ": " + what);
-}
-
-// A file opened for reading, and its size. What is no file of bytes (a pipe, a device, a directory)
-// is refused, and the opening of a pipe without a writer does not wait for one.
-absl::StatusOr<Descriptor> OpenRegular(const std::string& path, int64_t* size) {
-  Descriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (fd.get() < 0) {
-    if (errno == ENXIO || errno == ENODEV) return Refused(path, "not a regular file");  // a socket
-    if (errno == ELOOP) return Refused(path, "a symbolic link that leads in a circle");
-    return ErrnoToStatus(errno, "open", path);
-  }
-  struct stat info;
-  if (fstat(fd.get(), &info) != 0) return ErrnoToStatus(errno, "stat", path);
-  if (!S_ISREG(info.st_mode)) return Refused(path, "not a regular file");
-  *size = info.st_size;
-  return fd;
 }
 
 // Read, not mapped: a map of a file that somebody shortens meanwhile ends the process.
@@ -114,6 +130,73 @@ absl::Status ErrnoToStatus(int error, std::string_view what, std::string_view pa
     default:
       return absl::InternalError(message);
   }
+}
+
+Descriptor::~Descriptor() {
+  if (fd_ >= 0) close(fd_);
+}
+
+bool CanConfineReads() {
+  return Descriptor(OpenBelow(AT_FDCWD, ".", O_PATH | O_CLOEXEC, 0)).get() >= 0 ||
+         (errno != ENOSYS && errno != EPERM);  // EPERM: a container's filter that knows it not
+}
+
+absl::Status ConfineReads(const std::vector<std::string>& directories) {
+  if (!CanConfineReads()) return absl::UnimplementedError("the kernel has no openat2");
+  std::vector<Root> roots;
+  for (const std::string& directory : directories) {
+    std::string path = RealPath(directory);
+    Descriptor fd(open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (fd.get() < 0) return ErrnoToStatus(errno, "open", directory);
+    roots.push_back({std::move(path), std::move(fd)});
+  }
+  Roots().swap(roots);
+  return absl::OkStatus();
+}
+
+int OpenForReading(const std::string& path, int flags) {
+  flags |= O_RDONLY | O_CLOEXEC;
+  if (Roots().empty()) return open(path.c_str(), flags);
+  int fd = OpenBelowRoots(path, flags, 0);
+  if (fd < 0 && errno == EXDEV) {
+    // A link into another root, or an absolute one. Where it leads is opened without any link, so
+    // that what has been swapped since it was looked up does not matter.
+    const std::string real = RealPath(path);
+    if (!real.empty()) fd = OpenBelowRoots(real, flags, RESOLVE_NO_SYMLINKS);
+    if (fd < 0 && (errno == EXDEV || errno == ELOOP)) errno = EACCES;
+  }
+  return fd;
+}
+
+absl::StatusOr<Descriptor> OpenRegular(const std::string& path, int64_t* size) {
+  const auto refused = [&path](const std::string& what) {
+    return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt, path + ": " + what);
+  };
+  Descriptor fd(OpenForReading(path, O_NONBLOCK));
+  if (fd.get() < 0) {
+    if (errno == ENXIO || errno == ENODEV) return refused("not a regular file");  // a socket
+    if (errno == ELOOP) return refused("a symbolic link that leads in a circle");
+    return ErrnoToStatus(errno, "open", path);
+  }
+  struct stat info;
+  if (fstat(fd.get(), &info) != 0) return ErrnoToStatus(errno, "stat", path);
+  if (!S_ISREG(info.st_mode)) return refused("not a regular file");
+  *size = info.st_size;
+  return fd;
+}
+
+std::vector<std::string> NamesIn(const std::string& dir) {
+  std::vector<std::string> names;
+  const int fd = OpenForReading(dir, O_DIRECTORY | O_NONBLOCK);
+  DIR* const entries = fd >= 0 ? fdopendir(fd) : nullptr;
+  if (entries == nullptr) return names;
+  while (const dirent* const entry = readdir(entries)) {
+    const std::string name = entry->d_name;
+    if (name != "." && name != "..") names.push_back(name);
+  }
+  closedir(entries);
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {

@@ -6,10 +6,43 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/status.h"
 
 namespace svdllm {
+
+// Closes a descriptor when it goes out of scope; -1 is none.
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&&) = delete;
+  ~Descriptor();
+  int get() const { return fd_; }
+  int Release() { return std::exchange(fd_, -1); }
+
+ private:
+  int fd_;
+};
+
+// From now on this process opens files for reading below these directories and nowhere else. A link
+// that leads out of them is refused by the system while it opens the file, so that nothing that is
+// swapped meanwhile gets by; links from one of them into another are followed. No directories:
+// everything may be read, as at first. For a process's first lines, while no other thread opens
+// files. UNIMPLEMENTED, and all stays as it was, where CanConfineReads() is false.
+absl::Status ConfineReads(const std::vector<std::string>& directories);
+// Whether the kernel has the call for it (openat2, Linux 5.6), and no filter takes it away.
+bool CanConfineReads();
+
+// open(2) for reading, with further flags, for whatever others may have put there. -1 with EACCES
+// for what ConfineReads keeps out. Without O_NONBLOCK a pipe is waited for.
+int OpenForReading(const std::string& path, int flags);
+// A file of bytes, and its size. The errors of MappedFile::Open.
+absl::StatusOr<Descriptor> OpenRegular(const std::string& path, int64_t* size);
+// What is in a directory, sorted; nothing where it cannot be listed.
+std::vector<std::string> NamesIn(const std::string& dir);
 
 // A read-only memory map of a whole file, unmapped by the destructor. Movable. Several threads may
 // read it.

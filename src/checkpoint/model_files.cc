@@ -3,7 +3,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <tuple>
 #include <vector>
 
@@ -14,8 +13,6 @@
 
 namespace svdllm {
 namespace {
-
-namespace fs = std::filesystem;
 
 constexpr size_t kMostListed = 5;
 constexpr int64_t kMaxPointerBytes = 1024;
@@ -32,17 +29,6 @@ absl::Status Corrupt(const std::string& path, std::string_view what) {
 bool IsDirectory(const std::string& path) {
   struct stat info;
   return stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
-}
-
-// Sorted.
-std::vector<std::string> NamesIn(const std::string& dir) {
-  std::vector<std::string> names;
-  std::error_code error;
-  for (fs::directory_iterator it(dir, error), end; !error && it != end; it.increment(error)) {
-    names.push_back(it->path().filename().native());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
 }
 
 std::string Listed(const std::vector<std::string>& names) {

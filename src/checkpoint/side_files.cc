@@ -4,6 +4,7 @@
 #include <cctype>
 #include <filesystem>
 
+#include "base/files.h"
 #include "base/json.h"
 
 namespace svdllm {
@@ -55,10 +56,8 @@ class Lister {
 
   // The files of dir_/below, which is the directory itself where empty.
   absl::Status Add(const std::string& below, bool (*is_one)(std::string_view name)) {
-    std::error_code error;
     const std::string dir = below.empty() ? dir_ : dir_ + "/" + below;
-    for (fs::directory_iterator it(dir, error), end; !error && it != end; it.increment(error)) {
-      const std::string name = it->path().filename().native();
+    for (const std::string& name : NamesIn(dir)) {
       if (!is_one(name)) continue;
       RETURN_IF_ERROR(AddOne(below.empty() ? name : below + "/" + name));
     }

@@ -37,7 +37,7 @@ absl::StatusOr<JoinedText> EncodeJoined(const std::vector<std::string>& document
     text += documents[i];
   }
   JoinedText joined;
-  joined.ids = tokenizer.Encode(text, /*add_special_tokens=*/true);
+  ASSIGN_OR_RETURN(joined.ids, tokenizer.Encode(text, /*add_special_tokens=*/true));
   RETURN_IF_ERROR(CheckTokens(joined.ids, tokenizer, config, where));
   if (window_start == WindowStart::kWindow) {
     const std::span<const int32_t> start = tokenizer.start_ids();
@@ -59,7 +59,8 @@ absl::StatusOr<size_t> AppendDocuments(const std::vector<std::string>& documents
                                        Sequences& sequences) {
   size_t i = first;
   for (; i < documents.size() && sequences.count() < count; ++i) {
-    std::vector<int32_t> ids = tokenizer.Encode(documents[i], /*add_special_tokens=*/true);
+    ASSIGN_OR_RETURN(std::vector<int32_t> ids,
+                     tokenizer.Encode(documents[i], /*add_special_tokens=*/true));
     if (static_cast<int64_t>(ids.size()) > seq_len) ids.resize(static_cast<size_t>(seq_len));
     if (ids.size() < 2) continue;
     RETURN_IF_ERROR(CheckTokens(ids, tokenizer, config, where));

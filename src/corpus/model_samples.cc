@@ -18,8 +18,9 @@ constexpr int64_t kCacheBytes = int64_t{1} << 30;
 
 // The token that every sequence begins with; none: any.
 std::optional<int32_t> FirstToken(const Checkpoint& checkpoint, const Tokenizer& tokenizer) {
-  const std::vector<int32_t> ids = tokenizer.Encode("", /*add_special_tokens=*/true);
-  if (!ids.empty()) return ids[0];
+  const absl::StatusOr<std::vector<int32_t>> ids =
+      tokenizer.Encode("", /*add_special_tokens=*/true);
+  if (ids.ok() && !ids->empty()) return ids->front();
   const nlohmann::json config =
       nlohmann::json::parse(checkpoint.config_text(), nullptr, /*allow_exceptions=*/false);
   if (!config.is_object()) return std::nullopt;

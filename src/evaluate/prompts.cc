@@ -23,7 +23,7 @@ class Encoder {
   absl::StatusOr<EncodedChoice> Choice(std::string_view context, std::string continuation) {
     std::vector<int32_t> ids, targets;
     if (context.empty()) {
-      targets = tokenizer_.Encode(continuation, /*add_special_tokens=*/false);
+      ASSIGN_OR_RETURN(targets, tokenizer_.Encode(continuation, /*add_special_tokens=*/false));
       if (!prefix_)
         return absl::InvalidArgumentError("an empty context, and no BOS to stand for it");
       ids = {*prefix_};
@@ -33,9 +33,9 @@ class Encoder {
       continuation = std::string(context.substr(stripped.size())) + continuation;
       if (context_ids_.empty() || stripped != context_) {  // mostly that of the choice before
         context_ = stripped;
-        context_ids_ = Encode(context_);
+        ASSIGN_OR_RETURN(context_ids_, Encode(context_));
       }
-      const std::vector<int32_t> whole = Encode(context_ + continuation);
+      ASSIGN_OR_RETURN(const std::vector<int32_t> whole, Encode(context_ + continuation));
       ids = context_ids_;
       targets.assign(
           whole.begin() + static_cast<std::ptrdiff_t>(std::min(ids.size(), whole.size())),
@@ -53,14 +53,14 @@ class Encoder {
     return EncodedChoice{std::move(ids), std::move(targets)};
   }
 
-  std::vector<int32_t> Prompt(const std::string& text, int64_t new_tokens) const {
-    std::vector<int32_t> ids = Encode(text);
+  absl::StatusOr<std::vector<int32_t>> Prompt(const std::string& text, int64_t new_tokens) const {
+    ASSIGN_OR_RETURN(std::vector<int32_t> ids, Encode(text));
     KeepLast(positions_ - static_cast<size_t>(new_tokens), ids);
     return ids;
   }
 
  private:
-  std::vector<int32_t> Encode(const std::string& text) const {
+  absl::StatusOr<std::vector<int32_t>> Encode(const std::string& text) const {
     const bool has_prefix = !prefix_text_.empty() && text.rfind(prefix_text_, 0) == 0;
     return tokenizer_.Encode(text, /*add_special_tokens=*/!has_prefix);
   }
@@ -128,7 +128,9 @@ absl::StatusOr<TaskData> LoadTask(const TaskSpec& spec, const Tokenizer& tokeniz
     // A model with few positions keeps half of them for the prompt.
     data.new_tokens = std::min(kMaxNewTokens, std::max<int64_t>(positions / 2, 1));
     for (const TaskItem& item : data.items) {
-      data.prompts.push_back(encoder.Prompt(item.contexts[0], data.new_tokens));
+      ASSIGN_OR_RETURN(std::vector<int32_t> prompt,
+                       encoder.Prompt(item.contexts[0], data.new_tokens));
+      data.prompts.push_back(std::move(prompt));
       RETURN_IF_ERROR(CheckTokens(data.prompts.back(), tokenizer, config,
                                   QuestionName(spec, data.prompts.size() - 1)));
       if (data.prompts.back().empty()) {
@@ -148,6 +150,9 @@ absl::StatusOr<TaskData> LoadTask(const TaskSpec& spec, const Tokenizer& tokeniz
     std::vector<EncodedChoice>& choices = data.choices.emplace_back();
     for (int64_t c = 0; c < item.choice_count(); ++c) {
       absl::StatusOr<EncodedChoice> choice = encoder.Choice(item.context(c), item.continuation(c));
+      if (!ErrorReason(choice.status()).empty()) {  // not the question's fault
+        return Annotate(choice.status(), QuestionName(spec, i));
+      }
       if (!choice.ok()) {
         return InvalidItem(
             spec, i, "choice " + std::to_string(c) + ": " + std::string(choice.status().message()));

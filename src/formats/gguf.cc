@@ -451,10 +451,9 @@ absl::StatusOr<std::optional<std::string>> GgufPathOf(const std::string& model_p
   }
   if (Exists(model_path + "/config.json")) return std::nullopt;
   std::optional<std::string> found;
-  for (fs::directory_iterator it(model_path, error), end; !error && it != end;
-       it.increment(error)) {
-    const std::string& path = it->path().native();
-    if (!path.ends_with(kExtension)) continue;
+  for (const std::string& name : NamesIn(model_path)) {
+    if (!name.ends_with(kExtension)) continue;
+    const std::string path = model_path + "/" + name;
     const std::optional<PartName> part = ParsePartName(path);
     const std::string first = part ? part->Path(1) : path;
     if (found && *found != first) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/files.h"
@@ -37,15 +38,24 @@ bool HasOnlySentencePiece(const Checkpoint& source) {
   return has("tokenizer.model") && !has("tokenizer.json");
 }
 
-// The licence that the source's own card declares, as a line of its header.
+// The licence that the source's own card declares, as a line of a card's header. The card is
+// anybody's: of its line the value is taken, and written as a text.
 std::string LicenceLine(const Checkpoint& source) {
   const absl::StatusOr<std::string> card = ReadFile(source.dir() + "/README.md", 1 << 20);
   if (!card.ok() || card->rfind("---", 0) != 0) return kNoLicence;
   const size_t begin = card->find("\nlicense:");
   const size_t end = card->find("\n---", 3);
   if (begin == std::string::npos || end == std::string::npos || begin > end) return kNoLicence;
-  const size_t line_end = card->find('\n', begin + 1);
-  return card->substr(begin + 1, line_end - begin - 1);
+  const size_t value = begin + std::string_view("\nlicense:").size();
+  std::string licence = card->substr(value, card->find('\n', value) - value);
+  licence.resize(std::min(licence.find(" #"), licence.size()));  // a comment
+  const auto strip = [&licence](std::string_view characters) {
+    licence.erase(0, licence.find_first_not_of(characters));
+    licence.resize(licence.find_last_not_of(characters) + 1);  // npos + 1 is 0
+  };
+  strip(" \t\r");
+  strip("\"'");
+  return licence.empty() ? kNoLicence : "license: " + YamlScalar(licence);
 }
 
 std::string ChangeOf(const std::vector<Comparison>& comparisons, const std::string& name,

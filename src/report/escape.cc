@@ -59,7 +59,11 @@ std::string Escape(std::string_view text) {
 std::string EscapeMarkdown(std::string_view text) {
   std::string safe;
   for (const char c : OneLine(text)) {
-    if (std::string_view("\\`*[]<&|").find(c) != std::string_view::npos) safe += '\\';
+    if (c == '<') {
+      safe += "&lt;";  // behind a backslash it would be a tag to whoever reads it as HTML
+      continue;
+    }
+    if (std::string_view("\\`*[]&|").find(c) != std::string_view::npos) safe += '\\';
     safe += c;
   }
   return safe;
@@ -67,6 +71,8 @@ std::string EscapeMarkdown(std::string_view text) {
 
 std::string CodeSpan(std::string_view text) {
   const std::string code = OneLine(text);
+  // What could be a tag is one to readers that do not know code from text.
+  if (code.find('<') != std::string::npos) return EscapeMarkdown(code);
   // Code ends at as many backticks as it began with: one more than stand together in the text.
   size_t longest = 0, run = 0;
   for (const char c : code) {
@@ -86,7 +92,7 @@ std::string YamlScalar(std::string_view text) {
   };
   const std::string line = OneLine(text);
   // A string of JSON is one of YAML.
-  const bool bare = std::all_of(line.begin(), line.end(), plain) && line[0] != '-';
+  const bool bare = !line.empty() && std::all_of(line.begin(), line.end(), plain) && line[0] != '-';
   return bare ? line : nlohmann::json(line).dump();
 }
 

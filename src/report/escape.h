@@ -11,10 +11,11 @@ namespace svdllm {
 std::string Escape(std::string_view text);
 
 // For a line of Markdown, table cells too: characters that would be links, emphasis, code, HTML or
-// the end of a cell behind a backslash; line breaks as spaces; the rest as Escape does.
-// Underscores stay as they are: inside a word, where names have them, they are no markup.
+// the end of a cell behind a backslash or as entities; line breaks as spaces; the rest as Escape
+// does. Underscores stay as they are: inside a word, where names have them, they are no markup.
 std::string EscapeMarkdown(std::string_view text);
-// Text as code in Markdown, with the backticks around it: "`a`". Not for table cells.
+// Text as code in Markdown, with the backticks around it: "`a`"; where there is a "<" in it, as
+// EscapeMarkdown has it. Not for table cells.
 std::string CodeSpan(std::string_view text);
 // A YAML scalar, quoted where it has to be.
 std::string YamlScalar(std::string_view text);

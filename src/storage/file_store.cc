@@ -385,6 +385,8 @@ void FileStore::Discard(const std::string& staging_dir) {
     Log(LogLevel::kWarning, "not a staging directory, not discarded", {{"path", staging_dir}});
     return;
   }
+  // Empty, as a check leaves it. A planner may remove directories, and no files.
+  if (rmdir(path->c_str()) == 0) return;
   std::error_code error;
   fs::remove_all(*path, error);
   if (error) {

@@ -3,6 +3,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 
@@ -12,6 +13,17 @@ namespace {
 using MatchData = std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_free)>;
 
 PCRE2_SPTR Bytes(std::string_view text) { return reinterpret_cast<PCRE2_SPTR>(text.data()); }
+
+// The expressions are ours: on any text they take a bounded time, and few steps are nested. What
+// PCRE2's own bound on steps would cut off are results.
+pcre2_match_context* Patient() {
+  static pcre2_match_context* const context = [] {
+    pcre2_match_context* const made = pcre2_match_context_create(nullptr);
+    pcre2_set_match_limit(made, UINT32_MAX);
+    return made;
+  }();
+  return context;
+}
 
 const pcre2_code* Code(const std::shared_ptr<const void>& code) {
   return static_cast<const pcre2_code*>(code.get());
@@ -39,7 +51,7 @@ std::vector<std::vector<std::string_view>> TextPattern::FindAll(std::string_view
                        &pcre2_match_data_free);
   for (size_t start = 0; start <= text.size();) {
     const int found =
-        pcre2_match(Code(code_), Bytes(text), text.size(), start, 0, data.get(), nullptr);
+        pcre2_match(Code(code_), Bytes(text), text.size(), start, 0, data.get(), Patient());
     if (found <= 0) break;
     const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(data.get());
     std::vector<std::string_view>& groups = matches.emplace_back();
@@ -62,7 +74,7 @@ std::string TextPattern::Replace(std::string_view text, const char* replacement)
   for (int attempt = 0; attempt < 2; ++attempt) {
     PCRE2_SIZE size = out.size();
     const int count = pcre2_substitute(Code(code_), Bytes(text), text.size(), 0, options, nullptr,
-                                       nullptr, Bytes(replacement), PCRE2_ZERO_TERMINATED,
+                                       Patient(), Bytes(replacement), PCRE2_ZERO_TERMINATED,
                                        reinterpret_cast<PCRE2_UCHAR*>(out.data()), &size);
     if (count == PCRE2_ERROR_NOMEMORY) {  // size is what it takes
       out.resize(size + 1);

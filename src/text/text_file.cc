@@ -43,7 +43,7 @@ class Reader {
   absl::Status Open(const std::string& path) {
     path_ = path;
     // Without O_NONBLOCK a pipe would be waited for until somebody writes to it.
-    fd_ = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    fd_ = OpenForReading(path, O_NONBLOCK | O_NOCTTY);
     if (fd_ < 0 && errno == ENXIO) return Invalid(path, std::string(SpecialFile(S_IFSOCK)));
     if (fd_ < 0) return Failed("open");
     struct stat info;

@@ -12,7 +12,7 @@ bool IsWordCharacter(std::string_view c) {
   static const absl::StatusOr<Regex> word =
       Regex::Compile("[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]");
   std::vector<Match> matches;
-  if (word.ok()) word->FindAll(c, &matches);
+  if (word.ok()) word->FindAll(c, &matches).IgnoreError();  // a character reaches no limit
   return !matches.empty();
 }
 

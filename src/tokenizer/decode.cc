@@ -119,9 +119,9 @@ std::string ApplyDecoder(const std::vector<DecoderStep>& steps, std::vector<std:
                                   ReplaceAll(tokens[i], spaces.replacement, drop ? "" : " ");
                             }
                           },
-                          [&](const ReplaceInText& replace) {
+                          [&](const ReplaceInTokens& replace) {
                             for (std::string& token : tokens) {
-                              token = ApplyNormalizer({replace}, token);
+                              token = ReplaceAll(token, replace.from, replace.to);
                             }
                           }},
                step);

@@ -25,8 +25,12 @@ struct SpacesOfTokens {
   std::string replacement;
   bool drop_first = true;
 };
+// A literal text, which is not empty.
+struct ReplaceInTokens {
+  std::string from, to;
+};
 using DecoderStep = std::variant<BytesOfTokens, BytesOfFallback, JoinTokens, StripTokens,
-                                 SpacesOfTokens, ReplaceInText>;
+                                 SpacesOfTokens, ReplaceInTokens>;
 
 // Returns the text of the tokens after all steps. The tokens are valid UTF-8.
 std::string ApplyDecoder(const std::vector<DecoderStep>& steps, std::vector<std::string> tokens);

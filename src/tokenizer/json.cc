@@ -205,7 +205,8 @@ absl::StatusOr<TokenizerPipeline> Parse(const json& file, const TokenizerConfig&
   for (const AddedToken& token : added.tokens()) {
     out.SetToken(token.id, {.text = token.content, .special = token.special});
     if (token.normalized) {
-      out.normalized_added.Add(token, ApplyNormalizer(normalizer, token.content));
+      ASSIGN_OR_RETURN(const std::string written, ApplyNormalizer(normalizer, token.content));
+      out.normalized_added.Add(token, written);
     } else {
       out.added.Add(token, token.content);
     }

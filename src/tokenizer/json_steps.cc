@@ -173,8 +173,12 @@ absl::Status ParseDecoder(const json& component, std::vector<DecoderStep>* steps
     if (strip.content.empty()) return UnsupportedComponent("decoder Strip content", "\"\"");
     steps->push_back(std::move(strip));
   } else if (type == "Replace") {
+    // No file is known that has an expression here, which could fail in the middle of an answer.
     ASSIGN_OR_RETURN(Pattern pattern, ParsePattern(component.at("pattern")));
-    steps->push_back(ReplaceInText{std::move(pattern), component.at("content").get<std::string>()});
+    auto* const literal = std::get_if<std::string>(&pattern);
+    if (literal == nullptr) return UnsupportedComponent("decoder Replace pattern", "Regex");
+    steps->push_back(
+        ReplaceInTokens{std::move(*literal), component.at("content").get<std::string>()});
   } else if (type == "Metaspace") {
     const auto replacement = component.at("replacement").get<std::string>();
     if (replacement.empty()) return UnsupportedComponent("replacement", "\"\"");

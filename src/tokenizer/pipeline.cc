@@ -16,16 +16,16 @@ class Run {
  public:
   explicit Run(const TokenizerPipeline& pipeline) : pipeline_(pipeline) {}
 
-  std::vector<int32_t> Text(std::string_view text) {
+  absl::StatusOr<std::vector<int32_t>> Text(std::string_view text) {
     for (const auto& part : pipeline_.added.Split(text)) {
       const bool at_start = part.text.data() == text.data();
       if (part.id >= 0) {
         if (ids_.size() == 1) second_is_added_ = true;
         ids_.push_back(part.id);
       } else if (const auto* pieces = std::get_if<SentencePieceModel>(&pipeline_.model)) {
-        pieces->Encode(part.text, &seen_pieces_, &ids_);
+        RETURN_IF_ERROR(pieces->Encode(part.text, &seen_pieces_, &ids_));
       } else {
-        Normalized(part.text, at_start);
+        RETURN_IF_ERROR(Normalized(part.text, at_start));
       }
     }
     return std::move(ids_);
@@ -35,25 +35,30 @@ class Run {
   bool second_is_added() const { return second_is_added_; }
 
  private:
-  void Normalized(std::string_view part, bool at_start) {
+  absl::Status Normalized(std::string_view part, bool at_start) {
     std::string_view text = part;
     if (!pipeline_.normalizer.empty()) {
-      text = storage_.emplace_back(ApplyNormalizer(pipeline_.normalizer, part));
+      ASSIGN_OR_RETURN(std::string normalized, ApplyNormalizer(pipeline_.normalizer, part));
+      text = storage_.emplace_back(std::move(normalized));
     }
     for (const auto& inner : pipeline_.normalized_added.Split(text)) {
       if (inner.id >= 0) {
         ids_.push_back(inner.id);
       } else {
-        Segment(inner.text, at_start && inner.text.data() == text.data());
+        RETURN_IF_ERROR(Segment(inner.text, at_start && inner.text.data() == text.data()));
       }
     }
+    return absl::OkStatus();
   }
 
-  void Segment(std::string_view text, bool at_start) {
+  absl::Status Segment(std::string_view text, bool at_start) {
     const auto& tokenizer = std::get<WordTokenizer>(pipeline_.model);
     std::vector<Word> words = {{text, at_start}};
-    for (const auto& step : tokenizer.pre_tokenizer) ApplyPreTokenizer(step, &words, &storage_);
+    for (const auto& step : tokenizer.pre_tokenizer) {
+      RETURN_IF_ERROR(ApplyPreTokenizer(step, &words, &storage_));
+    }
     for (const Word& word : words) tokenizer.model.Encode(word.text, &scratch_, &ids_);
+    return absl::OkStatus();
   }
 
   const TokenizerPipeline& pipeline_;
@@ -152,15 +157,15 @@ std::optional<int32_t> TokenizerPipeline::IdOf(std::string_view token) const {
   return std::nullopt;
 }
 
-std::vector<int32_t> TokenizerPipeline::Encode(std::string_view text,
-                                               bool add_special_tokens) const {
+absl::StatusOr<std::vector<int32_t>> TokenizerPipeline::Encode(std::string_view text,
+                                                               bool add_special_tokens) const {
   std::string valid = ToValidUtf8(text);
   if (llama_rewrite && !valid.empty()) {
     valid = ReplaceAll(valid, kSpacePiece, " ");
     if (llama_prefix) valid.insert(0, kSpacePiece);
   }
   Run run(*this);
-  std::vector<int32_t> ids = run.Text(valid);
+  ASSIGN_OR_RETURN(std::vector<int32_t> ids, run.Text(valid));
   if (llama_rewrite && run.second_is_added() && ids[0] == llama_space_id &&
       std::find(special_ids.begin(), special_ids.end(), ids[1]) != special_ids.end()) {
     ids.erase(ids.begin());

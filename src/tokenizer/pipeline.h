@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/status.h"
 #include "tokenizer/added.h"
 #include "tokenizer/bpe.h"
 #include "tokenizer/decode.h"
@@ -57,7 +58,7 @@ struct TokenizerPipeline {
   // Sets tokens[id], which may be the next token or a later one. id is in [0, kMaxId].
   void SetToken(int32_t id, TokenInfo info);
 
-  std::vector<int32_t> Encode(std::string_view text, bool add_special_tokens) const;
+  absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text, bool add_special_tokens) const;
   std::string Decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
   std::optional<int32_t> IdOf(std::string_view token) const;
 };

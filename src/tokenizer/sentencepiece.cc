@@ -36,11 +36,14 @@ class SentencePieceProcessor {
   ~SentencePieceProcessor() { api_->destroy(processor_); }
 
   // Replaces what is in ids.
-  void Encode(std::string_view text, std::vector<int>* ids) const {
+  absl::Status Encode(std::string_view text, std::vector<int>* ids) const {
     const auto on_ids = [](void* out, const int* data, size_t size) {
       static_cast<std::vector<int>*>(out)->assign(data, data + size);
     };
-    api_->encode(processor_, text.data(), text.size(), on_ids, ids);
+    if (api_->encode(processor_, text.data(), text.size(), on_ids, ids)) return absl::OkStatus();
+    return MakeError(
+        absl::StatusCode::kUnimplemented, kUnsupportedTokenizer,
+        "SentencePiece gives up at a text of " + std::to_string(text.size()) + " bytes");
   }
   int PieceToId(std::string_view piece) const {
     return api_->piece_to_id(processor_, piece.data(), piece.size());
@@ -107,7 +110,10 @@ std::optional<SentencePieceModel> SentencePieceModel::Parse(std::string serializ
   model.unk_token_ = unk_token;
   if (!legacy) {
     std::vector<int> ids;
-    model.processor_->Encode(unk_token, &ids);
+    if (const absl::Status encoded = model.processor_->Encode(unk_token, &ids); !encoded.ok()) {
+      *error = std::string(encoded.message());
+      return std::nullopt;
+    }
     model.unk_token_length_ = ids.size();
   }
   model.by_word_ = plain && model.Find(kSpacePiece) >= 0;
@@ -124,7 +130,8 @@ std::optional<SentencePieceModel> SentencePieceModel::Parse(std::string serializ
   return model;
 }
 
-void SentencePieceModel::EncodeWhole(std::string_view text, std::vector<int32_t>* ids) const {
+absl::Status SentencePieceModel::EncodeWhole(std::string_view text,
+                                             std::vector<int32_t>* ids) const {
   std::vector<int> pieces;
   const bool shield =
       !legacy_ && !text.empty() && (text[0] == ' ' || text.starts_with(kSpacePiece));
@@ -133,20 +140,18 @@ void SentencePieceModel::EncodeWhole(std::string_view text, std::vector<int32_t>
     // SentencePiece would strip leading spaces here; transformers shields them with the text of
     // the unknown token, and drops that token's pieces.
     const std::string shielded = unk_token_ + std::string(text);
-    processor_->Encode(shielded, &pieces);
+    RETURN_IF_ERROR(processor_->Encode(shielded, &pieces));
     if (pieces.size() >= unk_token_length_) skip = unk_token_length_;
   } else {
-    processor_->Encode(text, &pieces);
+    RETURN_IF_ERROR(processor_->Encode(text, &pieces));
   }
   ids->insert(ids->end(), pieces.begin() + static_cast<std::ptrdiff_t>(skip), pieces.end());
+  return absl::OkStatus();
 }
 
-void SentencePieceModel::Encode(std::string_view text, Seen* seen,
-                                std::vector<int32_t>* ids) const {
-  if (!by_word_) {
-    EncodeWhole(text, ids);
-    return;
-  }
+absl::Status SentencePieceModel::Encode(std::string_view text, Seen* seen,
+                                        std::vector<int32_t>* ids) const {
+  if (!by_word_) return EncodeWhole(text, ids);
   std::vector<int> pieces;
   for (size_t pos = 0; pos < text.size();) {
     const size_t end = WordEnd(text, pos);
@@ -154,20 +159,21 @@ void SentencePieceModel::Encode(std::string_view text, Seen* seen,
     const bool prefix = pos == 0 && add_dummy_prefix_;
     pos = end;
     if (prefix) {
-      processor_->Encode(" " + std::string(word), &pieces);
+      RETURN_IF_ERROR(processor_->Encode(" " + std::string(word), &pieces));
       ids->insert(ids->end(), pieces.begin(), pieces.end());
       continue;
     }
     const auto [it, is_new] = seen->try_emplace(word, ids->size(), 0);
     auto& [begin, count] = it->second;
     if (is_new) {
-      processor_->Encode(word, &pieces);
+      RETURN_IF_ERROR(processor_->Encode(word, &pieces));
       count = pieces.size();
       ids->insert(ids->end(), pieces.begin(), pieces.end());
     } else {
       for (size_t i = 0; i < count; ++i) ids->push_back(int32_t{(*ids)[begin + i]});
     }
   }
+  return absl::OkStatus();
 }
 
 int32_t SentencePieceModel::Find(std::string_view piece) const {

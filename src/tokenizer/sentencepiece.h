@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/status.h"
 #include "tokenizer/sentencepiece_proto.h"
 
 namespace svdllm {
@@ -31,8 +32,9 @@ class SentencePieceModel {
   // The places [first, second) in the output of the words seen so far. One per output, not
   // thread-safe.
   using Seen = std::unordered_map<std::string_view, std::pair<size_t, size_t>>;
-  // Appends the ids of text, which must outlive seen.
-  void Encode(std::string_view text, Seen* seen, std::vector<int32_t>* ids) const;
+  // Appends the ids of text, which must outlive seen. UNIMPLEMENTED with reason
+  // UNSUPPORTED_TOKENIZER where SentencePiece gives up.
+  absl::Status Encode(std::string_view text, Seen* seen, std::vector<int32_t>* ids) const;
   // Returns −1 where there is no such piece.
   int32_t Find(std::string_view piece) const;
   int32_t size() const;
@@ -43,7 +45,7 @@ class SentencePieceModel {
 
  private:
   SentencePieceModel();
-  void EncodeWhole(std::string_view text, std::vector<int32_t>* ids) const;
+  absl::Status EncodeWhole(std::string_view text, std::vector<int32_t>* ids) const;
 
   SentencePieceProto proto_;
   std::unique_ptr<SentencePieceProcessor> processor_;

@@ -29,15 +29,16 @@ void* Load(const char* serialized, size_t size, void (*on_error)(void*, const ch
 
 void Destroy(void* processor) { delete static_cast<Processor*>(processor); }
 
-void Encode(const void* processor, const char* text, size_t size,
+bool Encode(const void* processor, const char* text, size_t size,
             void (*on_ids)(void*, const int*, size_t), void* context) {
   std::vector<int> ids;
   try {
-    Of(processor).Encode({text, size}, &ids).IgnoreError();
+    if (!Of(processor).Encode({text, size}, &ids).ok()) return false;
   } catch (const std::exception&) {
-    ids.clear();
+    return false;
   }
   on_ids(context, ids.data(), ids.size());
+  return true;
 }
 
 int PieceToId(const void* processor, const char* piece, size_t size) {

@@ -19,7 +19,8 @@ struct SentencePieceApi {
   void* (*load)(const char* serialized, size_t size, void (*on_error)(void*, const char*),
                 void* context);
   void (*destroy)(void* processor);
-  void (*encode)(const void* processor, const char* text, size_t size,
+  // False, without a call of on_ids, where SentencePiece gives up.
+  bool (*encode)(const void* processor, const char* text, size_t size,
                  void (*on_ids)(void*, const int*, size_t), void* context);
   int (*piece_to_id)(const void* processor, const char* piece, size_t size);
   void (*id_to_piece)(const void* processor, int id, void (*on_piece)(void*, const char*, size_t),
@@ -28,6 +29,6 @@ struct SentencePieceApi {
   int (*size)(const void* processor);
 };
 
-inline constexpr int kSentencePieceApiVersion = 1;
+inline constexpr int kSentencePieceApiVersion = 2;
 
 }  // namespace svdllm

@@ -15,20 +15,18 @@ struct Overloaded : Ts... {
 template <typename... Ts>
 Overloaded(Ts...) -> Overloaded<Ts...>;
 
-void FindAll(const Pattern& pattern, std::string_view text, std::vector<Match>* matches) {
-  if (const auto* regex = std::get_if<Regex>(&pattern)) {
-    regex->FindAll(text, matches);
-    return;
-  }
+absl::Status FindAll(const Pattern& pattern, std::string_view text, std::vector<Match>* matches) {
+  if (const auto* regex = std::get_if<Regex>(&pattern)) return regex->FindAll(text, matches);
   const std::string& literal = std::get<std::string>(pattern);
   for (size_t pos = 0; (pos = text.find(literal, pos)) != text.npos; pos += literal.size()) {
     matches->push_back({pos, pos + literal.size()});
   }
+  return absl::OkStatus();
 }
 
-std::string Replace(const ReplaceInText& step, const std::string& text) {
+absl::StatusOr<std::string> Replace(const ReplaceInText& step, const std::string& text) {
   std::vector<Match> matches;
-  FindAll(step.pattern, text, &matches);
+  RETURN_IF_ERROR(FindAll(step.pattern, text, &matches));
   std::string out;
   size_t pos = 0;
   for (const Match& match : matches) {
@@ -50,11 +48,11 @@ struct Part {
 };
 
 // The matches and what lies between them.
-void Cut(const SplitWords& step, std::string_view text, std::vector<Match>* scratch,
-         std::vector<Part>* parts) {
+absl::Status Cut(const SplitWords& step, std::string_view text, std::vector<Match>* scratch,
+                 std::vector<Part>* parts) {
   scratch->clear();
   parts->clear();
-  FindAll(step.pattern, text, scratch);
+  RETURN_IF_ERROR(FindAll(step.pattern, text, scratch));
   size_t pos = 0;
   for (const Match& match : *scratch) {
     if (match.begin > pos) parts->push_back({{pos, match.begin}, step.invert});
@@ -62,6 +60,7 @@ void Cut(const SplitWords& step, std::string_view text, std::vector<Match>* scra
     pos = match.end;
   }
   if (pos < text.size()) parts->push_back({{pos, text.size()}, step.invert});
+  return absl::OkStatus();
 }
 
 // Joins parts that belong together and drops those to be removed.
@@ -105,13 +104,13 @@ void Arrange(SplitBehavior behavior, std::vector<Part>* parts) {
   *parts = std::move(out);
 }
 
-void Split(const SplitWords& step, std::vector<Word>* words) {
+absl::Status Split(const SplitWords& step, std::vector<Word>* words) {
   std::vector<Word> out;
   out.reserve(words->size() * 2);
   std::vector<Match> matches;
   std::vector<Part> parts;
   for (const Word& word : *words) {
-    Cut(step, word.text, &matches, &parts);
+    RETURN_IF_ERROR(Cut(step, word.text, &matches, &parts));
     Arrange(step.behavior, &parts);
     for (const Part& part : parts) {
       out.push_back({word.text.substr(part.at.begin, part.at.end - part.at.begin),
@@ -119,6 +118,7 @@ void Split(const SplitWords& step, std::vector<Word>* words) {
     }
   }
   *words = std::move(out);
+  return absl::OkStatus();
 }
 
 void Prepend(const PrependToWords& step, std::vector<Word>* words, WordStorage* storage) {
@@ -160,22 +160,28 @@ const std::array<std::string, 256>& ByteCharacters() {
   return characters;
 }
 
-std::string ApplyNormalizer(const std::vector<NormalizerStep>& steps, std::string_view text) {
+absl::StatusOr<std::string> ApplyNormalizer(const std::vector<NormalizerStep>& steps,
+                                            std::string_view text) {
+  using Result = absl::StatusOr<std::string>;
   std::string out(text);
   for (const NormalizerStep& step : steps) {
     if (out.empty()) break;
-    out = std::visit(Overloaded{[&](NormalForm form) { return Normalize(form, out); },
-                                [&](const PrependToText& prepend) { return prepend.text + out; },
-                                [&](const ReplaceInText& replace) { return Replace(replace, out); },
-                                [&](const StripText& strip) { return Strip(strip, out); }},
-                     step);
+    ASSIGN_OR_RETURN(
+        out,
+        std::visit(
+            Overloaded{[&](NormalForm form) -> Result { return Normalize(form, out); },
+                       [&](const PrependToText& prepend) -> Result { return prepend.text + out; },
+                       [&](const ReplaceInText& replace) { return Replace(replace, out); },
+                       [&](const StripText& strip) -> Result { return Strip(strip, out); }},
+            step));
   }
   return out;
 }
 
-void ApplyPreTokenizer(const PreTokenizerStep& step, std::vector<Word>* words,
-                       WordStorage* storage) {
-  std::visit(Overloaded{[&](const SplitWords& split) { Split(split, words); },
+absl::Status ApplyPreTokenizer(const PreTokenizerStep& step, std::vector<Word>* words,
+                               WordStorage* storage) {
+  if (const auto* const split = std::get_if<SplitWords>(&step)) return Split(*split, words);
+  std::visit(Overloaded{[](const SplitWords&) {},
                         [&](const ReplaceInWords& replace) {
                           for (Word& word : *words) {
                             word.text = storage->emplace_back(
@@ -185,6 +191,7 @@ void ApplyPreTokenizer(const PreTokenizerStep& step, std::vector<Word>* words,
                         [&](const PrependToWords& prepend) { Prepend(prepend, words, storage); },
                         [&](const MapBytes&) { Map(words, storage); }},
              step);
+  return absl::OkStatus();
 }
 
 }  // namespace svdllm

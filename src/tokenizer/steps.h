@@ -29,8 +29,9 @@ struct StripText {
 };
 using NormalizerStep = std::variant<NormalForm, PrependToText, ReplaceInText, StripText>;
 
-// text is valid UTF-8. An empty text stays empty.
-std::string ApplyNormalizer(const std::vector<NormalizerStep>& steps, std::string_view text);
+// text is valid UTF-8. An empty text stays empty. The errors of Regex::FindAll.
+absl::StatusOr<std::string> ApplyNormalizer(const std::vector<NormalizerStep>& steps,
+                                            std::string_view text);
 
 // What becomes of the parts of a text that a pattern matches.
 enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
@@ -62,7 +63,8 @@ struct Word {
 // Texts that the words of one text need kept while they are used.
 using WordStorage = std::deque<std::string>;
 
-void ApplyPreTokenizer(const PreTokenizerStep& step, std::vector<Word>* words,
-                       WordStorage* storage);
+// The errors of Regex::FindAll.
+absl::Status ApplyPreTokenizer(const PreTokenizerStep& step, std::vector<Word>* words,
+                               WordStorage* storage);
 
 }  // namespace svdllm

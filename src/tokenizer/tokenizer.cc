@@ -132,16 +132,21 @@ absl::StatusOr<TokenizerPipeline> LoadGguf(const std::string& path) {
   return ParseTokenizerJson(files.at("tokenizer.json"), config, path);
 }
 
-absl::StatusOr<TokenizerPipeline> LoadPipeline(const std::string& dir) {
+// path: the file that it is read from.
+absl::StatusOr<TokenizerPipeline> LoadPipeline(const std::string& dir, std::string& path) {
   ASSIGN_OR_RETURN(const std::optional<std::string> gguf, GgufPathOf(dir));
-  if (gguf) return LoadGguf(*gguf);
+  if (gguf) {
+    path = *gguf;
+    return LoadGguf(path);
+  }
   ASSIGN_OR_RETURN(const TokenizerConfig config, ReadTokenizerConfig(dir));
   // transformers, too, takes tokenizer.json where there are several.
-  const std::string json = dir + "/tokenizer.json";
-  if (Exists(json)) return LoadTokenizerJson(json, config);
-  const std::string model = FindModelFile(dir);
-  if (Exists(model)) return LoadSentencePiece(model, config);
-  if (Exists(dir + "/vocab.json")) return LoadVocabMerges(dir, config);
+  path = dir + "/tokenizer.json";
+  if (Exists(path)) return LoadTokenizerJson(path, config);
+  path = FindModelFile(dir);
+  if (Exists(path)) return LoadSentencePiece(path, config);
+  path = dir + "/vocab.json";
+  if (Exists(path)) return LoadVocabMerges(dir, config);
   if (Exists(dir + "/tekken.json")) {
     return Unsupported(dir + "/tekken.json is not supported");
   }
@@ -153,11 +158,13 @@ absl::StatusOr<TokenizerPipeline> LoadPipeline(const std::string& dir) {
 
 struct Tokenizer::Impl {
   TokenizerPipeline pipeline;
+  std::string path;  // of the file that it was read from
 };
 
 absl::StatusOr<Tokenizer> Tokenizer::Load(const std::string& model_dir) {
-  ASSIGN_OR_RETURN(TokenizerPipeline pipeline, LoadPipeline(model_dir));
-  return Tokenizer(std::make_unique<Impl>(Impl{std::move(pipeline)}));
+  std::string path;
+  ASSIGN_OR_RETURN(TokenizerPipeline pipeline, LoadPipeline(model_dir, path));
+  return Tokenizer(std::make_unique<Impl>(Impl{std::move(pipeline), std::move(path)}));
 }
 
 Tokenizer::Tokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -165,8 +172,11 @@ Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;
 
-std::vector<int32_t> Tokenizer::Encode(std::string_view text, bool add_special_tokens) const {
-  return impl_->pipeline.Encode(text, add_special_tokens);
+absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(std::string_view text,
+                                                       bool add_special_tokens) const {
+  absl::StatusOr<std::vector<int32_t>> ids = impl_->pipeline.Encode(text, add_special_tokens);
+  if (!ids.ok()) return Annotate(ids.status(), impl_->path);
+  return ids;
 }
 
 std::span<const int32_t> Tokenizer::start_ids() const { return impl_->pipeline.prefix; }

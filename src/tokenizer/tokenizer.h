@@ -31,8 +31,10 @@ class Tokenizer {
 
   // Returns the ids of text. Added and special tokens that are written out in the text are
   // recognised, as the reference does. add_special_tokens adds what the reference's post-processor
-  // adds, usually one BOS in front. Invalid UTF-8 is replaced by U+FFFD first.
-  std::vector<int32_t> Encode(std::string_view text, bool add_special_tokens) const;
+  // adds, usually one BOS in front. Invalid UTF-8 is replaced by U+FFFD first. UNIMPLEMENTED with
+  // reason UNSUPPORTED_TOKENIZER, naming the file and the limit, where its regular expressions take
+  // more than PCRE2 is given, or where SentencePiece gives up.
+  absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text, bool add_special_tokens) const;
 
   // Those that it puts in front, so the beginning of every Encode with special tokens. Valid as
   // long as the tokenizer.

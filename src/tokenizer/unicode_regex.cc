@@ -11,6 +11,11 @@
 namespace svdllm {
 namespace {
 
+// What one search may take where the JIT does not do it; PCRE2's own bound is 20 GB. Its bounds on
+// steps and on nesting are left as they are.
+constexpr uint32_t kMaxHeapKib = 256 << 10;
+constexpr size_t kMaxQuoted = 300;
+
 bool IsHexDigit(char c) {
   return std::string_view("0123456789abcdefABCDEF").find(c) != std::string_view::npos;
 }
@@ -182,6 +187,7 @@ absl::StatusOr<Regex> Regex::CompilePcre(const std::string& pattern) {
                          reinterpret_cast<const char*>(text));
   }
   Regex regex;
+  regex.pattern_ = pattern;
   regex.code_ = std::shared_ptr<const void>(
       code, [](const void* p) { pcre2_code_free(static_cast<pcre2_code*>(const_cast<void*>(p))); });
   // Where the JIT is not to be had, the interpreter gives the same matches.
@@ -192,11 +198,12 @@ absl::StatusOr<Regex> Regex::CompilePcre(const std::string& pattern) {
 absl::StatusOr<Regex> Regex::Compile(std::string_view oniguruma_pattern) {
   ASSIGN_OR_RETURN(const std::string pattern, TranslatePattern(oniguruma_pattern));
   ASSIGN_OR_RETURN(Regex regex, CompilePcre(pattern));
+  regex.pattern_ = oniguruma_pattern;
   regex.substitute_ = true;
   return regex;
 }
 
-void Regex::FindAll(std::string_view text, std::vector<Match>* matches) const {
+absl::Status Regex::FindAll(std::string_view text, std::vector<Match>* matches) const {
   std::string substituted;
   std::string_view subject = text;
   if (substitute_ && SubstituteNewCharacters(text, &substituted)) subject = substituted;
@@ -205,14 +212,26 @@ void Regex::FindAll(std::string_view text, std::vector<Match>* matches) const {
   const auto* bytes = reinterpret_cast<PCRE2_SPTR>(subject.data());
   const std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_free)> data(
       pcre2_match_data_create(1, nullptr), &pcre2_match_data_free);
+  const std::unique_ptr<pcre2_match_context, decltype(&pcre2_match_context_free)> limits(
+      pcre2_match_context_create(nullptr), &pcre2_match_context_free);
+  pcre2_set_heap_limit(limits.get(), kMaxHeapKib);
   size_t pos = 0;
   while (pos < subject.size()) {
-    int rc = pcre2_match(code, bytes, subject.size(), pos, PCRE2_NO_UTF_CHECK, data.get(), nullptr);
-    if (rc == PCRE2_ERROR_JIT_STACKLIMIT) {
-      rc = pcre2_match(code, bytes, subject.size(), pos, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
-                       data.get(), nullptr);
+    const auto match = [&](uint32_t options) {
+      return pcre2_match(code, bytes, subject.size(), pos, PCRE2_NO_UTF_CHECK | options, data.get(),
+                         limits.get());
+    };
+    int rc = match(0);
+    if (rc == PCRE2_ERROR_JIT_STACKLIMIT) rc = match(PCRE2_NO_JIT);
+    if (rc == PCRE2_ERROR_NOMATCH) break;
+    if (rc < 0) {
+      PCRE2_UCHAR why[256];
+      pcre2_get_error_message(rc, why, sizeof(why));
+      return MakeError(absl::StatusCode::kUnimplemented, kUnsupportedTokenizer,
+                       "regular expression " + Shortened(pattern_, kMaxQuoted) + ": in a text of " +
+                           std::to_string(subject.size()) +
+                           " bytes: " + reinterpret_cast<const char*>(why));
     }
-    if (rc < 0) break;
     const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(data.get());
     if (ends[1] > ends[0]) {
       matches->push_back({ends[0], ends[1]});
@@ -222,6 +241,7 @@ void Regex::FindAll(std::string_view text, std::vector<Match>* matches) const {
       pos = ends[0] < subject.size() ? ends[0] + CharLength(subject[ends[0]]) : subject.size();
     }
   }
+  return absl::OkStatus();
 }
 
 }  // namespace svdllm

@@ -25,11 +25,14 @@ class Regex {
   static absl::StatusOr<Regex> CompilePcre(const std::string& pattern);
 
   // Appends the matches in text, which is valid UTF-8, from left to right. None overlap and none
-  // are empty.
-  void FindAll(std::string_view text, std::vector<Match>* matches) const;
+  // are empty. UNIMPLEMENTED with reason UNSUPPORTED_TOKENIZER, naming the expression and the
+  // limit, where finding them takes more steps or memory than PCRE2 is given: what was found until
+  // then would be other words than the reference's.
+  absl::Status FindAll(std::string_view text, std::vector<Match>* matches) const;
 
  private:
   std::shared_ptr<const void> code_;  // pcre2_code
+  std::string pattern_;               // as it was given
   bool substitute_ = false;
 };
 

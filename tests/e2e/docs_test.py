@@ -229,6 +229,18 @@ class ReasonsTest(unittest.TestCase):
         self.assertEqual(explained, reasons)
 
 
+class NamedTestsTest(unittest.TestCase):
+    def test_tests_that_are_named_are_there(self):
+        sources = [path.read_text() for suffix in ("cc", "py") for path in (ROOT / "tests").rglob(f"*.{suffix}")]
+        there = {f"{suite}.{name}" for source in sources
+                 for suite, name in re.findall(r"^TEST(?:_[FP])?\((\w+),\s*(\w+)\)", source, re.M)}
+        there |= {name for source in sources for name in re.findall(r"    def (test_\w+)\(", source)}
+        for page, least in (("README.md", 15), ("docs/security.md", 50)):
+            named = re.findall(r"`((?:[A-Z]\w+\.[A-Z]\w+)|(?:test_\w+))`", (ROOT / page).read_text())
+            self.assertGreater(len(named), least, page)
+            self.assertEqual(sorted(set(named) - there - {"test_transformers", "test_vllm"}), [], page)
+
+
 class CanFailTest(unittest.TestCase):
     """What the tests above look for is found."""
 

@@ -100,6 +100,21 @@ class InstallTest(unittest.TestCase):
                 self.assertIsNone(re.search(rb"@[a-z]+@", content)
                                   if path.suffix in {".service", ".1", ".8"} else None, path)
 
+    def test_modules_are_looked_for_where_it_is_installed_and_nowhere_else(self):
+        """Whoever could make another of the directories would get code into a worker."""
+        alone = pathlib.Path(self.dir.name, "alone")  # without modules: it says where they should be
+        (alone / "bin").mkdir(parents=True)
+        shutil.copy(f"{self.prefix}/bin/svdllm-server", alone / "bin")
+        ended = subprocess.run(
+            [f"{alone}/bin/svdllm-server", f"--data_dir={self.dir.name}/none",
+             "--listen=127.0.0.1:0", "--http_listen=", "--devices=cuda:0"], text=True,
+            capture_output=True, timeout=60, env={"PATH": os.environ["PATH"]})
+        self.assertNotEqual(ended.returncode, 0)
+        tried = re.search(r"looked for ([^)]*)\)", ended.stderr)
+        self.assertIsNotNone(tried, ended.stderr)
+        for path in tried[1].split(", "):
+            self.assertTrue(os.path.realpath(path).startswith(f"{os.path.realpath(alone)}/"), path)
+
     def test_settings_that_are_there_stay(self):
         path = self.prefix / "etc/default/svdllm"
         before = path.read_text()
@@ -120,8 +135,16 @@ class InstallTest(unittest.TestCase):
         self.assertGreater(float(self.unit["TimeoutStopSec"]), stopping + 5)
         # The server refuses roots that are not there: the unit makes them.
         made = {f"/var/lib/{name}" for name in self.unit["StateDirectory"].split()}
-        self.assertLessEqual({self.defaults["SVDLLM_DATA_DIR"],
+        self.assertLessEqual({self.defaults["SVDLLM_ARTIFACT_ROOT"],
                               *self.defaults["SVDLLM_MODEL_ROOTS"].split(",")}, made)
+        # What workers confine themselves with; elsewhere the filter's answer is that there is none.
+        for call in ("seccomp", "landlock_create_ruleset", "landlock_add_rule",
+                     "landlock_restrict_self"):
+            self.assertIn(call, self.unit["SystemCallFilter"].split())
+        # The unit's directories are open to others. The server makes its own, which is not.
+        data = self.defaults["SVDLLM_DATA_DIR"]
+        self.assertNotIn(data, made)
+        self.assertIn(os.path.dirname(data), made)
 
     @unittest.skipUnless(shutil.which("systemd-analyze"), "no systemd-analyze")
     def test_systemd_understands_the_unit(self):

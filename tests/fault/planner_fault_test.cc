@@ -77,7 +77,8 @@ TEST_F(ServerFaultTest, StoppingServerDoesNotWaitForAHangingCheck) {
 
 TEST_F(ServerFaultTest, ChildrenGetNoSecretsFromTheEnvironment) {
   setenv("AWS_SECRET_ACCESS_KEY", "hush", 1);
-  Start({"--devices=cpu"});
+  // Confined, it would show its environment to root only.
+  Start({"--devices=cpu", "--confine=off"});
   unsetenv("AWS_SECRET_ACCESS_KEY");
   for (int i = 0; i < 500 && server_->worker_pid("cpu") == 0; ++i) usleep(10'000);
   std::ifstream file("/proc/" + std::to_string(server_->worker_pid()) + "/environ");

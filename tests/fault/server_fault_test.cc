@@ -80,7 +80,7 @@ TEST_F(ServerFaultTest, JobThatKillsItsWorkerFailsAfterThreeAttemptsAndTheNextRu
 }
 
 TEST_F(ServerFaultTest, WorkerWhoseDeviceIsPoisonedIsReplaced) {
-  Start();
+  Start({"--artifact_root=" + directory_});  // the worker takes the file away that poisons it
   for (int i = 0; i < 500 && server_->worker_pid("auto") == 0; ++i) usleep(10'000);
   const pid_t first = server_->worker_pid();
   std::ofstream(model_ + "/poison_once") << "x";

@@ -42,7 +42,7 @@ TEST_F(SequencesTest, DrawsBySeedAndHoldsOut) {
   spec.seed = 4;
   EXPECT_NE(DrawCalibration(spec, 8, *tokenizer_, config_)->calibration.ids, a->calibration.ids);
   // What is held out is the end of the text, which no draw reaches.
-  const std::vector<int32_t> all = tokenizer_->Encode(*ReadFile(text_), true);
+  const std::vector<int32_t> all = *tokenizer_->Encode(*ReadFile(text_), true);
   EXPECT_TRUE(
       std::equal(held_out.windows.ids.begin(), held_out.windows.ids.end(), all.end() - 8 * 64));
   spec.samples = 2000;
@@ -184,7 +184,7 @@ TEST_F(SequencesTest, WindowsCoverTheTextWithoutOverlap) {
 
 // Eleven letters, of which each window takes three behind its own BOS.
 TEST_F(SequencesTest, EveryWindowBeginsWithWhatATextBeginsWith) {
-  const auto ids = [&](const char* text) { return tokenizer_->Encode(text, true); };
+  const auto ids = [&](const char* text) { return *tokenizer_->Encode(text, true); };
   ASSERT_EQ(ids("a").size(), 2u) << "BOS and a token for each letter";
   PerplexitySpec spec;
   spec.text.path = dir_.Write("w.txt", "abcdefghijk");
@@ -235,7 +235,7 @@ TEST_F(SequencesTest, CalibrationsWindowsBeginSoToo) {
   const auto data = DrawCalibration(spec, 8, *tokenizer_, config_);
   ASSERT_OK(data);
   EXPECT_EQ(data->calibration.tokens(), 20 * 64);
-  const std::vector<int32_t> all = tokenizer_->Encode(*ReadFile(text_), false);
+  const std::vector<int32_t> all = *tokenizer_->Encode(*ReadFile(text_), false);
   for (int64_t s = 0; s < 20; ++s) {
     const auto begin = data->calibration.ids.begin() + s * 64;
     EXPECT_EQ(*begin, 256);

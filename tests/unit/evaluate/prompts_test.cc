@@ -18,7 +18,7 @@ class TaskPromptsTest : public JobFixture {
     config_.max_position_embeddings = 32;
     config_.vocab_size = 260;
   }
-  Ids Encode(const std::string& text) { return tokenizer_->Encode(text, false); }
+  Ids Encode(const std::string& text) { return *tokenizer_->Encode(text, false); }
   absl::StatusOr<TaskData> Load(const std::string& task, const std::string& line) {
     TaskSpec spec;
     spec.task = task;

@@ -52,7 +52,7 @@ TEST_F(CompressTest, PublishesACheckpointThatLoadsAndIsListedInItsManifest) {
   EXPECT_EQ(testing::ListDir(Artifact("")), "a") << "nothing is left of the staging";
   size_t files = 0;
   for (const auto& [name, entry] : manifest["files"].items()) {
-    EXPECT_EQ(entry["sha256"], *Sha256OfFile(Artifact("a/" + name))) << name;
+    EXPECT_EQ(entry["sha256"], DigestOfFile(Artifact("a/" + name))->sha256) << name;
     ++files;
   }
   for (const char* name : {"config.json", "model-00001-of-00001.safetensors", "README.md",
@@ -84,8 +84,10 @@ TEST_F(CompressTest, TheSameRequestGivesTheSameBytesAndAnotherSeedDoesNot) {
   other.calibration.seed = 4;
   ASSERT_OK(Run(other));
   const char* shard = "/model-00001-of-00001.safetensors";
-  EXPECT_EQ(*Sha256OfFile(Artifact("a") + shard), *Sha256OfFile(Artifact("b") + shard));
-  EXPECT_NE(*Sha256OfFile(Artifact("a") + shard), *Sha256OfFile(Artifact("c") + shard));
+  EXPECT_EQ(DigestOfFile(Artifact("a") + shard)->sha256,
+            DigestOfFile(Artifact("b") + shard)->sha256);
+  EXPECT_NE(DigestOfFile(Artifact("a") + shard)->sha256,
+            DigestOfFile(Artifact("c") + shard)->sha256);
 }
 
 TEST_F(CompressTest, SeveralRatiosEqualSingleOnes) {
@@ -106,8 +108,8 @@ TEST_F(CompressTest, SeveralRatiosEqualSingleOnes) {
     EXPECT_EQ(result->artifacts[0].keep_ratio, 0.7) << "resolved to decreasing order";
     EXPECT_EQ(testing::ListDir(Artifact(name)), "keep-0.50 keep-0.70");
     const char* shard = "/model-00001-of-00001.safetensors";
-    EXPECT_EQ(*Sha256OfFile(Artifact(name + "/keep-0.50") + shard),
-              *Sha256OfFile(Artifact(name + "-one") + shard));
+    EXPECT_EQ(DigestOfFile(Artifact(name + "/keep-0.50") + shard)->sha256,
+              DigestOfFile(Artifact(name + "-one") + shard)->sha256);
     EXPECT_LT(result->artifacts[0].figures.perplexities[0].windows, 20);
   }
 }
@@ -408,8 +410,8 @@ TEST_F(CompressTest, CalibratesOnWhatTheModelWrites) {
   a.calibration.sources = b.calibration.sources = {{{}, true}};
   ASSERT_OK(Run(a));
   ASSERT_OK(Run(b));
-  EXPECT_EQ(*Sha256OfFile(Artifact("a/model-00001-of-00001.safetensors")),
-            *Sha256OfFile(Artifact("b/model-00001-of-00001.safetensors")));
+  EXPECT_EQ(DigestOfFile(Artifact("a/model-00001-of-00001.safetensors"))->sha256,
+            DigestOfFile(Artifact("b/model-00001-of-00001.safetensors"))->sha256);
 
   RunHooks stop;
   int64_t checks = 0;

@@ -36,8 +36,8 @@ TEST_F(GgufJob, TheArtifactIsTheDirectorys) {
   }
   const auto tokenizer = Tokenizer::Load(Artifact("gguf"));
   ASSERT_OK(tokenizer);
-  EXPECT_EQ(tokenizer->Encode("Line 1</s>", true),
-            Tokenizer::Load(model_)->Encode("Line 1</s>", true));
+  EXPECT_EQ(*tokenizer->Encode("Line 1</s>", true),
+            *Tokenizer::Load(model_)->Encode("Line 1</s>", true));
 }
 
 TEST_F(GgufJob, PerplexityIsTheDirectorys) {

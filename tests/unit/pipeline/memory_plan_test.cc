@@ -64,7 +64,7 @@ class MemoryPlanTest : public JobFixture {
     std::vector<std::string> digests;
     for (ArtifactWriter& writer : writers) {
       EXPECT_OK(writer.FinishWeights());
-      digests.push_back(*Sha256OfFile(writer.dir() + "/model-00001-of-00001.safetensors"));
+      digests.push_back(DigestOfFile(writer.dir() + "/model-00001-of-00001.safetensors")->sha256);
     }
     return digests;
   }

@@ -56,7 +56,7 @@ class ResumeTest : public JobFixture {
         const std::string name = entry.path().filename().string();
         if (name.ends_with(".safetensors") || name == "config.json" ||
             name == "model.safetensors.index.json") {
-          digests[std::string(ratio) + "/" + name] = *Sha256OfFile(entry.path());
+          digests[std::string(ratio) + "/" + name] = DigestOfFile(entry.path())->sha256;
         }
       }
     }

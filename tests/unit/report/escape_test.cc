@@ -24,7 +24,7 @@ TEST(EscapeMarkdown, LeavesNoMarkup) {
   EXPECT_EQ(EscapeMarkdown("self_attn.q_proj, 50 % (größer)"), "self_attn.q_proj, 50 % (größer)");
   EXPECT_EQ(EscapeMarkdown("a|b"), "a\\|b");
   EXPECT_EQ(EscapeMarkdown("`x` *y* \\"), "\\`x\\` \\*y\\* \\\\");
-  EXPECT_EQ(EscapeMarkdown("<b> [x](y) &lt;"), "\\<b> \\[x\\](y) \\&lt;");
+  EXPECT_EQ(EscapeMarkdown("<b> [x](y) &lt;"), "&lt;b> \\[x\\](y) \\&lt;");
   EXPECT_EQ(EscapeMarkdown("one\n\n# two\tthree\x01\xff"),
             "one  # two three" + kReplacement + kReplacement);
 }
@@ -33,10 +33,12 @@ TEST(CodeSpan, EndsWhereTheTextEnds) {
   EXPECT_EQ(CodeSpan("a|b *c*"), "`a|b *c*`");
   EXPECT_EQ(CodeSpan("a`b``c"), "```a`b``c```");
   EXPECT_EQ(CodeSpan("`a"), "`` `a ``");
+  EXPECT_EQ(CodeSpan("<img *x*>"), "&lt;img \\*x\\*>");
   EXPECT_EQ(CodeSpan("a\nb\xff"), "`a b" + kReplacement + "`");
 }
 
 TEST(YamlScalar, IsQuotedWhereItHasToBe) {
+  EXPECT_EQ(YamlScalar(""), "\"\"");
   EXPECT_EQ(YamlScalar("SmolLM2-135M_v1.0"), "SmolLM2-135M_v1.0");
   EXPECT_EQ(YamlScalar("-a"), "\"-a\"");
   EXPECT_EQ(YamlScalar("a: \"b\" #c"), "\"a: \\\"b\\\" #c\"");

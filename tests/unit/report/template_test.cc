@@ -36,7 +36,7 @@ TEST(Render, FillsInAndEscapes) {
   std::vector<std::string> problems;
   EXPECT_EQ(RenderHtml("{{name}} {{{name}}}{{#nothing}} more{{/nothing}}", data, &problems),
             "&lt;a|b&gt; <a|b>");
-  EXPECT_EQ(RenderMarkdown("{{name}} {{{name}}}", data, &problems), "\\<a\\|b> <a|b>");
+  EXPECT_EQ(RenderMarkdown("{{name}} {{{name}}}", data, &problems), "&lt;a\\|b> <a|b>");
   EXPECT_THAT(problems, IsEmpty());
 }
 
@@ -202,6 +202,29 @@ TEST_F(CardTemplate, HasASectionForEverythingAndNoNameTooMany) {
   EXPECT_THAT(cards.back(), Not(HasSubstr("declares no licence")));
 }
 
+// Whatever a card, a model and a text are called: text stays text.
+TEST_F(CardTemplate, TakesNoMarkupFromOthers) {
+  const std::pair<std::string, std::string> kLicences[] = {
+      {" mit", "mit"},
+      {" \"apache-2.0\"  # since 2023\r", "apache-2.0"},
+      {" <img src=x onerror=alert(1)>", "\"<img src=x onerror=alert(1)>\""},
+      {" \"open\\", "\"open\\\\\""},
+      {" !!python/object/apply:os.system [id]", "\"!!python/object/apply:os.system [id]\""},
+      {" {a: &b [*b]}", "\"{a: &b [*b]}\""},
+      {"", "other"}};
+  for (const auto& [declared, shown] : kLicences) {
+    dir_.Write("README.md", "---\nlicense:" + declared + "\ntags: x\n---\n");
+    Compression m;
+    m.spec.model_uri = "/models/a<img src=x onerror=alert(1)>`b";
+    m.spec.calibration.sources = {{{"/data/<script>x<!--.txt"}, false, 1}};
+    const std::string card = RenderMarkdown(kCardTemplate, DataOf(m));
+    EXPECT_THAT(card, HasSubstr("\nlicense: " + shown + "\nlibrary_name:")) << declared;
+    const std::string body = card.substr(card.find("\n---", 3));
+    EXPECT_THAT(body, HasSubstr("a&lt;img src=x"));
+    for (const char* tag : {"<img", "<script", "<!--"}) EXPECT_THAT(body, Not(HasSubstr(tag)));
+  }
+}
+
 TEST_F(CardTemplate, ShowsWhatWasMeasured) {
   Compression m;
   m.spec.calibration.sources = {{{"/data/wiki.txt"}, false, 3}, {{}, true, 1}};
@@ -275,9 +298,9 @@ TEST_F(CardTemplate, EscapesNames) {
   m.artifact.matrices[0].name = evil;
   m.artifact.matrices[0].relative_loss = 1;
   const std::string card = RenderMarkdown(kCardTemplate, DataOf(m));
-  EXPECT_THAT(card, HasSubstr("\n# a\\`b\\|c # \\<script>\\[x\\](y)\xef\xbf\xbd, 80 %"));
-  EXPECT_THAT(card, HasSubstr("Made from ``a`b|c # <script>[x](y)\xef\xbf\xbd`` by"));
-  EXPECT_THAT(card, HasSubstr("| a\\`b\\|c # \\<script>\\[x\\](y)\xef\xbf\xbd (4 windows"));
+  EXPECT_THAT(card, HasSubstr("\n# a\\`b\\|c # &lt;script>\\[x\\](y)\xef\xbf\xbd, 80 %"));
+  EXPECT_THAT(card, HasSubstr("Made from a\\`b\\|c # &lt;script>\\[x\\](y)\xef\xbf\xbd by"));
+  EXPECT_THAT(card, HasSubstr("| a\\`b\\|c # &lt;script>\\[x\\](y)\xef\xbf\xbd (4 windows"));
   EXPECT_THAT(card, Not(HasSubstr("\n# <script>")));
   EXPECT_THAT(card, Not(HasSubstr("\xff")));
 }

@@ -96,7 +96,7 @@ TEST_P(Corpus, IdsEqualTheReference) {
     const std::string path = kShared + "/data/" + record.file;
     const std::string text = ReadCorpus(path);
     if (text.empty()) continue;
-    const std::vector<int32_t> ids = tokenizer->Encode(text, true);
+    const std::vector<int32_t> ids = *tokenizer->Encode(text, true);
     EXPECT_EQ(std::to_string(ids.size()), record.count) << record.file;
     EXPECT_EQ(Digest(ids), record.digest) << record.file;
     ++compared;

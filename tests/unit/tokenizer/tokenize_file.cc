@@ -49,7 +49,7 @@ std::string AsBytes(const std::vector<int32_t>& ids) {
 std::string Encode(const Tokenizer& tokenizer, std::string_view in) {
   std::string out;
   while (!in.empty()) {
-    const std::vector<int32_t> ids = tokenizer.Encode(TakeRecord(&in, 1), true);
+    const std::vector<int32_t> ids = *tokenizer.Encode(TakeRecord(&in, 1), true);
     AppendNumber(ids.size(), &out);
     out += AsBytes(ids);
   }
@@ -78,7 +78,7 @@ int PrintDigest(const Tokenizer& tokenizer, const std::string& path, bool times)
     return 1;
   }
   const std::clock_t start = std::clock();  // this thread's time: others may use the machine too
-  const std::vector<int32_t> ids = tokenizer.Encode(*text, true);
+  const std::vector<int32_t> ids = *tokenizer.Encode(*text, true);
   const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
   std::printf("%s %zu %s", svdllm::Sha256(AsBytes(ids)).c_str(), ids.size(), path.c_str());
   if (times) std::printf(" %.2f MB/s", static_cast<double>(text->size()) / 1e6 / seconds);

@@ -58,6 +58,8 @@ TEST(TokenizerErrors, UnknownComponentsAreNamed) {
       {R"({"model": {"end_of_word_suffix": "</w>"}})", "end_of_word_suffix"},
       {R"({"post_processor": {"type": "Whatever"}})", "post_processor Whatever"},
       {R"({"decoder": {"type": "WordPiece"}})", "decoder WordPiece"},
+      {R"({"decoder": {"type": "Replace", "pattern": {"Regex": "a+"}, "content": ""}})",
+       "decoder Replace pattern Regex"},
   };
   for (const BadJson& bad : kBad) {
     ExpectPatched(bad, absl::StatusCode::kUnimplemented, kUnsupportedTokenizer);
@@ -132,6 +134,23 @@ TEST(TokenizerErrors, BadConfiguration) {
 }
 
 // Such values can be made by the parser, and not be copied without running out of stack.
+// A file that says so little cannot be refused before it meets its text.
+TEST(TokenizerErrors, ExpressionsThatTakeTooLongAreErrorsNotOtherTokens) {
+  TempDir dir;
+  json file = json::parse(ReadData("byte_level.json"));
+  file["pre_tokenizer"] = json::parse(
+      R"({"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": false})");
+  dir.Write("tokenizer.json", file.dump());
+  const auto tokenizer = Tokenizer::Load(dir.path());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_TRUE(tokenizer->Encode("aaaa", true).ok());
+  const auto ids = tokenizer->Encode(std::string(100, 'a') + "!", true);
+  EXPECT_EQ(ErrorReason(ids.status()), kUnsupportedTokenizer) << ids.status();
+  for (const char* named : {"/tokenizer.json", "(a+)+$", "match limit exceeded"}) {
+    EXPECT_THAT(std::string(ids.status().message()), HasSubstr(named));
+  }
+}
+
 TEST(TokenizerErrors, DeepNesting) {
   const std::string deep =
       "{\"a\": " + std::string(1'000'000, '[') + std::string(1'000'000, ']') + "}";

@@ -102,7 +102,7 @@ TEST(Regex, CharacterClassesAsInTheReference) {
     ForEachCharacter([&](char32_t c) {
       std::vector<Match> matches;
       const std::string text = Utf8(c);
-      regex->FindAll(text, &matches);
+      ASSERT_TRUE(regex->FindAll(text, &matches).ok());
       if (matches.empty()) return;
       ASSERT_EQ(matches[0].end, text.size());
       matched += text;
@@ -119,14 +119,14 @@ TEST(Regex, OffsetsSurviveStandIns) {
   // U+31350 and U+A7DA are newer than the library's tables.
   const std::string text = "x \U00031350\ua7dab!";
   std::vector<Match> matches;
-  regex->FindAll(text, &matches);
+  ASSERT_TRUE(regex->FindAll(text, &matches).ok());
   ASSERT_EQ(matches.size(), 2u);
   EXPECT_EQ(text.substr(matches[1].begin, matches[1].end - matches[1].begin), "\U00031350\ua7dab");
 }
 
 TEST(Regex, LinesAndEmptyMatches) {
   std::vector<Match> matches;
-  Regex::Compile("^a*")->FindAll("aa\nb\naaa", &matches);
+  ASSERT_TRUE(Regex::Compile("^a*")->FindAll("aa\nb\naaa", &matches).ok());
   ASSERT_EQ(matches.size(), 2u);
   EXPECT_EQ(matches[1].begin, 5u);
   EXPECT_EQ(matches[1].end, 8u);
@@ -151,9 +151,26 @@ TEST(Regex, DeepBacktrackingFallsBackToTheInterpreter) {
   std::string text(200000, 'a');
   text += "c";
   std::vector<Match> matches;
-  regex->FindAll(text, &matches);
+  ASSERT_TRUE(regex->FindAll(text, &matches).ok());
   ASSERT_EQ(matches.size(), 1u);
   EXPECT_EQ(matches[0].end, text.size());
+}
+
+// What was found before the limit would be other words than the reference's.
+TEST(Regex, LimitsAreErrors) {
+  const std::pair<std::string, std::string> kCases[] = {
+      {"(a+)+$", "match limit exceeded"},        // steps
+      {"(?:a|b|ab)+c", "heap limit exceeded"}};  // memory of the interpreter
+  for (const auto& [pattern, limit] : kCases) {
+    const std::string text = "b" + std::string(4'000'000, 'a') + "c";
+    const auto regex = Regex::Compile(pattern);
+    ASSERT_TRUE(regex.ok());
+    std::vector<Match> matches;
+    const absl::Status status = regex->FindAll(text, &matches);
+    EXPECT_EQ(ErrorReason(status), kUnsupportedTokenizer) << status;
+    EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr(pattern));
+    EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr(limit));
+  }
 }
 
 }  // namespace
