@@ -168,6 +168,12 @@ absl::Status LockDataDir(const ServerOptions& options) {
 
 absl::Status RunServer(const ServerOptions& options, const std::vector<std::string>& arguments) {
   SetLogContext({{"role", "api"}});
+  // Its workers and planners are started from there: it could answer, and never do anything.
+  if (access("/proc/self/exe", X_OK) != 0) {
+    return absl::FailedPreconditionError(
+        "there is no /proc/self/exe, from which workers and planners are started: mount /proc "
+        "(mount -t proc proc /proc)");
+  }
   RETURN_IF_ERROR(LockDataDir(options));
   World world;
   RETURN_IF_ERROR(OpenWorld(options, world, nullptr));
@@ -244,7 +250,7 @@ void SetThreads(char** argv) {
   setenv(kPolicy, "passive", /*overwrite=*/0);
   setenv(kThreads, std::to_string(UsableCores()).c_str(), /*overwrite=*/0);
   execv("/proc/self/exe", argv);
-  // Without /proc it goes on as it was.
+  // Without /proc it goes on as it was: RunServer says what is missing.
 }
 
 int Main(int argc, char** argv) {

@@ -5,7 +5,7 @@
 
 The unit and its settings fit together and to the server, no file names the machine that built it,
 and the installed server finds its modules: it compresses a model whose tokenizer only SentencePiece
-reads. Where it misses a module, it says so. Needs nothing but Python's standard library.
+reads. Where it misses a module or /proc, it says so. Needs nothing but Python's standard library.
 """
 
 import argparse
@@ -148,6 +148,16 @@ class InstallTest(unittest.TestCase):
         self.assertEqual(error["reason"], "UNSUPPORTED_TOKENIZER", error)
         self.assertIn("svdllm_sentencepiece.so is not there", error["message"])
         self.assertIn(str(alone.parent.parent / "lib/svdllm"), error["message"].replace("/bin/..", ""))
+
+    def test_a_server_without_proc_says_so_and_ends(self):
+        hidden = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+        if subprocess.run([*hidden, "true"], capture_output=True, check=False).returncode != 0:
+            self.skipTest("/proc cannot be hidden here")
+        done = subprocess.run([*hidden, f"{self.prefix}/bin/svdllm-server", "--listen=127.0.0.1:0",
+                               "--http_listen=", f"--data_dir={self.dir.name}/data-no-proc"],
+                              capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("there is no /proc/self/exe", done.stderr)
 
     def compress(self):
         """A compression of a model whose tokenizer only SentencePiece reads."""
