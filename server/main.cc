@@ -263,17 +263,45 @@ void BoundMalloc() {
   mallopt(M_MMAP_THRESHOLD, 256 << 10);
 }
 
-absl::Status RunServer(const ServerOptions& options, const std::vector<std::string>& arguments) {
-  BoundMalloc();
-  SetLogContext({{"role", "api"}});
+// Takes the data directory, and opens all that a server needs.
+absl::Status OpenServer(const ServerOptions& options, World& world) {
+  // Its workers and planners are started from there: it could answer, and never do anything.
+  if (access("/proc/self/exe", X_OK) != 0) {
+    return absl::FailedPreconditionError(
+        "there is no /proc/self/exe, from which workers and planners are started: mount /proc "
+        "(mount -t proc proc /proc)");
+  }
   RETURN_IF_ERROR(LockDataDir(options));
   RETURN_IF_ERROR(PrepareStore(options.data_dir, options.restore_backup));
   RETURN_IF_ERROR(PrepareStoreFile(options.data_dir));
-  World world;
   RETURN_IF_ERROR(CheckConfinement(options));
   RETURN_IF_ERROR(OpenStore(options, world, nullptr));
   RETURN_IF_ERROR(OpenPipeline(options, world));
   LogDevices(world.engine);
+  return absl::OkStatus();
+}
+
+ApiServerOptions ApiOptions(const ServerOptions& options) {
+  ApiServerOptions api;
+  api.listen = options.listen;
+  api.http_listen = options.http_listen;
+  api.tls = options.tls;
+  api.tokens = options.tokens;
+  api.artifact_root = options.artifact_root;
+  api.data_dir = options.data_dir;
+  api.work_root = WorkRoot(options);
+  api.model_roots = options.model_roots;
+  api.queue_limit = options.queue_limit;
+  api.lease_ms = options.lease_ms;
+  api.max_request_bytes = options.max_request_bytes;
+  return api;
+}
+
+absl::Status RunServer(const ServerOptions& options, const std::vector<std::string>& arguments) {
+  BoundMalloc();
+  SetLogContext({{"role", "api"}});
+  World world;
+  RETURN_IF_ERROR(OpenServer(options, world));
   std::optional<PeriodicThread> backups;
   if (options.backup_ms > 0) {
     backups.emplace(UntilBackupMs(options.data_dir, options.backup_ms), [&options] {
@@ -288,18 +316,7 @@ absl::Status RunServer(const ServerOptions& options, const std::vector<std::stri
   PlannerPool planners(arguments, PlannerOptions{.deadline_ms = options.plan_ms});
   MeasureRate();  // for plans, before a worker computes: the machine is hardly idler later
   std::vector<std::unique_ptr<Supervisor>> supervisors;  // one a device
-  ApiServerOptions api;
-  api.listen = options.listen;
-  api.http_listen = options.http_listen;
-  api.tls = options.tls;
-  api.tokens = options.tokens;
-  api.artifact_root = options.artifact_root;
-  api.data_dir = options.data_dir;
-  api.work_root = WorkRoot(options);
-  api.model_roots = options.model_roots;
-  api.queue_limit = options.queue_limit;
-  api.lease_ms = options.lease_ms;
-  api.max_request_bytes = options.max_request_bytes;
+  ApiServerOptions api = ApiOptions(options);
   api.checker = planners.checker();
   if (options.role == Role::kAll) {
     // Workers of a predecessor died with it: no need to wait for their leases.
@@ -357,7 +374,7 @@ void SetThreads(char** argv) {
   setenv(kPolicy, "passive", /*overwrite=*/0);
   setenv(kThreads, std::to_string(UsableCores()).c_str(), /*overwrite=*/0);
   execv("/proc/self/exe", argv);
-  // Without /proc it goes on as it was.
+  // Without /proc it goes on as it was: RunServer says what is missing.
 }
 
 int Main(int argc, char** argv) {

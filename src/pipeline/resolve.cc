@@ -189,12 +189,23 @@ absl::StatusOr<ThroughputSpec> CommonThroughput(const ThroughputSpec& asked,
   return throughput;
 }
 
+// A hub cache's directory stands for one of its snapshots, later perhaps for another: from here on
+// the job, and its reports, name the one that is open.
+void NameSnapshot(const Checkpoint& checkpoint, std::string* dir, std::string* uri) {
+  const std::string& place = checkpoint.dir();
+  if (place.size() <= dir->size() || !place.starts_with(*dir)) return;
+  while (uri->ends_with('/')) uri->pop_back();
+  uri->append(place.substr(place.find_first_not_of('/', dir->size()) - 1));  // "/snapshots/abc"
+  *dir = place;
+}
+
 }  // namespace
 
 absl::StatusOr<CompressJob> Resolve(const CompressSpec& spec) {
   ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(spec.model_dir));
   std::vector<LinearLayer> linears = LinearLayers(checkpoint);
   CompressJob job{spec, std::move(checkpoint), std::move(linears)};
+  NameSnapshot(job.checkpoint, &job.spec.model_dir, &job.spec.model_uri);
   const ModelConfig& config = job.checkpoint.config();
   if (config.is_low_rank()) {
     return MakeError(absl::StatusCode::kInvalidArgument, kUnsupportedArchitecture,
@@ -214,14 +225,15 @@ absl::StatusOr<CompressJob> Resolve(const CompressSpec& spec) {
 
 absl::StatusOr<EvaluateJob> Resolve(const EvaluateSpec& spec) {
   EvaluateJob job{spec, {}};
-  const auto add = [&job, &spec](const std::string& uri, const std::string& dir) -> absl::Status {
-    ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(dir));
-    job.models.push_back({uri, std::move(checkpoint), spec.measure});
+  const auto add = [&job](std::string* uri, std::string* dir) -> absl::Status {
+    ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(*dir));
+    NameSnapshot(checkpoint, dir, uri);
+    job.models.push_back({*uri, std::move(checkpoint), job.spec.measure});
     return absl::OkStatus();
   };
-  RETURN_IF_ERROR(add(spec.model_uri, spec.model_dir));
+  RETURN_IF_ERROR(add(&job.spec.model_uri, &job.spec.model_dir));
   if (!spec.baseline_dir.empty()) {
-    RETURN_IF_ERROR(Annotate(add(spec.baseline_uri, spec.baseline_dir), "baseline"));
+    RETURN_IF_ERROR(Annotate(add(&job.spec.baseline_uri, &job.spec.baseline_dir), "baseline"));
   } else if (spec.threshold.any()) {
     return InvalidField("threshold: needs a baseline to compare with");
   }

@@ -11,24 +11,23 @@ namespace svdllm {
 // A processor behind the module's C interface.
 class SentencePieceProcessor {
  public:
-  static std::unique_ptr<SentencePieceProcessor> Load(std::string_view serialized,
-                                                      std::string* error) {
+  static absl::StatusOr<std::unique_ptr<SentencePieceProcessor>> Load(std::string_view serialized) {
     static const absl::StatusOr<void*> module =
         OpenModule(kSentencePieceModule, kSentencePieceSymbol);
-    if (!module.ok()) {
-      *error = std::string(module.status().message());
-      return nullptr;
-    }
+    if (!module.ok()) return Missing(std::string(module.status().message()));
     const auto* api = static_cast<const SentencePieceApi*>(*module);
     if (api->version != kSentencePieceApiVersion) {
-      *error = std::string(kSentencePieceModule) + ": of another version of this program";
-      return nullptr;
+      return Missing(std::string(kSentencePieceModule) + " is of another version of this program");
     }
     const auto on_error = [](void* text, const char* message) {
       *static_cast<std::string*>(text) = message;
     };
-    void* processor = api->load(serialized.data(), serialized.size(), on_error, error);
-    if (processor == nullptr) return nullptr;
+    std::string error;
+    void* processor = api->load(serialized.data(), serialized.size(), on_error, &error);
+    if (processor == nullptr) {
+      return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt,
+                       "not a SentencePiece model: " + error);
+    }
     return std::unique_ptr<SentencePieceProcessor>(new SentencePieceProcessor(api, processor));
   }
   SentencePieceProcessor(const SentencePieceProcessor&) = delete;
@@ -60,6 +59,12 @@ class SentencePieceProcessor {
   int GetPieceSize() const { return api_->size(processor_); }
 
  private:
+  // The file may be well: it is the server that lacks a part.
+  static absl::Status Missing(const std::string& why) {
+    return MakeError(absl::StatusCode::kUnimplemented, kUnsupportedTokenizer,
+                     "this installation cannot read SentencePiece models: " + why);
+  }
+
   SentencePieceProcessor(const SentencePieceApi* api, void* processor)
       : api_(api), processor_(processor) {}
 
@@ -95,17 +100,15 @@ SentencePieceModel::SentencePieceModel(SentencePieceModel&&) noexcept = default;
 SentencePieceModel& SentencePieceModel::operator=(SentencePieceModel&&) noexcept = default;
 SentencePieceModel::~SentencePieceModel() = default;
 
-std::optional<SentencePieceModel> SentencePieceModel::Parse(std::string serialized, bool legacy,
-                                                            const std::string& unk_token,
-                                                            std::string* error) {
+absl::StatusOr<SentencePieceModel> SentencePieceModel::Parse(std::string serialized, bool legacy,
+                                                             const std::string& unk_token) {
   SentencePieceModel model;
   model.proto_ = SentencePieceProto::Parse(serialized);
   const SentencePieceProto& spec = model.proto_;
   const bool plain = spec.bpe && !spec.suffix_spaces && !spec.charsmap && !spec.remove_spaces &&
                      spec.escape_spaces;
   if (!legacy || plain) serialized.append(kNoDummyPrefix);
-  model.processor_ = SentencePieceProcessor::Load(serialized, error);
-  if (model.processor_ == nullptr) return std::nullopt;
+  ASSIGN_OR_RETURN(model.processor_, SentencePieceProcessor::Load(serialized));
   model.legacy_ = legacy;
   model.unk_token_ = unk_token;
   if (!legacy) {
@@ -123,8 +126,7 @@ std::optional<SentencePieceModel> SentencePieceModel::Parse(std::string serializ
   // Not by word after all: load it again, as the library wants it.
   if (plain && !model.by_word_ && legacy) {
     serialized.resize(serialized.size() - kNoDummyPrefix.size());
-    model.processor_ = SentencePieceProcessor::Load(serialized, error);
-    if (model.processor_ == nullptr) return std::nullopt;
+    ASSIGN_OR_RETURN(model.processor_, SentencePieceProcessor::Load(serialized));
   }
   model.add_dummy_prefix_ = legacy && spec.dummy_prefix;
   return model;

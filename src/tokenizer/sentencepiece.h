@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -21,10 +20,10 @@ class SentencePieceProcessor;
 class SentencePieceModel {
  public:
   // serialized is the file's content. With legacy, the model's own settings decide whether every
-  // text gets a space in front; without, texts are taken as they are. Returns nothing, and sets
-  // *error, where the content is not a model or SentencePiece is not installed.
-  static std::optional<SentencePieceModel> Parse(std::string serialized, bool legacy,
-                                                 const std::string& unk_token, std::string* error);
+  // text gets a space in front; without, texts are taken as they are. MODEL_CORRUPT where the
+  // content is not a model, UNSUPPORTED_TOKENIZER where this installation has no SentencePiece.
+  static absl::StatusOr<SentencePieceModel> Parse(std::string serialized, bool legacy,
+                                                  const std::string& unk_token);
   SentencePieceModel(SentencePieceModel&&) noexcept;
   SentencePieceModel& operator=(SentencePieceModel&&) noexcept;
   ~SentencePieceModel();

@@ -94,12 +94,8 @@ absl::StatusOr<TokenizerPipeline> LoadSentencePiece(const std::string& path,
   const LlamaTokens names = {config.bos_token.value_or("<s>"), config.eos_token.value_or("</s>"),
                              config.unk_token.value_or("<unk>")};
   const bool legacy = config.legacy.value_or(true);
-  std::string error;
-  auto model = SentencePieceModel::Parse(std::move(serialized), legacy, names.unk, &error);
-  if (!model) {
-    return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt,
-                     path + ": not a SentencePiece model: " + error);
-  }
+  auto model = SentencePieceModel::Parse(std::move(serialized), legacy, names.unk);
+  if (!model.ok()) return Annotate(model.status(), path);
   TokenizerPipeline out;
   for (int32_t id = 0; id < model->size(); ++id) out.SetToken(id, {.text = model->Piece(id)});
   RETURN_IF_ERROR(AddLlamaTokens(path, config, names, *model, &out));

@@ -5,10 +5,11 @@
 
 The unit and its settings fit together and to the server, no file names the machine that built it,
 and the installed server finds its modules: it compresses a model whose tokenizer only SentencePiece
-reads. Needs nothing but Python's standard library.
+reads. Where it misses a module or /proc, it says so. Needs nothing but Python's standard library.
 """
 
 import argparse
+import json
 import os
 import pathlib
 import re
@@ -154,21 +155,45 @@ class InstallTest(unittest.TestCase):
         self.assertEqual(said, [])
 
     def test_installed_server_finds_its_modules(self):
-        model = pathlib.Path(self.dir.name, "model")
-        write_sentencepiece_model(model)
-        text = pathlib.Path(self.dir.name, "text.txt")
-        text.write_text("".join(f"Line {i * i} of a text.\n" for i in range(300)))
-        environment = os.environ.pop("SVDLLM_MODULE_DIR", None)
-        try:
-            with Service(f"{self.prefix}/bin/svdllm-server", f"{self.prefix}/bin/svdllm",
-                         f"{self.dir.name}/data") as service:
-                job = service.ask("compress", f"--model={model}", f"--calibration={text}", "--watch",
-                                  "--keep_ratio=0.5", "--calibration_samples=4",
-                                  "--calibration_seq_len=64")
-        finally:
-            if environment is not None:
-                os.environ["SVDLLM_MODULE_DIR"] = environment
+        with self.service(f"{self.prefix}/bin/svdllm-server", "data") as service:
+            job = service.ask(*self.compress(), "--watch")
         self.assertEqual(job["state"], "JOB_STATE_SUCCEEDED")
+
+    def test_a_server_without_its_module_says_what_is_missing(self):
+        alone = pathlib.Path(self.dir.name, "alone/bin/svdllm-server")
+        alone.parent.mkdir(parents=True)
+        shutil.copy(f"{self.prefix}/bin/svdllm-server", alone)
+        with self.service(alone, "data-alone") as service:
+            status, output, _ = service.client(*self.compress(), "--validate_only")
+        self.assertNotEqual(status, 0)
+        error = json.loads(output)["error"]
+        # The model is well, so it is not called corrupt.
+        self.assertEqual(error["reason"], "UNSUPPORTED_TOKENIZER", error)
+        self.assertIn("svdllm_sentencepiece.so is not there", error["message"])
+        self.assertIn(str(alone.parent.parent / "lib/svdllm"), error["message"].replace("/bin/..", ""))
+
+    def test_a_server_without_proc_says_so_and_ends(self):
+        hidden = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+        if subprocess.run([*hidden, "true"], capture_output=True, check=False).returncode != 0:
+            self.skipTest("/proc cannot be hidden here")
+        done = subprocess.run([*hidden, f"{self.prefix}/bin/svdllm-server", "--listen=127.0.0.1:0",
+                               "--http_listen=", f"--data_dir={self.dir.name}/data-no-proc"],
+                              capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("there is no /proc/self/exe", done.stderr)
+
+    def compress(self):
+        """A compression of a model whose tokenizer only SentencePiece reads."""
+        model, text = (pathlib.Path(self.dir.name, name) for name in ("model", "text.txt"))
+        if not model.exists():
+            write_sentencepiece_model(model)
+            text.write_text("".join(f"Line {i * i} of a text.\n" for i in range(300)))
+        return ["compress", f"--model={model}", f"--calibration={text}", "--keep_ratio=0.5",
+                "--calibration_samples=4", "--calibration_seq_len=64"]
+
+    def service(self, server, data):
+        # Service hands on no variable of ours, so none says where modules are.
+        return Service(server, f"{self.prefix}/bin/svdllm", f"{self.dir.name}/{data}")
 
 
 if __name__ == "__main__":

@@ -47,11 +47,11 @@ class World:
     def __init__(self, args, directory):
         self.args, self.dir = args, directory
         self.data = f"{directory}/data"
-        self.armed = f"{self.data}/work/armed"  # where a confined worker may remove it
+        self.armed = os.path.join(self.data, "work", "armed")  # a confined worker may remove it
         self.failpoint = ""
         self.process = None
         self.starts = self.kills = 0
-        os.makedirs(f"{self.data}/work", mode=0o700)
+        os.makedirs(os.path.dirname(self.armed), mode=0o700)
         self.model = service_test.write_model(f"{directory}/model")
         self.text = f"{directory}/text.txt"
         with open(self.text, "w") as file:

@@ -55,6 +55,30 @@ class EvaluateTest : public JobFixture {
   EvaluateSpec spec_;
 };
 
+TEST_F(EvaluateTest, AHubCachesDirectoryIsNamedByItsSnapshot) {
+  const std::string hub = dir_.File("models--org--name"), snapshot = hub + "/snapshots/abc";
+  std::filesystem::create_directories(hub + "/snapshots");
+  std::filesystem::copy(model_, snapshot);
+  for (const std::string& given : {hub, hub + "/"}) {
+    spec_.model_dir = given;
+    spec_.model_uri = "file://" + given;
+    const auto job = Resolve(spec_);
+    ASSERT_OK(job);
+    EXPECT_EQ(job->models[0].uri, "file://" + snapshot);
+    EXPECT_EQ(job->models[1].uri, baseline_) << "no hub cache";
+    CompressSpec compression = Spec("small");
+    compression.model_dir = given;
+    compression.model_uri = "file://" + given;
+    const auto compress = Resolve(compression);
+    ASSERT_OK(compress);
+    EXPECT_EQ(compress->spec.model_uri, "file://" + snapshot);
+    EXPECT_EQ(Checkpoint::Open(compress->spec.model_dir)->dir(), compress->spec.model_dir);
+  }
+  ASSERT_OK(Run());
+  const Json report = Json::parse(*ReadFile(Published("evaluation_report.json")));
+  EXPECT_EQ(report["model"]["uri"], "file://" + snapshot);
+}
+
 TEST_F(EvaluateTest, MeasuresBothAndPublishes) {
   spec_.threshold.max_accuracy_drop = 1;
   double percent = 0;
