@@ -80,6 +80,10 @@ absl::Status WriteAll(int fd, std::string_view content, const std::string& path)
   return absl::OkStatus();
 }
 
+absl::Status Refused(const std::string& path, const std::string& what) {
+  return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt, path + ": " + what);
+}
+
 // Read, not mapped: a map of a file that somebody shortens meanwhile ends the process.
 absl::StatusOr<std::string> ReadAt(int fd, const std::string& path, int64_t offset, int64_t size) {
   std::string content(static_cast<size_t>(size), '\0');
@@ -169,18 +173,15 @@ int OpenForReading(const std::string& path, int flags) {
 }
 
 absl::StatusOr<Descriptor> OpenRegular(const std::string& path, int64_t* size) {
-  const auto refused = [&path](const std::string& what) {
-    return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt, path + ": " + what);
-  };
   Descriptor fd(OpenForReading(path, O_NONBLOCK));
   if (fd.get() < 0) {
-    if (errno == ENXIO || errno == ENODEV) return refused("not a regular file");  // a socket
-    if (errno == ELOOP) return refused("a symbolic link that leads in a circle");
+    if (errno == ENXIO || errno == ENODEV) return Refused(path, "not a regular file");  // a socket
+    if (errno == ELOOP) return Refused(path, "a symbolic link that leads in a circle");
     return ErrnoToStatus(errno, "open", path);
   }
   struct stat info;
   if (fstat(fd.get(), &info) != 0) return ErrnoToStatus(errno, "stat", path);
-  if (!S_ISREG(info.st_mode)) return refused("not a regular file");
+  if (!S_ISREG(info.st_mode)) return Refused(path, "not a regular file");
   *size = info.st_size;
   return fd;
 }

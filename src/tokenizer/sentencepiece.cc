@@ -113,10 +113,7 @@ absl::StatusOr<SentencePieceModel> SentencePieceModel::Parse(std::string seriali
   model.unk_token_ = unk_token;
   if (!legacy) {
     std::vector<int> ids;
-    if (const absl::Status encoded = model.processor_->Encode(unk_token, &ids); !encoded.ok()) {
-      *error = std::string(encoded.message());
-      return std::nullopt;
-    }
+    RETURN_IF_ERROR(model.processor_->Encode(unk_token, &ids));
     model.unk_token_length_ = ids.size();
   }
   model.by_word_ = plain && model.Find(kSpacePiece) >= 0;

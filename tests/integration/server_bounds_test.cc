@@ -303,7 +303,7 @@ TEST_F(ServerBoundsTest, AJobThatNoDiskCouldHoldIsRefusedAndOneThatFindsNoRoomFa
   const SubmissionChecker checker =
       CheckHere(engine_, *artifacts_, {directory_ + "/work", directory_ + "/artifacts"});
   JobApi api(*store_, engine_, checker, {});
-  const auto refused = api.CompressModel(Compression(), "peer");
+  const auto refused = api.CompressModel(Compression(), Caller{});
   EXPECT_EQ(ErrorReason(refused.status()), kScratchFull);
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("the job writes 1.15 EB"));
 
@@ -312,7 +312,7 @@ TEST_F(ServerBoundsTest, AJobThatNoDiskCouldHoldIsRefusedAndOneThatFindsNoRoomFa
   v1::CompressModelRequest request = Compression();
   request.set_validate_only(true);
   if (fits) {
-    const auto warned = api.CompressModel(request, "peer");
+    const auto warned = api.CompressModel(request, Caller{});
     ASSERT_TRUE(warned.ok()) << warned.status();
     EXPECT_THAT(warned->plan().warnings(1), HasSubstr("SCRATCH_FULL unless there is room"));
   }
