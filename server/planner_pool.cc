@@ -214,6 +214,14 @@ absl::StatusOr<PlannerPool::Planner*> PlannerPool::Acquire(Deadline deadline) {
   if (stopping_) return refused("the server is shutting down");
   if (!found) return refused("all planners were busy for as long as a check may take");
   Reap();
+  // One that died while nobody asked it anything, killed for want of memory say, is no answer.
+  int status = 0;
+  if (free->pid > 0 && waitpid(free->pid, &status, WNOHANG) == free->pid) {
+    Log(LogLevel::kWarning, "an idle planner died", {{"how", EndOf(status)}});
+    close(free->socket);
+    free->pid = 0;
+    free->socket = -1;
+  }
   if (free->pid == 0 && killed_.size() >= kMostKilled) {
     return refused(std::to_string(killed_.size()) +
                    " planners hang in files that the system cannot read");

@@ -103,7 +103,7 @@ class InstallTest(unittest.TestCase):
 
     def test_modules_are_looked_for_where_it_is_installed_and_nowhere_else(self):
         """Whoever could make another of the directories would get code into a worker."""
-        alone = pathlib.Path(self.dir.name, "alone")  # without modules: it says where they should be
+        alone = pathlib.Path(self.dir.name, "elsewhere")  # without modules: it says where they should be
         (alone / "bin").mkdir(parents=True)
         shutil.copy(f"{self.prefix}/bin/svdllm-server", alone / "bin")
         ended = subprocess.run(

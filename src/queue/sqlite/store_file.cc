@@ -1,5 +1,7 @@
 #include "queue/store_file.h"
 
+#include <sys/stat.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
@@ -50,6 +52,8 @@ absl::Status CopyStore(const std::string& from, const std::string& to) {
   ASSIGN_OR_RETURN(const auto source, SqliteDb::Open(from, kBusyMs, /*create=*/false));
   source->LeaveLog();
   ASSIGN_OR_RETURN(const auto copy, SqliteDb::Open(to, kBusyMs));
+  // Requests name people's files: what the store keeps from others its copies keep from them too.
+  if (chmod(to.c_str(), S_IRUSR | S_IWUSR) != 0) return ErrnoToStatus(errno, "chmod", to);
   RETURN_IF_ERROR(source->CopyTo(*copy));
   return copy->Execute("PRAGMA journal_mode = DELETE");  // one file, without a log beside it
 }
