@@ -14,6 +14,12 @@ namespace {
 
 using google::protobuf::util::TimeUtil;
 
+// What cannot be read, on a damaged disk say, is left out whole: half of it may hold a text that is
+// no UTF-8, and then no client can read the answer that it is a part of, a list of all jobs say.
+void ReadStored(const std::string& bytes, google::protobuf::Message* message) {
+  if (!message->ParseFromString(bytes)) message->Clear();
+}
+
 void SetTime(int64_t ms, google::protobuf::Timestamp* (v1::Job::*field)(), v1::Job& job) {
   if (ms > 0) *(job.*field)() = TimeUtil::MillisecondsToTimestamp(ms);
 }
@@ -184,13 +190,13 @@ void AddResult(const Job& job, JobView view, v1::Job& message) {
   if (job.state != JobState::kSucceeded && job.result.empty()) return;
   if (job.kind == JobKind::kEvaluate) {
     v1::EvaluateResult& result = *message.mutable_evaluate_result();
-    result.ParseFromString(job.result);
+    ReadStored(job.result, &result);
     if (!result.has_model()) UpgradeResult(result);
     if (!result.report_uri().empty()) message.add_artifact_uris(result.report_uri());
     return;
   }
   v1::CompressModelResult& result = *message.mutable_compress_model_result();
-  result.ParseFromString(job.result);
+  ReadStored(job.result, &result);
   for (v1::ArtifactResult& artifact : *result.mutable_artifacts()) {
     if (!artifact.uri().empty()) message.add_artifact_uris(artifact.uri());
     if (view == JobView::kListed) artifact.clear_matrices();
@@ -218,8 +224,8 @@ absl::StatusOr<std::string> ParseJobName(const std::string& name) {
 v1::JobError ToProto(const JobError& error) {
   v1::JobError message;
   message.set_code(static_cast<int>(error.code));
-  message.set_reason(error.reason);
-  // Stores of earlier versions have longer ones.
+  // Stores of earlier versions have longer ones, and what is no UTF-8 no client could read.
+  message.set_reason(Shortened(error.reason, kMaxRecordedBytes));
   message.set_message(Shortened(error.message, kMaxRecordedBytes));
   return message;
 }
@@ -237,13 +243,13 @@ v1::Job ToProto(const Job& job, JobView view) {
   SetTime(job.update_ms, &v1::Job::mutable_update_time, message);
   SetTime(job.end_ms, &v1::Job::mutable_end_time, message);
   if (job.kind == JobKind::kCompressModel) {
-    message.mutable_compress_model_request()->ParseFromString(job.request);
+    ReadStored(job.request, message.mutable_compress_model_request());
     message.set_display_name(message.compress_model_request().display_name());
   } else {
-    message.mutable_evaluate_request()->ParseFromString(job.request);
+    ReadStored(job.request, message.mutable_evaluate_request());
     message.set_display_name(message.evaluate_request().display_name());
   }
-  if (!job.progress.empty()) message.mutable_progress()->ParseFromString(job.progress);
+  if (!job.progress.empty()) ReadStored(job.progress, message.mutable_progress());
   if (message.has_progress() && IsTerminal(job.state)) message.mutable_progress()->clear_eta();
   if (job.error.has_value()) *message.mutable_error() = ToProto(*job.error);
   AddResult(job, view, message);
@@ -273,13 +279,13 @@ v1::JobEvent ToProto(const Event& event) {
       }
       break;
     case EventKind::kProgress:
-      message.mutable_progress()->ParseFromString(event.payload);
+      ReadStored(event.payload, message.mutable_progress());
       break;
     case EventKind::kArtifact:
-      message.mutable_artifact()->ParseFromString(event.payload);
+      ReadStored(event.payload, message.mutable_artifact());
       break;
     case EventKind::kLog:
-      message.mutable_log()->ParseFromString(event.payload);
+      ReadStored(event.payload, message.mutable_log());
       break;
   }
   return message;
