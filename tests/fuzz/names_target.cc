@@ -66,7 +66,8 @@ FuzzTarget RpcErrorTarget() {
           {"type.googleapis.com/google.rpc.BadRequest", "type.googleapis.com/google.rpc.ErrorInfo",
            "type.googleapis.com/google.rpc.RetryInfo", "\n", "\x1a", "\x0a", "\x12", "svdllm",
            std::string(4, '\xff')},
-          1024};
+          1024,
+          kProtobufFloor};
 }
 
 }  // namespace svdllm::testing

@@ -221,7 +221,8 @@ FuzzTarget RequestTarget() {
        "'\\377'",
        "\x0a\x05MODEL",
        "\xff"},
-      2048};
+      2048,
+      kProtobufFloor};
 }
 
 FuzzTarget ListTarget() {
@@ -252,7 +253,8 @@ FuzzTarget ListTarget() {
            "'9223372036854775808-'",
            "\\000",
            "\\377"},
-          512};
+          512,
+          kProtobufFloor};
 }
 
 }  // namespace svdllm::testing

@@ -70,7 +70,8 @@ FuzzTarget StoredJobTarget() {
            row(1 | 8, 2, progress), std::string{1 | 20, 3} + "MODEL_CORRUPT"},
           {"file:///", "piqa", "perplexity", "\x0a", "\x12", "\x1a", "\x08\x63",
            std::string(4, '\xff'), "\xf8\x07\x01"},
-          1024};
+          1024,
+          kProtobufFloor};
 }
 
 }  // namespace svdllm::testing

@@ -14,6 +14,10 @@
 
 namespace svdllm::testing {
 
+// Of readers that use protobuf: it makes room for up to 50 MB where a text claims to be so long,
+// before it sees that the message has fewer bytes.
+inline constexpr int64_t kProtobufFloor = int64_t{64} << 20;
+
 struct FuzzTarget {
   std::string name;
   void (*run)(std::string_view bytes) = nullptr;
