@@ -18,6 +18,11 @@ if(SVDLLM_SANITIZE)
     target_compile_options(svdllm_options INTERFACE -U__SANITIZE_THREAD__)
   endif()
 endif()
+if(SVDLLM_FUZZ)
+  # Coverage for libFuzzer, whose main() the targets of tests/fuzz alone link. An undefined behaviour
+  # ends the program: one that is only printed would be found and not seen.
+  target_compile_options(svdllm_options INTERFACE -fsanitize=fuzzer-no-link -fno-sanitize-recover=all)
+endif()
 
 # What tests compile with, behind all other options.
 add_library(svdllm_test_options INTERFACE)

@@ -180,7 +180,8 @@ void UpgradeResult(v1::EvaluateResult& result) {
 #pragma GCC diagnostic pop
 }
 
-// What cannot be read is left out, rather than shown in part.
+// What cannot be read, on a damaged disk say, is left out whole: half of it may hold a text that is
+// no UTF-8, and then no client can read the answer that it is a part of, a list of all jobs say.
 void ParseStored(const std::string& bytes, google::protobuf::Message& message) {
   if (!message.ParseFromString(bytes)) message.Clear();
 }
@@ -244,8 +245,8 @@ absl::StatusOr<std::string> ParseJobName(const std::string& name) {
 v1::JobError ToProto(const JobError& error) {
   v1::JobError message;
   message.set_code(static_cast<int>(error.code));
-  message.set_reason(error.reason);
-  // Stores of earlier versions have longer ones.
+  // Stores of earlier versions have longer ones, and what is no UTF-8 no client could read.
+  message.set_reason(Shortened(error.reason, kMaxRecordedBytes));
   message.set_message(Shortened(error.message, kMaxRecordedBytes));
   return message;
 }

@@ -1,17 +1,20 @@
 #include "base/status.h"
 
 #include "absl/strings/cord.h"
+#include "base/utf8.h"
 
 namespace svdllm {
 namespace {
 constexpr char kReasonUrl[] = "svdllm/reason";
 constexpr std::string_view kOffenderUrl = "svdllm/offender/";
+// Whatever a file says is quoted in errors, and they go to people, logs and other programs.
+constexpr size_t kMaxErrorBytes = 4096;
 
 absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 }  // namespace
 
 absl::Status MakeError(absl::StatusCode code, std::string_view reason, std::string_view message) {
-  absl::Status status(code, View(message));
+  absl::Status status(code, Shortened(message, kMaxErrorBytes));
   status.SetPayload(kReasonUrl, absl::Cord(View(reason)));
   return status;
 }
@@ -44,7 +47,7 @@ absl::Status Annotate(const absl::Status& status, std::string_view context) {
   if (status.ok()) return status;
   std::string message(context);
   message.append(": ").append(status.message().data(), status.message().size());
-  absl::Status annotated(status.code(), message);
+  absl::Status annotated(status.code(), Shortened(message, kMaxErrorBytes));
   status.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) {
     annotated.SetPayload(url, payload);
   });

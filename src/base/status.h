@@ -55,7 +55,7 @@ inline constexpr std::string_view kRequestIdReused = "REQUEST_ID_REUSED";
 inline constexpr std::string_view kInvalidField = "INVALID_FIELD";
 inline constexpr std::string_view kJobNotFound = "JOB_NOT_FOUND";
 
-// Makes a status with a reason from the list above.
+// Makes a status with a reason from the list above. Its text is made UTF-8 and at most 4 KiB long.
 absl::Status MakeError(absl::StatusCode code, std::string_view reason, std::string_view message);
 // Makes INVALID_ARGUMENT for a field of a request: "calibration.samples: must be at least 1".
 absl::Status InvalidField(std::string_view message);
@@ -66,7 +66,7 @@ std::string ErrorReason(const absl::Status& status);
 absl::Status WithOffender(absl::Status status, std::string_view key, std::string_view name);
 // Returns the offenders' names by their keys.
 std::map<std::string, std::string> OffendersOf(const absl::Status& status);
-// Returns "context: message", with the code and the payloads kept. OK stays OK.
+// Returns "context: message", as MakeError's, with the code and the payloads kept. OK stays OK.
 absl::Status Annotate(const absl::Status& status, std::string_view context);
 
 }  // namespace svdllm

@@ -232,12 +232,12 @@ bool AllFinite(const RawTensor& tensor) {
                                       {"F8_E8M0", 0xff, 0xff},
                                       {"F8_E4M3FNUZ", 0xff, 0x80},
                                       {"F8_E5M2FNUZ", 0xff, 0x80}};
-  for (const auto& [type, mask, first] : kEightBit) {
-    if (type != tensor.type) continue;
-    const bool exact = type.ends_with("FNUZ");  // negative zero is the only NaN
-    return std::none_of(tensor.bytes.begin(), tensor.bytes.end(), [=](std::byte byte) {
-      const unsigned bits = std::to_integer<unsigned>(byte) & mask;
-      return exact ? bits == first : bits >= first;
+  for (const Row& row : kEightBit) {
+    if (row.type != tensor.type) continue;
+    const bool exact = row.type.ends_with("FNUZ");  // negative zero is the only NaN
+    return std::none_of(tensor.bytes.begin(), tensor.bytes.end(), [&](std::byte byte) {
+      const unsigned bits = std::to_integer<unsigned>(byte) & row.mask;
+      return exact ? bits == row.first : bits >= row.first;
     });
   }
   return true;

@@ -5,7 +5,8 @@
 #include <cstdlib>
 #include <cstring>
 
-#if defined(__x86_64__)
+// clang 14 cannot ask a processor for f16c.
+#if defined(__x86_64__) && !defined(__clang__)
 #include <immintrin.h>
 #define SVDLLM_X86 1
 #endif

@@ -4,6 +4,7 @@
 
 #include "artifact/manifest.h"
 #include "base/files.h"
+#include "base/json.h"
 #include "report/figures_json.h"
 #include "report/page.h"
 
@@ -38,8 +39,8 @@ absl::Status WriteReports(const Checkpoint& source, const CompressSpec& spec,
 absl::StatusOr<OwnArtifact> ReadOwnArtifact(const std::string& dir, const std::string& job_id) {
   ASSIGN_OR_RETURN(std::string manifest_sha256, OwnManifest(dir, job_id));
   ASSIGN_OR_RETURN(const std::string report, ReadFile(dir + "/" + kReport, int64_t{1} << 30));
-  ASSIGN_OR_RETURN(OwnArtifact own,
-                   ArtifactFromReport(Json::parse(report, nullptr, /*allow_exceptions=*/false)));
+  const absl::StatusOr<nlohmann::json> parsed = ParseJson(report);
+  ASSIGN_OR_RETURN(OwnArtifact own, ArtifactFromReport(parsed.ok() ? Json(*parsed) : Json()));
   own.artifact.manifest_sha256 = std::move(manifest_sha256);
   return own;
 }

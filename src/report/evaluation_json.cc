@@ -4,6 +4,7 @@
 
 #include "artifact/manifest.h"
 #include "base/files.h"
+#include "base/json.h"
 #include "report/figures_json.h"
 #include "report/page.h"
 
@@ -62,8 +63,9 @@ absl::StatusOr<EvaluateResult> ReadOwnEvaluation(const std::string& dir,
   EvaluateResult result;
   ASSIGN_OR_RETURN(result.manifest_sha256, OwnManifest(dir, job_id));
   ASSIGN_OR_RETURN(const std::string text, ReadFile(dir + "/" + kReport, int64_t{1} << 30));
+  const absl::StatusOr<nlohmann::json> parsed = ParseJson(text);
   try {
-    const Json report = Json::parse(text);
+    const Json report = parsed.ok() ? Json(*parsed) : Json();
     result.model = ModelFrom(report.at("model"));
     if (report.contains("baseline")) result.baseline = ModelFrom(report.at("baseline"));
     if (report.contains("verdict")) result.verdict = VerdictFrom(report.at("verdict"));

@@ -24,7 +24,7 @@ absl::StatusOr<json> ParseJsonObject(const std::string& text, const std::string&
 // A JSON object, empty where there is no such file.
 absl::StatusOr<json> ReadJsonObject(const std::string& path) {
   if (!Exists(path)) return json::object();
-  ASSIGN_OR_RETURN(const std::string text, ReadFile(path, int64_t{1} << 28));
+  ASSIGN_OR_RETURN(const std::string text, ReadTokenizerFile(path));
   return ParseJsonObject(text, path);
 }
 
@@ -154,6 +154,15 @@ absl::Status SetGpt2Class(const std::string& model_dir, json* config) {
 }
 
 }  // namespace
+
+absl::StatusOr<std::string> ReadTokenizerFile(const std::string& path) {
+  absl::StatusOr<std::string> text = ReadFile(path, int64_t{1} << 30);
+  if (text.ok()) return text;
+  const absl::StatusCode code = text.status().code();
+  const bool missing = code == absl::StatusCode::kNotFound;
+  return MakeError(code, missing ? kModelNotFound : kModelCorrupt,
+                   std::string(text.status().message()));
+}
 
 absl::StatusOr<TokenizerConfig> ReadTokenizerConfig(const std::string& model_dir) {
   ASSIGN_OR_RETURN(json config, ReadJsonObject(model_dir + "/tokenizer_config.json"));

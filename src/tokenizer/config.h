@@ -31,6 +31,10 @@ struct TokenizerConfig {
   }
 };
 
+// Reads one of a tokenizer's files. Errors have a reason: MODEL_NOT_FOUND where there is none,
+// MODEL_CORRUPT where it cannot be read.
+absl::StatusOr<std::string> ReadTokenizerFile(const std::string& path);
+
 // Reads what is there; missing files are no error. INVALID_ARGUMENT with MODEL_CORRUPT and the
 // file's name for malformed ones.
 absl::StatusOr<TokenizerConfig> ReadTokenizerConfig(const std::string& model_dir);

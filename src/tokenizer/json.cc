@@ -4,7 +4,6 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "base/files.h"
 #include "base/json.h"
 #include "tokenizer/json_steps.h"
 
@@ -44,7 +43,8 @@ absl::StatusOr<BpeModel> ParseModel(const json& model) {
   vocabulary.reserve(model.at("vocab").size());
   for (const auto& [token, id] : model.at("vocab").items()) {
     const auto value = id.get<int64_t>();
-    if (!id.is_number_integer() || value < 0 || value > TokenizerPipeline::kMaxId) {
+    if (!id.is_number_integer() ||
+        !TokenizerPipeline::IsPossible(value, model.at("vocab").size())) {
       return Corrupt("model: impossible id of token " + token);
     }
     vocabulary.emplace(token, static_cast<int32_t>(value));
@@ -229,7 +229,7 @@ absl::StatusOr<TokenizerPipeline> Parse(const json& file, const TokenizerConfig&
 
 absl::StatusOr<TokenizerPipeline> LoadTokenizerJson(const std::string& path,
                                                     const TokenizerConfig& config) {
-  ASSIGN_OR_RETURN(const std::string text, ReadFile(path, int64_t{1} << 30));
+  ASSIGN_OR_RETURN(const std::string text, ReadTokenizerFile(path));
   return ParseTokenizerJson(text, config, path);
 }
 

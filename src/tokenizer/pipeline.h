@@ -53,8 +53,13 @@ struct TokenizerPipeline {
   std::vector<TokenInfo> tokens;  // by id
   std::optional<int32_t> bos_id, eos_id;
 
-  // A file with ids above this is taken for malformed.
+  // A file with ids above this is taken for malformed, and so is one with an id that lies further
+  // than kMaxGap behind as many ids as it has tokens: there is a row in memory for every id.
   static constexpr int32_t kMaxId = (1 << 22) - 1;
+  static constexpr int64_t kMaxGap = 1 << 16;
+  static bool IsPossible(int64_t id, size_t tokens) {
+    return id >= 0 && id <= kMaxId && id <= static_cast<int64_t>(tokens) + kMaxGap;
+  }
   // Sets tokens[id], which may be the next token or a later one. id is in [0, kMaxId].
   void SetToken(int32_t id, TokenInfo info);
 

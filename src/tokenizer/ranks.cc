@@ -114,7 +114,12 @@ std::vector<std::string> SpecialTokens() {
 absl::StatusOr<TokenizerPipeline> Load(std::string_view content, const TokenizerConfig& config) {
   ASSIGN_OR_RETURN(Vocabulary ranks, ParseRanks(content));
   TokenizerPipeline out;
-  for (const auto& [token, rank] : ranks) out.SetToken(rank, {.text = token});
+  for (const auto& [token, rank] : ranks) {
+    if (!TokenizerPipeline::IsPossible(rank, ranks.size())) {
+      return Corrupt("impossible rank " + std::to_string(rank));
+    }
+    out.SetToken(rank, {.text = token});
+  }
   const auto base = static_cast<int32_t>(out.tokens.size());
   std::vector<AddedToken> added;
   const std::vector<std::string> names = SpecialTokens();
@@ -122,7 +127,8 @@ absl::StatusOr<TokenizerPipeline> Load(std::string_view content, const Tokenizer
     added.push_back({.content = names[static_cast<size_t>(i)], .id = base + i, .special = true});
   }
   for (const AddedToken& token : config.added_tokens) {
-    if (token.id < base || token.id > TokenizerPipeline::kMaxId) {
+    if (token.id < base ||
+        !TokenizerPipeline::IsPossible(token.id, out.tokens.size() + config.added_tokens.size())) {
       return Corrupt("impossible id of added token " + token.content);
     }
     std::erase_if(added, [&](const AddedToken& other) { return other.id == token.id; });

@@ -36,8 +36,9 @@ absl::Status AddLlamaTokens(const std::string& path, const TokenizerConfig& conf
     return std::find_if(tokens.begin(), tokens.end(),
                         [&](const AddedToken& token) { return token.content == content; });
   };
+  const size_t count = out->tokens.size() + tokens.size();
   for (const AddedToken& token : tokens) {
-    if (token.id < 0 || token.id > TokenizerPipeline::kMaxId) {
+    if (!TokenizerPipeline::IsPossible(token.id, count)) {
       return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt,
                        path + ": impossible id of token " + token.content);
     }
@@ -85,7 +86,7 @@ absl::Status AddLlamaTokens(const std::string& path, const TokenizerConfig& conf
 // first, SentencePiece encodes what lies between them.
 absl::StatusOr<TokenizerPipeline> LoadSentencePiece(const std::string& path,
                                                     const TokenizerConfig& config) {
-  ASSIGN_OR_RETURN(std::string serialized, ReadFile(path, int64_t{1} << 30));
+  ASSIGN_OR_RETURN(std::string serialized, ReadTokenizerFile(path));
   if (IsRankFile(serialized)) return LoadRanks(path, serialized, config);
   if (!config.tokenizer_class.empty() && !config.IsLlama()) {
     return Unsupported(path + ": tokenizer_class " + config.tokenizer_class +

@@ -4,7 +4,6 @@
 #include <string_view>
 #include <utility>
 
-#include "base/files.h"
 #include "base/json.h"
 #include "tokenizer/byte_level.h"
 #include "tokenizer/json.h"
@@ -43,8 +42,8 @@ absl::StatusOr<TokenizerPipeline> LoadVocabMerges(const std::string& dir,
                      vocab_path + ": tokenizer_class " + config.tokenizer_class +
                          " is not supported (supported: GPT2Tokenizer, Qwen2Tokenizer)");
   }
-  ASSIGN_OR_RETURN(const std::string vocab_text, ReadFile(vocab_path, int64_t{1} << 30));
-  ASSIGN_OR_RETURN(const std::string merges_text, ReadFile(merges_path, int64_t{1} << 30));
+  ASSIGN_OR_RETURN(const std::string vocab_text, ReadTokenizerFile(vocab_path));
+  ASSIGN_OR_RETURN(const std::string merges_text, ReadTokenizerFile(merges_path));
   absl::StatusOr<json> vocab = ParseJson(vocab_text);
   if (!vocab.ok() || !vocab->is_object()) {
     return MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt,

@@ -61,17 +61,17 @@ class Mutator {
   std::vector<std::string> seeds_, words_;
 };
 
-// Calls body until the time is over; returns how often.
+// Calls body until the time is over or it returns false; returns how often.
 template <typename Body>
 int64_t ForFuzzSeconds(Body&& body) {
   const char* text = std::getenv("SVDLLM_FUZZ_SECONDS");
-  const std::chrono::duration<double> budget(text != nullptr ? std::atof(text) : 2.0);
+  const std::chrono::duration<double> budget(text != nullptr ? std::atof(text) : 1.0);
   const auto begin = std::chrono::steady_clock::now();
   int64_t runs = 0;
-  do {
-    body();
+  while (body()) {
     ++runs;
-  } while (std::chrono::steady_clock::now() - begin < budget);
+    if (std::chrono::steady_clock::now() - begin >= budget) break;
+  }
   return runs;
 }
 

@@ -5,8 +5,10 @@
 #include <cstring>
 #include <limits>
 
-// Sanitizer builds cannot resolve the clones' ifuncs before their run time is up.
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// Sanitizer builds cannot resolve the clones' ifuncs before their run time is up; clang has no
+// clones that are optimised in their own way.
+#if defined(__x86_64__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__)
 #define SVDLLM_CLONES \
   __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), optimize("O3")))
 #else

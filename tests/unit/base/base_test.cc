@@ -11,6 +11,7 @@
 #include "base/digest.h"
 #include "base/files.h"
 #include "base/logging.h"
+#include "base/utf8.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -52,6 +53,18 @@ TEST(StatusTest, ReasonSurvivesAnnotation) {
   EXPECT_STATUS(status, kNotFound, kModelNotFound, {"loading: x"});
   EXPECT_EQ(ErrorReason(absl::InternalError("x")), "");
   EXPECT_TRUE(Annotate(absl::OkStatus(), "x").ok());
+}
+
+TEST(StatusTest, TextsAreUtf8AndShort) {
+  const std::string foreign = "\xff" + std::string(10000, 'x');
+  for (const absl::Status& status :
+       {MakeError(absl::StatusCode::kInvalidArgument, kModelCorrupt, foreign),
+        Annotate(absl::InvalidArgumentError("x"), foreign)}) {
+    const std::string_view text(status.message().data(), status.message().size());
+    EXPECT_TRUE(IsValidUtf8(text));
+    EXPECT_LE(text.size(), 4096u);
+    EXPECT_TRUE(text.starts_with("\xef\xbf\xbdxxx")) << text;
+  }
 }
 
 TEST(StatusTest, OffendersKeepTheirNames) {

@@ -30,6 +30,37 @@ TEST(JobProtoTest, EvaluationsOfEarlierServersAreStillRead) {
   EXPECT_FALSE(result.has_verdict());
 }
 
+// One such row would make a list unreadable for everybody.
+TEST(JobProtoTest, AnErrorOfOddBytesCanBeRead) {
+  Job job;
+  job.id = "a";
+  job.state = JobState::kFailed;
+  job.error = JobError{absl::StatusCode::kUnknown, "A\xff", "b\xff"};
+  v1::Job read;
+  ASSERT_TRUE(read.ParseFromString(ToProto(job).SerializeAsString()));
+  EXPECT_EQ(read.error().reason(), "A\xef\xbf\xbd");
+}
+
+TEST(JobProtoTest, WhatCannotBeReadIsLeftOut) {
+  Job job;
+  job.id = "a";
+  const std::string odd("\x0a\x02\xff\xfe", 4);  // field 1, a text that is no UTF-8
+  for (const JobKind kind : {JobKind::kCompressModel, JobKind::kEvaluate}) {
+    job.kind = kind;
+    job.state = JobState::kSucceeded;
+    job.request = job.result = job.progress = odd;
+    v1::Job read;
+    EXPECT_TRUE(read.ParseFromString(ToProto(job).SerializeAsString()));
+  }
+  for (const EventKind kind : {EventKind::kProgress, EventKind::kArtifact, EventKind::kLog}) {
+    Event event;
+    event.kind = kind;
+    event.payload = odd;
+    v1::JobEvent read;
+    EXPECT_TRUE(read.ParseFromString(ToProto(event).SerializeAsString()));
+  }
+}
+
 TEST(JobProtoTest, SpeedIsTold) {
   EvaluateResult result;
   result.peak_device_bytes = 77;

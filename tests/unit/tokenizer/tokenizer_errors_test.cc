@@ -209,7 +209,7 @@ TEST(TokenizerErrors, MalformedRankFiles) {
 TEST(TokenizerErrors, MalformedVocabAndMerges) {
   TempDir dir;
   dir.Write("vocab.json", R"({"a": 0, "b": 1, "ab": 2})");
-  ExpectError(dir, absl::StatusCode::kNotFound, "", "merges.txt");
+  ExpectError(dir, absl::StatusCode::kNotFound, kModelNotFound, "merges.txt");
   dir.Write("merges.txt", "#version: 0.2\na b\nb b\n");
   ExpectError(dir, absl::StatusCode::kInvalidArgument, kModelCorrupt, "bb");
   dir.Write("merges.txt", "a b c\n");

@@ -1,48 +1,61 @@
-#include <gtest/gtest.h>
-
 #include "checkpoint/architecture.h"
 #include "checkpoint/parse_config.h"
-#include "tests/fuzz/mutator.h"
+#include "tests/fuzz/targets.h"
+#include "tests/support/tiny_checkpoint.h"
 
-namespace svdllm {
+namespace svdllm::testing {
 namespace {
 
 // What the code behind a configuration relies on.
 void CheckInvariants(const ModelConfig& config) {
-  ASSERT_NE(FindArchitecture(config.family), nullptr);
-  ASSERT_GT(config.vocab_size, 0);
-  ASSERT_GT(config.num_layers, 0);
-  ASSERT_GT(config.max_position_embeddings, 0);
-  ASSERT_GT(config.num_kv_heads, 0);
-  ASSERT_EQ(config.num_heads % config.num_kv_heads, 0);
-  ASSERT_GT(config.head_dim, 0);
+  FUZZ_CHECK(FindArchitecture(config.family) != nullptr, config.family);
+  FUZZ_CHECK(config.vocab_size > 0, config.family);
+  FUZZ_CHECK(config.num_layers > 0, config.family);
+  FUZZ_CHECK(config.max_position_embeddings > 0, config.family);
+  FUZZ_CHECK(config.num_kv_heads > 0, config.family);
+  FUZZ_CHECK(config.num_heads % config.num_kv_heads == 0, config.family);
+  FUZZ_CHECK(config.head_dim > 0, config.family);
   if (FindArchitecture(config.family)->position == PositionKind::kRotary) {
-    ASSERT_GE(config.rope.dim, 2);
-    ASSERT_LE(config.rope.dim, config.head_dim);
-    ASSERT_EQ(config.rope.dim % 2, 0);
+    FUZZ_CHECK(config.rope.dim >= 2, config.family);
+    FUZZ_CHECK(config.rope.dim <= config.head_dim, config.family);
+    FUZZ_CHECK(config.rope.dim % 2 == 0, config.family);
   }
   if (config.rope.kind == RopeKind::kLongRope) {
-    ASSERT_EQ(static_cast<int64_t>(config.rope.short_factor.size()), config.rope.dim / 2);
-    ASSERT_EQ(static_cast<int64_t>(config.rope.long_factor.size()), config.rope.dim / 2);
+    FUZZ_CHECK(static_cast<int64_t>(config.rope.short_factor.size()) == config.rope.dim / 2,
+               config.family);
+    FUZZ_CHECK(static_cast<int64_t>(config.rope.long_factor.size()) == config.rope.dim / 2,
+               config.family);
   }
   if (!config.sliding_layers.empty()) {
-    ASSERT_EQ(static_cast<int64_t>(config.sliding_layers.size()), config.num_layers);
-    ASSERT_GT(config.sliding_window, 0);
+    FUZZ_CHECK(static_cast<int64_t>(config.sliding_layers.size()) == config.num_layers,
+               config.family);
+    FUZZ_CHECK(config.sliding_window > 0, config.family);
   }
-  ASSERT_GT(config.norm_eps, 0);
-  ASSERT_GT(config.rope.theta, 0);
-  ASSERT_GT(config.rope.factor, 0);
+  FUZZ_CHECK(config.norm_eps > 0, config.family);
+  FUZZ_CHECK(config.rope.theta > 0, config.family);
+  FUZZ_CHECK(config.rope.factor > 0, config.family);
   for (int id = 0; id < kNumLinears; ++id) {
     const LinearShape shape = ShapeOf(config, static_cast<LinearId>(id));
-    ASSERT_GT(shape.rows, 0);
-    ASSERT_GT(shape.cols, 0);
-    ASSERT_LE(shape.rows * shape.cols, int64_t{1} << 40);
+    FUZZ_CHECK(shape.rows > 0, config.family);
+    FUZZ_CHECK(shape.cols > 0, config.family);
+    FUZZ_CHECK(shape.rows * shape.cols <= int64_t{1} << 40, config.family);
   }
-  for (const LowRankModule& module : config.low_rank) ASSERT_GT(module.rank, 0);
+  for (const LowRankModule& module : config.low_rank) FUZZ_CHECK(module.rank > 0, config.family);
 }
 
-TEST(ConfigFuzz, AnyTextIsParsedOrRefused) {
-  const std::vector<std::string> seeds = {
+void Run(std::string_view bytes) {
+  const auto config = ParseModelConfig(std::string(bytes));
+  if (config.ok()) {
+    CheckInvariants(*config);
+  } else {
+    CheckRefusal(config.status(), {kModelCorrupt, kUnsupportedArchitecture});
+  }
+}
+
+}  // namespace
+
+FuzzTarget ConfigTarget() {
+  std::vector<std::string> seeds = {
       R"({"model_type": "llama", "architectures": ["LlamaForCausalLM", "LlamaModel"],
           "is_causal": true, "is_encoder_decoder": false, "vocab_size": 9, "hidden_size": 8,
           "intermediate_size": 9, "num_hidden_layers": 1, "num_attention_heads": 2})",
@@ -79,6 +92,11 @@ TEST(ConfigFuzz, AnyTextIsParsedOrRefused) {
           "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
           "use_sliding_window": true, "sliding_window": 4, "max_window_layers": 1})",
   };
+  const TempDir dir;
+  for (const auto& [name, options] : TinyFamilies()) {
+    WriteTinyCheckpoint(dir.File(name), options);
+    seeds.push_back(ReadOrDie(dir.File(name) + "/config.json"));
+  }
   const std::vector<std::string> words = {"{",
                                           "}",
                                           "[",
@@ -107,23 +125,7 @@ TEST(ConfigFuzz, AnyTextIsParsedOrRefused) {
                                           "\xff",
                                           "\\ud800",
                                           "[[[[[[[[[[[["};
-  testing::Mutator mutator(seeds, words);
-  int64_t accepted = 0;
-  const int64_t runs = testing::ForFuzzSeconds([&] {
-    const auto config = ParseModelConfig(mutator.Next());
-    if (config.ok()) {
-      ++accepted;
-      CheckInvariants(*config);
-    } else {
-      const std::string reason = ErrorReason(config.status());
-      EXPECT_TRUE(reason == kModelCorrupt || reason == kUnsupportedArchitecture) << config.status();
-    }
-  });
-  EXPECT_GT(runs, 100);
-  EXPECT_GT(accepted, 0);
-  RecordProperty("runs", static_cast<int>(runs));
-  RecordProperty("accepted", static_cast<int>(accepted));
+  return {"config", Run, seeds, words};
 }
 
-}  // namespace
-}  // namespace svdllm
+}  // namespace svdllm::testing

@@ -1,19 +1,10 @@
-#include <gtest/gtest.h>
-
-#include <cstring>
-#include <filesystem>
-
 #include "checkpoint/gguf_model.h"
-#include "tests/fuzz/mutator.h"
+#include "tests/fuzz/targets.h"
 #include "tests/support/gguf_bytes.h"
-#include "tests/support/temp_dir.h"
 #include "tokenizer/tokenizer.h"
 
-namespace svdllm {
+namespace svdllm::testing {
 namespace {
-
-using testing::GgufBytes;
-using testing::Mutator;
 
 // Reads every byte that an accepted file hands out.
 void UseAll(const GgufFile& file) {
@@ -21,16 +12,38 @@ void UseAll(const GgufFile& file) {
   for (const auto& [name, tensor] : file.tensors()) {
     for (const std::byte byte : tensor.bytes) sum += static_cast<size_t>(byte);
   }
-  EXPECT_LT(sum, size_t{1} << 30);
+  FUZZ_CHECK(sum < size_t{1} << 30, std::to_string(sum));
 }
 
 void UseAll(const GgufModel& model) {
   for (const auto& [name, spec] : model.tensors()) {
     const TensorView view = model.Tensor(name);
-    ASSERT_EQ(static_cast<int64_t>(view.bytes.size()), spec.bytes()) << name;
-    ASSERT_EQ(view.shape, spec.shape) << name;
+    FUZZ_CHECK(static_cast<int64_t>(view.bytes.size()) == spec.bytes(), name);
+    FUZZ_CHECK(view.shape == spec.shape, name);
   }
-  (void)model.SideFiles();
+  const auto files = model.SideFiles();
+  if (!files.ok()) CheckRefusal(files.status());
+}
+
+void Run(std::string_view bytes) {
+  static FuzzDirectory directory;
+  const std::string path = directory.Put("model.gguf", bytes);
+  const auto file = GgufFile::Open(path);
+  if (!file.ok()) return CheckRefusal(file.status(), {kModelCorrupt});
+  UseAll(*file);
+  const auto model = GgufModel::Open(path);
+  if (model.ok()) {
+    UseAll(*model);
+  } else {
+    CheckRefusal(model.status());
+  }
+  const auto tokenizer = Tokenizer::Load(path);
+  if (tokenizer.ok()) {
+    const auto ids = tokenizer->Encode("ab a\n", true);
+    if (ids.ok()) (void)tokenizer->Decode(*ids, false);
+  } else {
+    CheckRefusal(tokenizer.status());
+  }
 }
 
 std::string Model() {
@@ -52,11 +65,11 @@ std::string Model() {
   return bytes.Make();
 }
 
-TEST(GgufFuzz, AnyBytesAreReadOrRefused) {
+}  // namespace
+
+FuzzTarget GgufTarget() {
   GgufBytes small;
   small.Bool("b", true).Value("a", 9, std::string("\4\0\0\0\2\0\0\0\0\0\0\0abcdefgh", 20));
-  const std::vector<std::string> seeds = {Model(), small.Make(2),
-                                          GgufBytes().Tensor("t", 1, {3}, "abcdef").Make()};
   std::vector<std::string> words = {"GGUF",
                                     "llama",
                                     "gpt2",
@@ -69,42 +82,11 @@ TEST(GgufFuzz, AnyBytesAreReadOrRefused) {
                                     std::string(8, '\0')};
   for (uint32_t number = 0; number < 32; ++number) {
     words.push_back(std::string(1, static_cast<char>(number)) + std::string(3, '\0'));
-    words.push_back(std::string(1, static_cast<char>(number)) + std::string(7, '\0'));
   }
-  Mutator mutator(seeds, words);
-  testing::TempDir dir;
-  int64_t accepted = 0, models = 0;
-  const int64_t runs = testing::ForFuzzSeconds([&] {
-    std::filesystem::remove(dir.File("fuzz.gguf"));
-    const std::string path = dir.Write("fuzz.gguf", mutator.Next());
-    const auto file = GgufFile::Open(path);
-    if (!file.ok()) {
-      EXPECT_EQ(ErrorReason(file.status()), kModelCorrupt) << file.status();
-      return;
-    }
-    ++accepted;
-    UseAll(*file);
-    const auto model = GgufModel::Open(path);
-    if (model.ok()) {
-      ++models;
-      UseAll(*model);
-    } else {
-      EXPECT_FALSE(ErrorReason(model.status()).empty()) << model.status();
-    }
-    const auto tokenizer = Tokenizer::Load(path);
-    if (tokenizer.ok()) {
-      const auto ids = tokenizer->Encode("ab a\n", true);
-      if (ids.ok()) (void)tokenizer->Decode(*ids, false);
-    } else {
-      EXPECT_FALSE(ErrorReason(tokenizer.status()).empty()) << tokenizer.status();
-    }
-  });
-  EXPECT_GT(runs, 100);
-  EXPECT_GT(accepted, 0);  // else the mutations are too wild to reach anything
-  EXPECT_GT(models, 0);
-  RecordProperty("runs", static_cast<int>(runs));
-  RecordProperty("accepted", static_cast<int>(accepted));
+  return {"gguf",
+          Run,
+          {Model(), small.Make(2), GgufBytes().Tensor("t", 1, {3}, "abcdef").Make()},
+          words};
 }
 
-}  // namespace
-}  // namespace svdllm
+}  // namespace svdllm::testing
