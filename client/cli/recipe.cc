@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "base/suggest.h"
 #include "client/cli/enum_names.h"
+#include "client/cli/values.h"
 #include "client/cli/yaml.h"
 
 namespace svdllm::cli {
@@ -49,6 +50,9 @@ absl::Status FillDuration(const YamlNode& node, const std::string& path, Message
   absl::Duration duration;
   if (node.kind != YamlNode::Kind::kScalar || !absl::ParseDuration(node.text, &duration)) {
     return NotA(node, path, "a duration such as 90s or 1h30m");
+  }
+  if (duration > LongestDuration() || duration < -LongestDuration()) {
+    return NotA(node, path, "a duration of at most 10,000 years");
   }
   google::protobuf::Duration value;
   value.set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &duration));

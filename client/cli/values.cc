@@ -94,6 +94,7 @@ ValueReader DurationValue(std::function<void(double)> take) {
     if (!absl::ParseDuration(text, &duration) || duration <= absl::ZeroDuration()) {
       return Wrong("is not a duration such as 90s or 1h30m");
     }
+    if (duration > LongestDuration()) return Wrong("is longer than 10,000 years");
     take(absl::ToDoubleSeconds(duration));
     return absl::OkStatus();
   };

@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 
+#include "absl/time/time.h"
 #include "base/status.h"
 #include "client/cli/enum_names.h"
 
@@ -27,6 +28,8 @@ ValueReader RealValue(std::function<void(double)> take);
 ValueReader RealList(std::function<void(double)> take);
 // Likewise, of integers of at least 1. An empty text has none: the flag stands alone.
 ValueReader SizeList(std::function<void(int32_t)> take);
+// The longest duration that messages can say.
+constexpr absl::Duration LongestDuration() { return absl::Seconds(315'576'000'000); }
 // "90s", "1h30m"; take gets seconds.
 ValueReader DurationValue(std::function<void(double)> take);
 // "KEY=VALUE"

@@ -69,6 +69,8 @@ TEST(RecipeTest, ErrorsNameLineAndField) {
             "line 1: calibration.samples: '1.5' is not an integer");
   EXPECT_EQ(ErrorOf("calibration: {seed: -1}"),
             "line 1: calibration.seed: '-1' is not an integer of at least 0");
+  EXPECT_EQ(ErrorOf("timeout: 2h1099511627776h"),
+            "line 1: timeout: '2h1099511627776h' is not a duration of at most 10,000 years");
   EXPECT_EQ(ErrorOf("timeout: soon"),
             "line 1: timeout: 'soon' is not a duration such as 90s or 1h30m");
   EXPECT_EQ(ErrorOf("labels: {a: 1, a: 2}"), "line 1: labels.a: is given twice");
