@@ -143,6 +143,8 @@ def check_references(objects):
         for mount in container.get("volumeMounts", []):
             if mount["name"] not in volumes:
                 yield f"no volume {mount['name']}"
+        if container["name"] != "server":
+            continue  # a sidecar answers nobody
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             asks = container.get(probe, {}).get("httpGet", {})
             if asks.get("port") not in ports:
@@ -196,6 +198,8 @@ def check_identity(objects):
         spec = stateful_set["spec"]["template"]["spec"]
         secrets = {volume["name"] for volume in spec["volumes"] if "secret" in volume}
         for container in spec["containers"]:
+            if container["name"] != "server":
+                continue  # a sidecar listens to nobody
             variables = {variable["name"]: variable.get("value", "") for variable in container.get("env", [])}
             mounts = {mount["mountPath"] for mount in container["volumeMounts"]
                       if mount["name"] in secrets and mount.get("readOnly") and "subPath" not in mount}
