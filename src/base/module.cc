@@ -18,13 +18,14 @@ std::string ExecutableDir() {
   return text.substr(0, text.rfind('/'));
 }
 
-// The sanitizers refuse RTLD_DEEPBIND. g++ says by macros that they are there, clang by a feature.
-#if defined(__has_feature)
+// The sanitizers refuse RTLD_DEEPBIND. g++ says by macros that they are there, clang by a feature,
+// which headers may define for g++ as well.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SVDLLM_IS_SANITIZED
+#elif defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define SVDLLM_IS_SANITIZED
 #endif
-#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SVDLLM_IS_SANITIZED
 #endif
 #if defined(SVDLLM_IS_SANITIZED)
 constexpr int kFlags = RTLD_NOW | RTLD_LOCAL;
