@@ -1,8 +1,6 @@
 // Every allocation but the uniform one needs the spectra of the whole model: a pass of its own.
 #include "compress/allocate.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <optional>
 
@@ -173,8 +171,6 @@ class SpectraPass {
   std::optional<KlProbe> probe_;
   Spectra spectra_;
 };
-
-std::string RatioName(double keep_ratio) { return fmt::format("{}", keep_ratio); }
 
 // The ranks that an earlier attempt decided on. Empty: none did.
 absl::StatusOr<Ranks> KeptRanks(const CompressRun& run) {

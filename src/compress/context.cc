@@ -1,5 +1,7 @@
 #include "compress/context.h"
 
+#include <fmt/format.h>
+
 namespace svdllm {
 
 std::vector<std::vector<size_t>> DecompositionGroups(const CompressRun& run, int64_t layer) {
@@ -9,6 +11,8 @@ std::vector<std::vector<size_t>> DecompositionGroups(const CompressRun& run, int
   for (const size_t i : all) groups.push_back({i});
   return groups;
 }
+
+std::string RatioName(double keep_ratio) { return fmt::format("{}", keep_ratio); }
 
 absl::Status LayerError(const absl::Status& status, int64_t layer) {
   return Annotate(status, "factorise: layer " + std::to_string(layer));

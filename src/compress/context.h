@@ -60,6 +60,9 @@ using MatrixReports = std::vector<std::vector<MatrixReport>>;
 // Placement::one_matrix, groups[2] holds one place, that of the layer's third linear.
 std::vector<std::vector<size_t>> DecompositionGroups(const CompressRun& run, int64_t layer);
 
+// What a keep ratio is called in a job's journal: "0.8".
+std::string RatioName(double keep_ratio);
+
 // Returns the error that decomposing a layer's matrices ended with, with the layer's number in
 // front.
 absl::Status LayerError(const absl::Status& status, int64_t layer);

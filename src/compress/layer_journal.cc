@@ -140,7 +140,7 @@ LayerJournal::LayerJournal(const CompressRun& run, std::span<const FactorSink> s
 }
 
 std::string LayerJournal::RatioOf(size_t sink) const {
-  return fmt::format("{}", run_.spec.keep_ratios[sink]);
+  return RatioName(run_.spec.keep_ratios[sink]);
 }
 
 absl::Status LayerJournal::KeepFactors(size_t sink, size_t linear, const StoredFactors& factors) {

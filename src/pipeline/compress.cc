@@ -1,5 +1,3 @@
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <map>
 
@@ -175,7 +173,7 @@ absl::Status MeasureOutputs(const CompressSpec& spec, const Inputs& inputs, cons
                      Checkpoint::Open(output.staging_dir, /*require_manifest=*/false));
     ASSIGN_OR_RETURN(Measured measured,
                      MeasureKept(compressed, inputs.tokenizer, inputs.measure, backend, progress,
-                                 journal, fmt::format("{}", output.result.keep_ratio)));
+                                 journal, RatioName(output.result.keep_ratio)));
     ArtifactResult& artifact = output.result;
     artifact.comparisons = Compare(before, measured);
     artifact.warnings = DamageWarnings(artifact.comparisons);
