@@ -28,7 +28,9 @@ from service_process import Service  # noqa: E402
 ARGS = None
 LIMIT = 300 << 20
 # Takes memory until a process is gone, gives it back and waits for the number of the next one. What is
-# in a file in memory is the group's and no process's: the system has to choose another.
+# in a file in memory is the group's and no process's: the system has to choose another. What it has
+# chosen takes a while to die where the machine is busy, and nothing more is taken meanwhile: the system
+# would choose the next one, in the end the server.
 HOG = """
 import os, sys, time
 def lives(pid):
@@ -37,12 +39,19 @@ def lives(pid):
             return file.read().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+def kills():
+    with open(sys.argv[2]) as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
 for line in sys.stdin:
-    pid, deadline = int(line), time.monotonic() + 60
+    pid, deadline, seen = int(line), time.monotonic() + 60, kills()
     with open(sys.argv[1], "wb", buffering=0) as file:
         while lives(pid) and time.monotonic() < deadline:
-            # In small steps where it is near: what is killed frees little, and a little later.
-            if file.tell() < 400 << 20:
+            if kills() > seen:
+                seen, patience = kills(), time.monotonic() + 3
+                while lives(pid) and time.monotonic() < patience:
+                    time.sleep(0.01)
+            elif file.tell() < 400 << 20:
+                # In small steps where it is near: what is killed frees little.
                 file.write(bytes(1 << 20 if file.tell() < 220 << 20 else 1 << 17))
             time.sleep(0.005)
     os.remove(sys.argv[1])
@@ -57,6 +66,7 @@ class Group:
         old = os.path.isdir("/sys/fs/cgroup/memory")
         self.path = f"/sys/fs/cgroup/{'memory/' if old else ''}svdllm-test-{os.getpid()}"
         self.limit_file = "memory.limit_in_bytes" if old else "memory.max"
+        self.kills_file = f"{self.path}/memory.{'oom_control' if old else 'events'}"
         self.limit = limit
 
     def __enter__(self):
@@ -162,7 +172,8 @@ class MemoryLimitTest(unittest.TestCase):
                                 "--prompt_tokens=64", "--new_tokens=64", "--repetitions=100",
                                 "--detach")["name"]
         held = f"/dev/shm/svdllm-test-{os.getpid()}"
-        with subprocess.Popen(self.group.inside([sys.executable, "-c", HOG, held]), text=True,
+        with subprocess.Popen(self.group.inside([sys.executable, "-c", HOG, held,
+                                                 self.group.kills_file]), text=True,
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE) as hog:
             try:
                 for attempt in (1, 2):
